@@ -1,0 +1,267 @@
+"""Every error that raftmq tells anybody, in one tree. The tree *is* the table of reasons.
+
+    RaftmqError
+    ├── InvalidArgument          INVALID_ARGUMENT     the request itself is wrong; names the field
+    │   └── CorruptBatch         INVALID_ARGUMENT     checksum, count or sequence content does not fit
+    ├── NotFound                 NOT_FOUND
+    │   ├── UnknownTopic
+    │   ├── UnknownPartition
+    │   └── UnknownNode
+    ├── AlreadyExists            ALREADY_EXISTS
+    ├── Unavailable              UNAVAILABLE          later, or elsewhere, it may work
+    │   ├── NoLeader
+    │   ├── NotEnoughReplicas
+    │   ├── NotReady             this node cannot answer yet (starting, catching up)
+    │   ├── ShuttingDown
+    │   └── StorageFailed        the node stops; nothing more can be said
+    ├── NotLeader                FAILED_PRECONDITION  only when the client asked not to be forwarded
+    ├── FencedProducer           FAILED_PRECONDITION
+    ├── OutOfOrderSequence       FAILED_PRECONDITION
+    ├── UnknownProducer          FAILED_PRECONDITION
+    ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
+    ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
+    ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
+    ├── MessageTooLarge          RESOURCE_EXHAUSTED
+    ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
+    ├── LeadershipLost           UNAVAILABLE          appended, then the leader changed: outcome UNKNOWN
+    ├── DataLoss                 DATA_LOSS
+    ├── Unimplemented            UNIMPLEMENTED
+    └── InternalError            INTERNAL             a bug; carries an id, never a text from inside
+
+An error carries an *outcome*: NOT_APPLIED (surely nothing happened), UNKNOWN (it may have happened or may still
+happen) or APPLIED (it happened). A status that arrives without raftmq's trailers means UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar
+
+
+class Outcome(Enum):
+    """What became of the request that this error answers."""
+
+    NOT_APPLIED = "NOT_APPLIED"
+    UNKNOWN = "UNKNOWN"
+    APPLIED = "APPLIED"
+
+
+class RaftmqError(Exception):
+    """Base of all errors. Class attributes are policy, instance attributes are the case at hand.
+
+    reason: stable, upper case, what programs compare.
+    code: name of the gRPC status code.
+    retriable: the same request may succeed later, unchanged.
+    refresh_metadata: the caller's picture of the cluster is probably stale.
+    """
+
+    reason: ClassVar[str] = "UNKNOWN"
+    code: ClassVar[str] = "UNKNOWN"
+    default_outcome: ClassVar[Outcome] = Outcome.UNKNOWN
+    retriable: ClassVar[bool] = False
+    refresh_metadata: ClassVar[bool] = False
+
+    by_reason: ClassVar[dict[str, type[RaftmqError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "reason" in cls.__dict__:
+            assert cls.reason not in RaftmqError.by_reason, f"two errors with the reason {cls.reason}"
+            RaftmqError.by_reason[cls.reason] = cls
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Outcome | None = None,
+        field: str = "",
+        retry_after_ms: int = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.outcome = outcome if outcome is not None else self.default_outcome
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+        self.metadata: dict[str, str] = dict(metadata or {})
+
+
+class InvalidArgument(RaftmqError):
+    """The request is wrong whatever the state of the cluster; ``field`` is its path in the request."""
+
+    reason = "INVALID_ARGUMENT"
+    code = "INVALID_ARGUMENT"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class CorruptBatch(InvalidArgument):
+    """A record batch whose checksum, count or size is not what its header says."""
+
+    reason = "CORRUPT_BATCH"
+
+
+class NotFound(RaftmqError):
+    reason = "NOT_FOUND"
+    code = "NOT_FOUND"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class UnknownTopic(NotFound):
+    reason = "UNKNOWN_TOPIC"
+    refresh_metadata = True
+
+
+class UnknownPartition(NotFound):
+    reason = "UNKNOWN_PARTITION"
+    refresh_metadata = True
+
+
+class UnknownNode(NotFound):
+    reason = "UNKNOWN_NODE"
+
+
+class AlreadyExists(RaftmqError):
+    reason = "ALREADY_EXISTS"
+    code = "ALREADY_EXISTS"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class Unavailable(RaftmqError):
+    """Refused for now. NOT_APPLIED unless said otherwise."""
+
+    reason = "UNAVAILABLE"
+    code = "UNAVAILABLE"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+
+
+class NoLeader(Unavailable):
+    """No leader is known for the partition: an election is under way, or a quorum is missing."""
+
+    reason = "NO_LEADER"
+    refresh_metadata = True
+
+
+class NotEnoughReplicas(Unavailable):
+    """Fewer replicas are in sync than ``min_in_sync_replicas`` asks for."""
+
+    reason = "NOT_ENOUGH_REPLICAS"
+
+
+class NotReady(Unavailable):
+    """This node cannot answer yet: it starts, waits to be admitted, or is behind."""
+
+    reason = "NOT_READY"
+
+
+class ShuttingDown(Unavailable):
+    reason = "SHUTTING_DOWN"
+    refresh_metadata = True
+
+
+class StorageFailed(Unavailable):
+    """A write or sync failed; the node stops. What was under way may or may not survive."""
+
+    reason = "STORAGE_FAILED"
+    default_outcome = Outcome.UNKNOWN
+    refresh_metadata = True
+
+
+class LeadershipLost(Unavailable):
+    """The batch was appended here, then this node ceased to lead: another leader may have kept it or not."""
+
+    reason = "LEADERSHIP_LOST"
+    default_outcome = Outcome.UNKNOWN
+    refresh_metadata = True
+
+
+class NotLeader(RaftmqError):
+    """Said only to clients that asked not to be forwarded; metadata has ``leader_node`` and ``leader_epoch``."""
+
+    reason = "NOT_LEADER"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+    refresh_metadata = True
+
+
+class FencedProducer(RaftmqError):
+    """A newer epoch of this producer id has written to the partition."""
+
+    reason = "PRODUCER_FENCED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class OutOfOrderSequence(RaftmqError):
+    """The batch does not follow the last one of its producer: one in between is missing."""
+
+    reason = "OUT_OF_ORDER_SEQUENCE"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class UnknownProducer(RaftmqError):
+    """A sequence above zero from a producer that the partition knows nothing of (state expired or never was)."""
+
+    reason = "UNKNOWN_PRODUCER"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class PreconditionFailed(RaftmqError):
+    """The state of the cluster forbids the call; the message says what would have to change."""
+
+    reason = "PRECONDITION_FAILED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class OffsetOutOfRange(RaftmqError):
+    """Metadata has ``log_start_offset`` and ``high_watermark``."""
+
+    reason = "OFFSET_OUT_OF_RANGE"
+    code = "OUT_OF_RANGE"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class Overloaded(RaftmqError):
+    reason = "OVERLOADED"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+
+
+class MessageTooLarge(RaftmqError):
+    reason = "MESSAGE_TOO_LARGE"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class DeadlineExceeded(RaftmqError):
+    """The time ran out. With APPLIED, metadata has the receipt's ``base_offset``."""
+
+    reason = "DEADLINE_EXCEEDED"
+    code = "DEADLINE_EXCEEDED"
+    retriable = True
+
+
+class DataLoss(RaftmqError):
+    """Stored bytes fail their checksum."""
+
+    reason = "DATA_LOSS"
+    code = "DATA_LOSS"
+
+
+class Unimplemented(RaftmqError):
+    reason = "UNIMPLEMENTED"
+    code = "UNIMPLEMENTED"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class InternalError(RaftmqError):
+    """A bug in raftmq. The text names an id that stands in the node's log beside the details."""
+
+    reason = "INTERNAL"
+    code = "INTERNAL"

@@ -1,0 +1,1 @@
+"""Generated: messages between nodes and on disk. Never edited; `make proto` makes it anew."""

@@ -1,0 +1,1 @@
+"""The data format, pure: entries of the log, batches of records, hash slots."""

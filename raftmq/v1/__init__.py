@@ -1,0 +1,1 @@
+"""Generated: the public API. Never edited; `make proto` makes it anew."""
