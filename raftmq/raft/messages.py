@@ -69,6 +69,7 @@ class AppendReply(Message):
     On ``rejected`` it is a *hint* instead: the largest index at which the logs may agree, and ``hint_term`` the
     sender's term there (fast back-up, Raft, end of section 5.3). ``prev_index`` echoes what was rejected, so that
     a stale rejection is recognised. ``suspect``: this replica is not to be counted as in sync yet.
+    ``commit_index`` is the sender's: the leader repeats the news of a commit until it sees it here.
     """
 
     match_index: LogIndex
@@ -76,6 +77,7 @@ class AppendReply(Message):
     prev_index: LogIndex = LogIndex(0)
     hint_term: Term = Term(0)
     suspect: bool = False
+    commit_index: LogIndex = LogIndex(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,11 +440,13 @@ class AppendReply(_message.Message):
     PREV_INDEX_FIELD_NUMBER: _builtins.int
     HINT_TERM_FIELD_NUMBER: _builtins.int
     SUSPECT_FIELD_NUMBER: _builtins.int
+    COMMIT_INDEX_FIELD_NUMBER: _builtins.int
     match_index: _builtins.int
     rejected: _builtins.bool
     prev_index: _builtins.int
     hint_term: _builtins.int
     suspect: _builtins.bool
+    commit_index: _builtins.int
     def __init__(
         self,
         *,
@@ -453,10 +455,11 @@ class AppendReply(_message.Message):
         prev_index: _builtins.int = ...,
         hint_term: _builtins.int = ...,
         suspect: _builtins.bool = ...,
+        commit_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_term", b"hint_term", "match_index", b"match_index", "prev_index", b"prev_index", "rejected", b"rejected", "suspect", b"suspect"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "hint_term", b"hint_term", "match_index", b"match_index", "prev_index", b"prev_index", "rejected", b"rejected", "suspect", b"suspect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
