@@ -167,9 +167,7 @@ class Store(Protocol):
     ) -> list[LogEntry]:
         """Entries [first, last], whole, checked; fewer when over `max_bytes` (at least one). Raises StorageError."""
 
-    def read_batches(
-        self, generation: Generation, offset: Offset, end: Offset, max_bytes: int
-    ) -> list[BatchRow]:
+    def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches from the one that holds `offset` up to `end` (exclusive), at least one if there is any."""
 
     def state(self, generation: Generation, kind: StateKind) -> Iterator[tuple[bytes, bytes]]:

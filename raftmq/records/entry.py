@@ -20,7 +20,8 @@ can be scanned without reading data. All integers are big-endian::
         68    n inline          a data entry's serialised BatchHeader, another kind's body
       68+n    4 row_crc         CRC-32C of everything before it
 
-The chain covers the payload through its CRC. Two replicas whose chains are equal at an index have equal logs up to it.
+The chain covers the payload through its CRC. Two replicas whose chains are equal at an index have equal
+logs up to it.
 """
 
 from __future__ import annotations
@@ -151,5 +152,6 @@ def decode(row: bytes, payload: bytes | None) -> LogEntry:
         raise CorruptEntry("payload checksum mismatch")
     return LogEntry(
         LogIndex(index), Term(term), entry_kind, version, Offset(base_offset), count, log_tick, wall_ms,
-        row[_INLINE_AT : _INLINE_AT + inline_length], payload, payload_crc, row[_FIXED.size : _INLINE_AT], row,
+        row[_INLINE_AT : _INLINE_AT + inline_length], payload, payload_crc,
+        row[_FIXED.size : _INLINE_AT], row,
     )  # fmt: skip
