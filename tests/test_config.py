@@ -94,6 +94,11 @@ def test_an_empty_section_has_its_defaults() -> None:
     assert config.parse(NODES + "timeouts:\nlimits:\n") == config.parse(NODES)
 
 
+def test_what_is_dumped_is_read_back() -> None:
+    text = changed("data: n1", "data: n1, peer_overrides: {2: '[::1]:19502'}") + "insecure: true"
+    assert config.parse(config.dump(config.parse(text))) == config.parse(text)
+
+
 # -- the seed ----------------------------------------------------------------------------------------------------
 
 

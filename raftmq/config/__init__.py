@@ -19,7 +19,7 @@ from raftmq.config.models import (
     Timeouts,
     majority,
 )
-from raftmq.config.reading import load, parse
+from raftmq.config.reading import dump, load, parse
 
 __all__ = [
     "BOOTSTRAP_VARIABLE",
@@ -33,6 +33,7 @@ __all__ = [
     "NodeConfig",
     "NodeEntry",
     "Timeouts",
+    "dump",
     "load",
     "majority",
     "parse",

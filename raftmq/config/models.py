@@ -24,6 +24,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -128,7 +129,9 @@ class NodeEntry(Model):
     """Replicas of a partition are spread over racks first."""
     advertised_client_host: Host | None = None
     advertised_client_port: Port | None = None
-    peer_overrides: dict[int, Annotated[Address, BeforeValidator(_parse_address)]] = Field(default_factory=dict)
+    peer_overrides: dict[int, Annotated[Address, BeforeValidator(_parse_address), PlainSerializer(str)]] = Field(
+        default_factory=dict
+    )
     """Where this node dials another one instead of at ``host:peer_port``: experiments put a proxy there."""
 
     @field_validator("data")

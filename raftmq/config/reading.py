@@ -47,6 +47,11 @@ def parse(text: str, *, source: str = "cluster.yml", base: Path | None = None) -
         raise ConfigError(source, lines) from error
 
 
+def dump(config: ClusterConfig) -> str:
+    """The text of a file that ``parse`` reads back as `config`."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key that stands twice, of which YAML would silently keep the last."""
 
