@@ -108,7 +108,7 @@ class LocalCluster:
         view.data_directory.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file(node).open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches the supervisor only, which stops nodes in order.
-            child = subprocess.Popen(  # noqa: ASYNC220  a fork and exec, done in a millisecond
+            child = subprocess.Popen(  # noqa: ASYNC220, S603  done in a millisecond; arguments are ours
                 [self.python, *self._arguments(node)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

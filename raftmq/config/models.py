@@ -105,6 +105,7 @@ def _is_loopback(host: str) -> bool:
 
 Host = Annotated[str, BeforeValidator(lambda value: _check_host(value) if isinstance(value, str) else value)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+AddressText = Annotated[Address, BeforeValidator(_parse_address), PlainSerializer(str)]
 Milliseconds = Annotated[int, Field(ge=1, le=24 * 3600 * 1000)]
 Name = Annotated[str, AfterValidator(_check_name)]
 
@@ -123,15 +124,13 @@ class NodeEntry(Model):
     client_port: Port
     peer_port: Port
     http_port: Port
-    data: Annotated[Path, Field(strict=False)]
+    data: Annotated[Path, Field(strict=False), PlainSerializer(str)]
     """Directory of this node alone. Relative to the file; absolute once loaded."""
     rack: str = ""
     """Replicas of a partition are spread over racks first."""
     advertised_client_host: Host | None = None
     advertised_client_port: Port | None = None
-    peer_overrides: dict[int, Annotated[Address, BeforeValidator(_parse_address), PlainSerializer(str)]] = Field(
-        default_factory=dict
-    )
+    peer_overrides: dict[int, AddressText] = Field(default_factory=dict)
     """Where this node dials another one instead of at ``host:peer_port``: experiments put a proxy there."""
 
     @field_validator("data")

@@ -49,7 +49,7 @@ def parse(text: str, *, source: str = "cluster.yml", base: Path | None = None) -
 
 def dump(config: ClusterConfig) -> str:
     """The text of a file that ``parse`` reads back as `config`."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    return yaml.safe_dump(config.model_dump(exclude_none=True), sort_keys=False)
 
 
 class _StrictLoader(yaml.SafeLoader):
