@@ -15,6 +15,7 @@ from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset,
 from raftmq.raft.messages import Message
 from raftmq.raft.types import HardState, Membership
 from raftmq.records.entry import CHAIN_START, LogEntry
+from raftmq.records.state_kinds import StateKind as StateKind
 
 
 class StorageError(Exception):
@@ -27,13 +28,6 @@ class StorageStalled(Exception):
 
 class StorageRefused(Exception):
     """The directory must not be opened: locked, of another node, of another format. The text says what to do."""
-
-
-class StateKind(IntEnum):
-    """Second part of a ``state`` key. The numbers are on disk: never change or reuse one."""
-
-    APPLIED = 1
-    PRODUCER = 2
 
 
 @dataclass(frozen=True, slots=True)
