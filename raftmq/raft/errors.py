@@ -1,10 +1,10 @@
 """Refusals of the consensus core. Each one means: nothing was changed.
 
-    RaftRefusal
-    ├── NotLeader            ask the leader (or wait: leadership is being handed over)
-    ├── TooMuchUncommitted   the quorum is gone or slow: back off
-    ├── MembershipRefused    a change is under way, or the target makes no sense
-    └── TransferRefused      the target may not lead
+RaftRefusal
+├── NotLeader            ask the leader (or wait: leadership is being handed over)
+├── TooMuchUncommitted   the quorum is gone or slow: back off
+├── MembershipRefused    a change is under way, or the target makes no sense
+└── TransferRefused      the target may not lead
 """
 
 from __future__ import annotations
