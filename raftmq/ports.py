@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, StoreId, Term
+from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, StoreId, Term, Tick
 from raftmq.raft.messages import Message
 from raftmq.raft.types import HardState, Membership
 from raftmq.records.entry import CHAIN_START, LogEntry
@@ -129,12 +129,24 @@ class BatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LostTail:
+    """This disk once lost synced writes, and a row may have been among them. Never forgotten, unlike suspicion.
+
+    A replica of a group up to ``group`` that has no row here may have voted: create it suspect, in ``term``.
+    """
+
+    group: GroupId
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
 class StoreIdentity:
-    """Who this disk is. ``suspect``: fewer synced writes were found at open than the tail marker promises."""
+    """Who this disk is. ``suspect``: fewer synced writes were found at *this* open than the tail marker promises."""
 
     store_id: StoreId
     boot_count: BootCount
     suspect: bool
+    lost: LostTail | None = None
 
 
 class Store(Protocol):
@@ -175,6 +187,10 @@ class Store(Protocol):
 
     def sync(self) -> None:
         """Make every write before this call durable. Releases the GIL. Raises StorageError."""
+
+    def settle(self) -> None:
+        """Make the tail marker of the last ``sync`` durable. The next ``sync`` does it too; call this when idle for
+        about 50 ms. Called like ``sync``. Raises StorageError."""
 
     def close(self) -> None:
         """Flush and close. Idempotent."""
@@ -273,3 +289,13 @@ class Transport(Protocol):
     peer is away, the frame is dropped, and ``on_peer_up`` will tell when to start over."""
 
     def send(self, node: NodeId, channel: Channel, frame: Frame) -> None: ...
+
+
+class Clock(Protocol):
+    """The only source of time of the shell."""
+
+    def tick(self) -> Tick:
+        """Monotonic milliseconds."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch; may jump."""

@@ -1,0 +1,202 @@
+"""asyncio executes what the pump ordered: rounds on a storage thread, reads on a reader thread, ticks by timers.
+
+One pass of the event loop makes one round. While the storage thread writes and syncs, further rounds queue up; the thread
+then takes all of them, writes one batch and syncs once: that is the group commit.
+
+    loop:     inputs ── wake ──> round() ── frames leave ──┐            persisted() <── call_soon_threadsafe ──┐
+    storage:                                               └─> queue ──> write (one batch) ──> sync ───────────┘
+
+A failed write or sync is final: the driver stops for good and tells its owner, who ends the process. A *stalled* write
+(nothing was applied) is tried again a little later, on the storage thread, while the loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+
+import structlog
+
+from raftmq.errors import DataLoss
+from raftmq.ids import Generation, Offset, Tick
+from raftmq.ports import BatchRow, StorageError, StorageStalled, Store, WriteOp
+from raftmq.replica.manager import Replicas
+from raftmq.replica.outbox import ReadOrder, ReadResult, Round
+
+_log = structlog.get_logger(__name__)
+
+STALL_PAUSE_S = 0.005
+STALL_WARN_S = 1.0
+IDLE_SETTLE_S = 0.05
+
+
+class SystemClock:
+    """The real clocks."""
+
+    def tick(self) -> Tick:
+        return Tick(time.monotonic_ns() // 1_000_000)
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class Driver:
+    """Runs a ``Replicas``. ``failed`` is called once, on the loop, when storage has failed."""
+
+    def __init__(self, store: Store, failed: Callable[[BaseException], None]) -> None:
+        self._store = store
+        self._failed = failed
+        self._replicas: Replicas | None = None
+        self._loop = asyncio.get_running_loop()
+        self._round_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._queue: SimpleQueue[Round | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write_rounds, name="raftmq-storage", daemon=True)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="raftmq-reader")
+        self._stopped = False
+
+    def start(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        self._writer.start()
+        self.wake()
+
+    async def stop(self) -> None:
+        """Finish what is queued, then stop. Nothing is written afterwards."""
+        if self._stopped:
+            return
+        self._run_round()
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._queue.put(None)
+        await self._loop.run_in_executor(None, self._writer.join)
+        self._readers.shutdown(wait=True)
+
+    async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
+        """Batches for a reader, from disk, off the loop. Raises DataLoss where what is stored cannot be read."""
+        read = partial(self._store.read_batches, generation, offset, end, max_bytes)
+        try:
+            return await self._loop.run_in_executor(self._readers, read)
+        except StorageError as error:
+            _log.error("reading records failed", generation=generation, offset=offset, error=str(error))
+            raise DataLoss(f"the records at offset {offset} cannot be read on this node") from error
+
+    def wake(self) -> None:
+        """There is work: make a round at the end of this pass of the loop."""
+        if not self._round_due and not self._stopped:
+            self._round_due = True
+            self._loop.call_soon(self._run_round)
+
+    # -- on the loop -------------------------------------------------------------------------------------------------
+
+    def _run_round(self) -> None:
+        self._round_due = False
+        if self._stopped or self._replicas is None:
+            return
+        made, reads = self._replicas.round()
+        if made is not None:
+            self._queue.put(made)
+        for order in reads:
+            self._readers.submit(self._read, order)
+        self._arm()
+
+    def _arm(self) -> None:
+        assert self._replicas is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0, self._replicas.next_deadline() - SystemClock().tick()) / 1000
+        self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        if self._stopped or self._replicas is None:
+            return
+        self._replicas.tick()
+        if not self._round_due:
+            self._arm()
+
+    def _persisted(self, rounds: list[Round]) -> None:
+        if self._stopped or self._replicas is None:
+            return
+        for done in rounds:
+            self._replicas.persisted(done)
+
+    def _read_back(self, result: ReadResult) -> None:
+        if not self._stopped and self._replicas is not None:
+            self._replicas.read_done(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Storage failed (also when somebody else saw it): never go on."""
+        if not self._stopped:
+            self._stopped = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._failed(error)
+
+    # -- on the storage thread ----------------------------------------------------------------------------------------
+
+    def _write_rounds(self) -> None:
+        try:
+            while (rounds := self._next_rounds()) is not None:
+                ops: list[WriteOp] = [op for each in rounds for op in each.ops]
+                if ops:
+                    self._write(ops)
+                if any(each.must_sync for each in rounds):
+                    self._store.sync()
+                self._post(partial(self._persisted, rounds))
+        except BaseException as error:
+            # Whatever it was, what is on disk is no longer known here.
+            self._post(partial(self.fail, error))
+            if not isinstance(error, StorageError):
+                raise
+
+    def _next_rounds(self) -> list[Round] | None:
+        """Everything that is queued, at least one round; None when it is over."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        rounds = [first]
+        while not self._queue.empty():
+            another = self._queue.get()
+            if another is None:
+                self._queue.put(None)
+                break
+            rounds.append(another)
+        return rounds
+
+    def _write(self, ops: list[WriteOp]) -> None:
+        began = time.monotonic()
+        warned = False
+        while True:
+            try:
+                self._store.write(ops)
+                return
+            except StorageStalled:
+                if not warned and time.monotonic() - began > STALL_WARN_S:
+                    warned = True
+                    _log.warning("storage is stalled; writes wait", seconds=round(time.monotonic() - began, 1))
+                time.sleep(STALL_PAUSE_S)
+
+    def _post(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            # The loop is closed: the process is ending, and nobody waits for this any more.
+            _log.debug("a storage result came after the event loop had closed")
+
+    # -- on a reader thread ------------------------------------------------------------------------------------------
+
+    def _read(self, order: ReadOrder) -> None:
+        try:
+            entries = self._store.read_entries(order.generation, order.first, order.last, order.max_bytes)
+        except StorageError as error:
+            replicas = self._replicas
+            if replicas is not None and not self._stopped:
+                _log.error("reading the log failed", group=order.group, first=order.first, error=str(error))
+                self._post(partial(self.fail, error))
+            return
+        self._post(partial(self._read_back, ReadResult(order, tuple(entries))))

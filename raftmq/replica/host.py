@@ -1,0 +1,255 @@
+"""The replicas of this node, for callers that await: services above, the synchronous pump below."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from raftmq import raft
+from raftmq.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    NotLeader,
+    OffsetOutOfRange,
+    Outcome,
+    Overloaded,
+    PreconditionFailed,
+    RaftmqError,
+)
+from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
+from raftmq.ports import BatchRow
+from raftmq.raft.types import Role
+from raftmq.records.batch import CheckedBatch
+from raftmq.records.entry import LogEntry
+from raftmq.replica.driver import Driver, SystemClock
+from raftmq.replica.group import Draft, ReplicaGroup
+from raftmq.replica.manager import Replicas
+from raftmq.replica.waits import Ack, Acks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a partition's leader knows of it: ``high_watermark`` is the first offset not visible to consumers."""
+
+    log_start_offset: Offset
+    high_watermark: Offset
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Batches read, with the bounds as of then."""
+
+    batches: list[BatchRow]
+    bounds: Bounds
+
+
+class ReplicaHost:
+    """Every method runs on the event loop. Errors are ``RaftmqError`` with their outcome.
+
+    NotLeader is raised where another node (or nobody) leads the group: the caller routes.
+    """
+
+    def __init__(self, replicas: Replicas, driver: Driver) -> None:
+        self.replicas = replicas
+        self._driver = driver
+        self._clock = SystemClock()
+
+    # -- who leads -------------------------------------------------------------------------------------------------
+
+    def leads(self, group_id: GroupId) -> bool:
+        """This node leads the group (its first entry of the term may still be under way)."""
+        group = self.replicas.group(group_id)
+        return group is not None and group.is_leader
+
+    def leader_of(self, group_id: GroupId) -> tuple[NodeId, Term] | None:
+        """The leader as far as this node knows, by its own replica or by notice."""
+        group = self.replicas.group(group_id)
+        notice = self.replicas.leaders.get(group_id)
+        if group is not None and group.halted is None:
+            if group.node.leader is not None:
+                return group.node.leader.node, group.node.term
+            if notice is not None and notice.term <= group.node.term:
+                return None
+        return None if notice is None else (notice.leader, notice.term)
+
+    def in_sync(self, group_id: GroupId) -> tuple[NodeId, ...]:
+        """The in-sync set as the leader told it last; empty if it told none."""
+        notice = self.replicas.leaders.get(group_id)
+        return () if notice is None else notice.in_sync
+
+    def _led(self, group_id: GroupId) -> ReplicaGroup:
+        group = self.replicas.group(group_id)
+        if group is None or not group.is_leader:
+            raise NotLeader("this node does not lead the partition")
+        return group
+
+    # -- records in ------------------------------------------------------------------------------------------------
+
+    async def produce(
+        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+    ) -> Ack:
+        """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known)."""
+        deadline = Tick(self._clock.tick() + timeout_ms)
+        await self._until_serving(group_id, deadline)
+        self._led(group_id)
+        leadership = self.replicas.leadership(group_id)
+        if leadership is None:
+            raise NoLeader("this node has only just been elected: try again")
+        answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        leadership.produce(batch, acks, min_in_sync, self._clock.tick(), deadline, partial(_settle, answer))
+        self.replicas.touch(group_id)
+        return await answer
+
+    async def command(self, group_id: GroupId, draft: Draft, timeout_ms: int) -> object:
+        """Replicate a command and return what the state machine answered."""
+        group = self._led(group_id)
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        try:
+            group.propose_command(draft, partial(_settle, answer))
+        except raft.NotLeader:
+            raise NotLeader("leadership is being handed over") from None
+        except raft.TooMuchUncommitted:
+            raise Overloaded("too much is waiting for a quorum", retry_after_ms=50) from None
+        self.replicas.touch(group_id)
+        return await self._within(answer, timeout_ms, "the command was appended, but not committed in time")
+
+    # -- records out -----------------------------------------------------------------------------------------------
+
+    async def fetch(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int
+    ) -> Fetched:
+        """Batches from `offset` on, at least one if it is visible within `max_wait_ms`; else none."""
+        deadline = Tick(self._clock.tick() + max_wait_ms)
+        await self._until_serving(group_id, Tick(max(deadline, self._clock.tick() + 1000)))
+        group = self._led(group_id)
+        bounds = self._bounds(group)
+        if not bounds.log_start_offset <= offset <= bounds.high_watermark:
+            raise OffsetOutOfRange(
+                f"offset {offset} is outside [{bounds.log_start_offset}, {bounds.high_watermark}]",
+                field="offset",
+                metadata={
+                    "log_start_offset": str(bounds.log_start_offset),
+                    "high_watermark": str(bounds.high_watermark),
+                },
+            )
+        while True:
+            batches = await self._read(group, offset, max_bytes)
+            wanted = batches[-1].next_offset if batches else offset
+            remaining = deadline - self._clock.tick()
+            if remaining <= 0 or sum(len(batch.payload) for batch in batches) >= min_bytes:
+                break
+            if not await self._visible(group, wanted, remaining):
+                break
+        return Fetched(batches, self._bounds(self._led(group_id)))
+
+    async def _read(self, group: ReplicaGroup, offset: Offset, max_bytes: int) -> list[BatchRow]:
+        end = group.machine.next_offset
+        if offset >= end:
+            return []
+        held = group.tail.batches(offset, end, max_bytes)
+        if held is not None:
+            return [_row(entry) for entry in held]
+        return await self._driver.read_batches(group.generation, offset, end, max_bytes)
+
+    async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
+        """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""
+        seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.replicas.barriers.watch(group, offset, partial(_tell, seen))
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                if not await seen:
+                    raise NotLeader("leadership of the partition was lost while waiting for records")
+        except TimeoutError:
+            return False
+        finally:
+            seen.cancel()
+        return True
+
+    def _bounds(self, group: ReplicaGroup) -> Bounds:
+        return Bounds(group.machine.log_start_offset, group.machine.next_offset, group.node.term)
+
+    async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds:
+        """Linearizable: covers everything that was acknowledged before the call."""
+        await self.barrier(group_id, timeout_ms)
+        return self._bounds(self._led(group_id))
+
+    async def barrier(self, group_id: GroupId, timeout_ms: int) -> None:
+        """Return when this leader is confirmed by a quorum and has applied everything acknowledged before."""
+        await self._until_serving(group_id, Tick(self._clock.tick() + timeout_ms))
+        group = self._led(group_id)
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.replicas.barriers.barrier(group, self._clock.tick(), partial(_tell, confirmed))
+        self.replicas.touch(group_id)
+        if not await self._within(confirmed, timeout_ms, "no quorum confirmed the read in time", Outcome.NOT_APPLIED):
+            raise NotLeader("leadership was lost before a quorum confirmed the read")
+
+    # -- leadership ------------------------------------------------------------------------------------------------
+
+    def transfer(self, group_id: GroupId, to: NodeId | None) -> NodeId:
+        """Hand leadership to an in-sync replica: `to`, or the one that is furthest. Returns the target's node.
+
+        Raises NotLeader, or PreconditionFailed where no replica fits.
+        """
+        group = self._led(group_id)
+        leadership = self.replicas.leadership(group_id)
+        members = [] if leadership is None else leadership.in_sync.members(self._clock.tick())
+        fit = [member for member in members if member != group.me and to in (None, member.node)]
+        if not fit:
+            which = "no other replica" if to is None else f"node {to} has no replica that"
+            raise PreconditionFailed(f"{which} is in sync: leadership stays here", field="to_node_id")
+        target: ReplicaId = max(fit, key=lambda member: (group.node.match_index(member), -member.node))
+        try:
+            group.node.transfer_leadership(target, self._clock.tick())
+        except raft.RaftRefusal as refusal:
+            raise PreconditionFailed(str(refusal), field="to_node_id") from None
+        self.replicas.touch(group_id)
+        return target.node
+
+    def led_groups(self) -> list[GroupId]:
+        return [group_id for group_id, group in self.replicas.groups.items() if group.node.role is Role.LEADER]
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _until_serving(self, group_id: GroupId, deadline: Tick) -> None:
+        """A leader that has only just been elected serves when its first entry is applied: wait for that, shortly."""
+        while not (group := self._led(group_id)).can_serve():
+            serving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self.replicas.barriers.when_serving(group, partial(_tell, serving))
+            try:
+                async with asyncio.timeout(max(1, deadline - self._clock.tick()) / 1000):
+                    await serving
+            except TimeoutError:
+                raise NoLeader("the new leader has not committed its first entry yet: try again") from None
+
+    async def _within(
+        self, answer: asyncio.Future[T], timeout_ms: int, late: str, outcome: Outcome = Outcome.UNKNOWN
+    ) -> T:
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await answer
+        except TimeoutError:
+            raise DeadlineExceeded(late, outcome=outcome) from None
+
+
+def _settle(future: asyncio.Future[T], answer: T | RaftmqError) -> None:
+    """End a future; the one who waited may have gone."""
+    if future.done():
+        return
+    if isinstance(answer, RaftmqError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _tell(future: asyncio.Future[bool], holds: bool) -> None:
+    if not future.done():
+        future.set_result(holds)
+
+
+def _row(entry: LogEntry) -> BatchRow:
+    return BatchRow(entry.base_offset, entry.count, entry.index, entry.term, entry.wall_ms, entry.inline, entry.payload)

@@ -1,0 +1,466 @@
+"""All replicas of one node: one pump, one batch for the disk, one frame per peer and round, one deadline heap.
+
+Synchronous, like the groups it holds. A driver (asyncio in production, virtual time in simulation) calls ``round``
+whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what became durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from random import Random
+
+from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, Term, Tick
+from raftmq.partition.machine import PartitionMachine
+from raftmq.ports import (
+    Channel,
+    Clock,
+    DropReplica,
+    Frame,
+    LeaderNotice,
+    PeerInfo,
+    PutReplica,
+    Store,
+    Transport,
+    WriteOp,
+)
+from raftmq.raft import RaftConfig
+from raftmq.raft.messages import Heartbeat, HeartbeatReply
+from raftmq.raft.types import Membership
+from raftmq.replica.barriers import Barriers
+from raftmq.replica.group import Observer, ReplicaGroup, fresh_row, nodes_of
+from raftmq.replica.heartbeats import NEVER, NodeHeartbeats
+from raftmq.replica.opening import next_generation, open_group
+from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
+from raftmq.replica.produce import Leadership
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """Knobs of the shell, in milliseconds and bytes."""
+
+    raft: RaftConfig
+    replica_lag_max: int = 2000
+    tail_bytes: int = 64 * 1024 * 1024
+    """For the newest entries of all groups together."""
+    flush_interval: int = 500
+    """How often derived state is written where no entry takes it along."""
+
+
+@dataclass(slots=True)
+class _Hosted:
+    """A group and what this node keeps beside it."""
+
+    group: ReplicaGroup
+    leadership: Leadership | None = None
+    led_members: frozenset[ReplicaId] = frozenset()
+    flushed: LogIndex = LogIndex(0)
+    eager: int = 0
+    scheduled: Tick | None = None
+
+
+class Events:
+    """What the node above wants to hear. The default hears nothing."""
+
+    def leader_known(self, notice: LeaderNotice) -> None:
+        """Another leader, or another in-sync set, of a group is known."""
+
+    def group_progressed(self, group: ReplicaGroup) -> None:
+        """A replica on this node applied something, or its role changed."""
+
+
+class Replicas(Observer):
+    """See the module docstring. Methods that take ``now`` from the clock are called on one thread only."""
+
+    EAGER_TRIES = 50
+    """How often the first replica of a new group asks for votes at every heartbeat, while the others create theirs."""
+
+    def __init__(
+        self,
+        me: ReplicaId,
+        settings: ReplicaSettings,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        rng: Random,
+        wake: Callable[[], None],
+        events: Events,
+    ) -> None:
+        self.me = me
+        self.barriers = Barriers()
+        self.leaders: dict[GroupId, LeaderNotice] = {}
+        self.heartbeats = NodeHeartbeats(self._local_term)
+        self._settings = settings
+        self._store = store
+        self._transport = transport
+        self._clock = clock
+        self._rng = rng
+        self._wake = wake
+        self._events = events
+        self._hosted: dict[GroupId, _Hosted] = {}
+        self._dirty: set[GroupId] = set()
+        self._deadlines: list[tuple[Tick, GroupId]] = []
+        self._watched: set[GroupId] = set()
+        self._unflushed: set[GroupId] = set()
+        self._pending_ops: list[WriteOp] = []
+        self._pending_sync = False
+        self._notices: dict[GroupId, LeaderNotice] = {}
+        self._dead: dict[NodeId, BootCount] = {}
+        self._rounds = 0
+        self._next_beat = clock.tick()
+        self._next_flush = clock.tick()
+        rows = store.replicas()
+        self._next_generation = next_generation(rows)
+        for row in rows:
+            self._host(
+                open_group(row, me, store, settings.raft, self._group_rng(), clock.tick(), self, self._last_contact)
+            )
+
+    # -- groups ----------------------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> dict[GroupId, ReplicaGroup]:
+        """Every replica on this node, by group."""
+        return {group_id: hosted.group for group_id, hosted in sorted(self._hosted.items())}
+
+    def group(self, group_id: GroupId) -> ReplicaGroup | None:
+        hosted = self._hosted.get(group_id)
+        return None if hosted is None else hosted.group
+
+    def leadership(self, group_id: GroupId) -> Leadership | None:
+        """Of a group that this node leads."""
+        hosted = self._hosted.get(group_id)
+        return None if hosted is None else hosted.leadership
+
+    def create(self, group_id: GroupId, membership: Membership, eager: bool) -> ReplicaGroup:
+        """A new replica with the group's first configuration. ``eager``: it is the one that should lead."""
+        assert group_id not in self._hosted, f"group {group_id} has a replica here already"
+        row = fresh_row(group_id, self._next_generation, membership)
+        self._next_generation = Generation(self._next_generation + 1)
+        self._pending_ops.append(PutReplica(row))
+        self._pending_sync = True
+        # The row is not written yet, but nothing of an unknown generation can be on disk either.
+        group = open_group(
+            row, self.me, self._store, self._settings.raft, self._group_rng(), self._clock.tick(), self,
+            self._last_contact,
+        )  # fmt: skip
+        hosted = self._host(group)
+        if eager:
+            hosted.eager = self.EAGER_TRIES
+            group.node.campaign(self._clock.tick())
+        self.heartbeats.term_changed(group_id)
+        return group
+
+    def drop(self, group_id: GroupId) -> None:
+        """Remove a replica and its data. The group is gone, or this node is no longer part of it."""
+        hosted = self._hosted.pop(group_id)
+        if hosted.leadership is not None:
+            self.heartbeats.unlead(group_id)
+            hosted.leadership.lost()
+        hosted.group.halt("the replica was removed from this node")
+        for known in (self._dirty, self._watched, self._unflushed):
+            known.discard(group_id)
+        self.leaders.pop(group_id, None)
+        self.heartbeats.term_changed(group_id)
+        self._pending_ops.append(DropReplica(group_id, hosted.group.generation))
+        self._pending_sync = True
+        self._wake()
+
+    def _host(self, group: ReplicaGroup) -> _Hosted:
+        hosted = _Hosted(group, flushed=group.machine.applied_index)
+        self._hosted[group.id] = hosted
+        self._touch(group.id)
+        return hosted
+
+    def _group_rng(self) -> Random:
+        return Random(self._rng.getrandbits(64))
+
+    def _local_term(self, group_id: GroupId) -> Term | None:
+        hosted = self._hosted.get(group_id)
+        return None if hosted is None or hosted.group.halted is not None else hosted.group.node.term
+
+    def _last_contact(self, group: ReplicaGroup, member: ReplicaId) -> Tick:
+        if group.is_leader:
+            return self.heartbeats.follower_contact(group.id, group.node.term, member)
+        return self.heartbeats.leader_contact(group.id, group.node.term, member)
+
+    def is_dead(self, member: ReplicaId) -> bool:
+        """The process that held this replica is known to be gone."""
+        return member.node in self._dead
+
+    # -- one pass --------------------------------------------------------------------------------------------------
+
+    def touch(self, group_id: GroupId) -> None:
+        """Something of this group changed: look at it in the next round."""
+        if group_id in self._hosted:
+            self._touch(group_id)
+
+    def _touch(self, group_id: GroupId) -> None:
+        self._dirty.add(group_id)
+        self._wake()
+
+    def round(self) -> tuple[Round | None, list[ReadOrder]]:
+        """Every group with work yields its orders. Frames leave at once; the rest is for the caller to execute."""
+        now, wall_ms = self._clock.tick(), self._clock.wall_ms()
+        self._rounds += 1
+        outbox = Outbox(self._rounds)
+        if self._pending_ops:
+            outbox.round.ops.extend(self._pending_ops)
+            outbox.round.must_sync = self._pending_sync
+            self._pending_ops, self._pending_sync = [], False
+        dirty, self._dirty = sorted(self._dirty), set()
+        budget = max(256 * 1024, self._settings.tail_bytes // max(1, len(self._hosted)))
+        for group_id in dirty:
+            hosted = self._hosted.get(group_id)
+            if hosted is not None:
+                hosted.group.advance(now, wall_ms, outbox)
+                hosted.group.trim_tail(budget)
+                self._reschedule(hosted)
+        for node, channel, frame in outbox.frames():
+            self._transport.send(node, channel, frame)
+        self._send_notices()
+        used = outbox.round.ops or outbox.round.marks or outbox.round.after
+        return (outbox.round if used else None), outbox.reads
+
+    def persisted(self, done: Round) -> None:
+        """`done` and every round before it are durable (or, where it need not be synced, written)."""
+        for mark in done.marks:
+            hosted = self._hosted.get(mark.group)
+            if hosted is not None and hosted.group.generation == mark.generation:
+                hosted.group.persisted(mark.term, mark.index)
+                self._touch(mark.group)
+        outbox = Outbox(0)
+        for node, message in done.after:
+            hosted = self._hosted.get(message.group)
+            if hosted is not None and hosted.group.halted is None:
+                outbox.send(node, message)
+        for node, channel, frame in outbox.frames():
+            self._transport.send(node, channel, frame)
+
+    def read_done(self, result: ReadResult) -> None:
+        """What ``round`` ordered from disk."""
+        hosted = self._hosted.get(result.order.group)
+        if hosted is not None and hosted.group.generation == result.order.generation:
+            hosted.group.read_done(result.order, result.entries)
+            self._touch(result.order.group)
+
+    def _reschedule(self, hosted: _Hosted) -> None:
+        wanted = hosted.group.deadline()
+        if hosted.leadership is not None:
+            expiry = hosted.leadership.waits.deadline()
+            if expiry is not None:
+                wanted = expiry if wanted is None else min(wanted, expiry)
+        if wanted != hosted.scheduled:
+            hosted.scheduled = wanted
+            if wanted is not None:
+                heappush(self._deadlines, (wanted, hosted.group.id))
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> Tick:
+        """When ``tick`` must be called next."""
+        nearest = min(self._next_beat, self._next_flush)
+        return min(nearest, self._deadlines[0][0]) if self._deadlines else nearest
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = self._clock.tick()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, group_id = heappop(self._deadlines)
+            hosted = self._hosted.get(group_id)
+            if hosted is not None and hosted.scheduled == at:
+                hosted.scheduled = None
+                self._tick_group(hosted, now)
+        if now >= self._next_beat:
+            self._next_beat = Tick(now + self._settings.raft.heartbeat_interval)
+            self._beat(now)
+        if now >= self._next_flush:
+            self._next_flush = Tick(now + self._settings.flush_interval)
+            self._flush()
+
+    def _tick_group(self, hosted: _Hosted, now: Tick) -> None:
+        hosted.group.tick(now)
+        if hosted.leadership is not None:
+            hosted.leadership.tick(now)
+        self._touch(hosted.group.id)
+
+    def _beat(self, now: Tick) -> None:
+        for node in self.heartbeats.nodes:
+            self._transport.send(node, Channel.RAFT, Frame(heartbeat=self.heartbeats.beat(node)))
+        for group_id in sorted(self._watched):
+            hosted = self._hosted[group_id]
+            if hosted.leadership is None or hosted.leadership.settled():
+                self._watched.discard(group_id)
+            if hosted.leadership is not None:
+                hosted.leadership.tick(now)
+                self._announce(hosted, now)
+        for hosted in [hosted for hosted in self._hosted.values() if hosted.eager]:
+            hosted.eager = hosted.eager - 1 if hosted.group.node.term == 0 else 0
+            if hosted.eager:
+                hosted.group.node.campaign(now)
+                self._touch(hosted.group.id)
+
+    def _flush(self) -> None:
+        if not self._unflushed:
+            return
+        outbox = Outbox(0)
+        for group_id in sorted(self._unflushed):
+            hosted = self._hosted[group_id]
+            hosted.group.flush(outbox)
+            hosted.flushed = hosted.group.machine.applied_index
+        self._unflushed.clear()
+        if outbox.round.ops:
+            # Needs no sync of its own: whatever of it is lost is replayed from the log.
+            self._pending_ops.extend(outbox.round.ops)
+            self._wake()
+
+    # -- other nodes -----------------------------------------------------------------------------------------------
+
+    def set_nodes(self, nodes: list[NodeId]) -> None:
+        """The nodes of the cluster, this one among them or not."""
+        self.heartbeats.set_peers([node for node in nodes if node != self.me.node])
+
+    def on_frame(self, peer: PeerInfo, frame: Frame) -> None:
+        now = self._clock.tick()
+        restarted = self.heartbeats.heard(peer, now)
+        if self.heartbeats.boot_of(peer.node) != peer.boot:
+            return  # of an earlier process of that node, or of no node of this cluster
+        self._dead.pop(peer.node, None)
+        if restarted:
+            self._forget(peer.node)
+        source = ReplicaId(peer.node, peer.store)
+        if frame.heartbeat is not None:
+            ack, news = self.heartbeats.on_heartbeat(peer, frame.heartbeat)
+            for group_id, term in news:
+                self._step(group_id, Heartbeat(source, self.me, term, LogIndex(0)), now)
+            self._transport.send(peer.node, Channel.RAFT, Frame(heartbeat_ack=ack))
+        if frame.heartbeat_ack is not None:
+            for group_id, term in self.heartbeats.on_ack(peer, frame.heartbeat_ack, now):
+                self._step(group_id, HeartbeatReply(source, self.me, term), now)
+        for addressed in frame.messages:
+            if addressed.message.source == source:
+                self._step(addressed.group, addressed.message, now)
+        for notice in frame.notices:
+            self._learn(notice)
+
+    def _step(self, group_id: GroupId, message: object, now: Tick) -> None:
+        hosted = self._hosted.get(group_id)
+        if hosted is not None:
+            hosted.group.step(message, now)  # type: ignore[arg-type]
+            self._touch(group_id)
+
+    def on_peer_up(self, node: NodeId, channel: Channel) -> None:
+        """A stream to `node` is new: frames before it may be lost, and it may know nothing of what we lead."""
+        self._forget(node)
+        if channel is Channel.RAFT:
+            mine = [notice for notice in self.leaders.values() if notice.leader == self.me.node]
+            if mine:
+                self._transport.send(node, Channel.RAFT, Frame(notices=tuple(mine)))
+
+    def _forget(self, node: NodeId) -> None:
+        """What was sent to `node` may not have arrived: every replica there is probed anew."""
+        for group_id, hosted in self._hosted.items():
+            members = [member for member in hosted.group.node.membership.all if member.node == node]
+            for member in sorted(members):
+                hosted.group.forget_member(member)
+                self._touch(group_id)
+
+    def on_peer_lost(self, node: NodeId, boot: BootCount) -> None:
+        """Proof that the process is gone: its followers need not wait for a timeout."""
+        if self.heartbeats.boot_of(node) not in (boot, 0):
+            return
+        now = self._clock.tick()
+        self._dead[node] = boot
+        for group_id, hosted in sorted(self._hosted.items()):
+            leader = hosted.group.node.leader
+            if leader is not None and leader.node == node:
+                hosted.group.node.leader_lost(now)
+                self._touch(group_id)
+            elif hosted.leadership is not None:
+                hosted.leadership.tick(now)
+                self._announce(hosted, now)
+                self._touch(group_id)
+
+    # -- leadership ------------------------------------------------------------------------------------------------
+
+    def leadership_changed(self, group: ReplicaGroup) -> None:
+        hosted = self._hosted.get(group.id)
+        if hosted is None:
+            return
+        leads = group.is_leader
+        if hosted.leadership is not None and (not leads or hosted.leadership.term != group.node.term):
+            self.heartbeats.unlead(group.id)
+            hosted.leadership.lost()
+            hosted.leadership = None
+            self.barriers.lost(group.id)
+        self.heartbeats.term_changed(group.id)
+        if leads and hosted.leadership is None:
+            machine = group.machine if isinstance(group.machine, PartitionMachine) else None
+            hosted.leadership = Leadership(
+                group, machine, self.is_dead, self._clock.tick(), self._settings.replica_lag_max
+            )
+            hosted.led_members = frozenset()
+            self._watched.add(group.id)
+        leader = group.node.leader
+        if leader is not None and not leads:
+            self._learn(LeaderNotice(group.id, group.node.term, leader.node, ()))
+        self._events.group_progressed(group)
+
+    def progressed(self, group: ReplicaGroup) -> None:
+        hosted = self._hosted.get(group.id)
+        if hosted is None:
+            return
+        leadership = hosted.leadership
+        if leadership is not None:
+            members = group.node.membership.all
+            if members != hosted.led_members:
+                hosted.led_members = members
+                self.heartbeats.lead(group.id, group.node.term, {m.node for m in members} - {self.me.node})
+            leadership.progressed(self._clock.tick())
+            if group.can_serve():
+                self._announce(hosted, self._clock.tick())
+            if not leadership.settled():
+                self._watched.add(group.id)
+        if group.machine.applied_index != hosted.flushed:
+            self._unflushed.add(group.id)
+        self.barriers.progressed(group)
+        self._events.group_progressed(group)
+
+    def read_granted(self, group: ReplicaGroup, request_id: int, index: LogIndex | None) -> None:
+        self.barriers.granted(group, request_id, index)
+
+    def _announce(self, hosted: _Hosted, now: Tick) -> None:
+        """Tell every node who leads and who is in sync, when that is news."""
+        leadership = hosted.leadership
+        if leadership is None or not hosted.group.can_serve():
+            return
+        members = tuple(leadership.in_sync.members(now))
+        if members == leadership.announced:
+            return
+        leadership.announced = members
+        notice = LeaderNotice(hosted.group.id, leadership.term, self.me.node, nodes_of(members))
+        self._notices[notice.group] = notice
+        self._learn(notice)
+        self._wake()
+
+    def _send_notices(self) -> None:
+        if self._notices:
+            frame = Frame(notices=tuple(self._notices[group_id] for group_id in sorted(self._notices)))
+            self._notices = {}
+            for node in self.heartbeats.nodes:
+                self._transport.send(node, Channel.RAFT, frame)
+
+    def _learn(self, notice: LeaderNotice) -> None:
+        known = self.leaders.get(notice.group)
+        if known is not None and (known.term > notice.term or (known.term == notice.term and not notice.in_sync)):
+            return
+        self.leaders[notice.group] = notice
+        self._events.leader_known(notice)
+
+    def silence(self, node: NodeId) -> int:
+        """Milliseconds since `node` was heard last; 0 for this node."""
+        if node == self.me.node:
+            return 0
+        heard = self.heartbeats.last_heard(node)
+        return 1 << 40 if heard == NEVER else self._clock.tick() - heard

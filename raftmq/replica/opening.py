@@ -1,0 +1,78 @@
+"""From a row on disk to a running replica: the log's shape, its last entry, its state machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from raftmq.ids import CONTROLLER_GROUP, Generation, LogIndex, ReplicaId, Term, Tick
+from raftmq.metadata.machine import MetadataMachine
+from raftmq.partition.machine import PartitionMachine
+from raftmq.ports import ReplicaRow, StateKind, Store, StorageError
+from raftmq.raft import RaftConfig, RaftNode
+from raftmq.raft.types import Restored
+from raftmq.records.entry import LogEntry, chain_follows
+from raftmq.replica.group import Observer, ReplicaGroup
+
+
+def open_group(
+    row: ReplicaRow,
+    me: ReplicaId,
+    store: Store,
+    config: RaftConfig,
+    rng: Random,
+    now: Tick,
+    observer: Observer,
+    last_contact: Callable[[ReplicaGroup, ReplicaId], Tick],
+) -> ReplicaGroup:
+    """The replica of `row`, as it was when its process ended. Raises StorageError where the log is damaged."""
+    machine = _machine(row, store)
+    runs, end = _scan(row, store)
+    last = LogIndex(row.raft_start - 1) if end is None else end.index
+    if machine.applied_index > last:
+        raise StorageError(
+            f"group {row.group}: derived state is at log index {machine.applied_index}, the log ends at {last}"
+        )
+    restored = Restored(
+        hard_state=row.hard_state,
+        memberships=row.memberships,
+        start_index=row.raft_start,
+        start_term=row.anchor.term,
+        last_index=last,
+        runs=runs,
+        commit_index=max(machine.applied_index, min(row.commit_index, last)),
+        applied_index=machine.applied_index,
+        suspect=row.suspect,
+    )
+    opened: list[ReplicaGroup] = []
+    node = RaftNode(config, me, restored, rng, now, last_contact=lambda member: last_contact(opened[0], member))
+    opened.append(ReplicaGroup(row, me, node, machine, store, end, observer))
+    return opened[0]
+
+
+def _machine(row: ReplicaRow, store: Store) -> PartitionMachine | MetadataMachine:
+    machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
+    rows = [(kind, key, value) for kind in StateKind for key, value in store.state(row.generation, kind)]
+    if rows:
+        machine.restore(rows)
+    return machine
+
+
+def _scan(row: ReplicaRow, store: Store) -> tuple[tuple[tuple[Term, LogIndex], ...], LogEntry | None]:
+    """Term runs and the last entry's header, read once over all headers; the chain is checked on the way."""
+    runs: list[tuple[Term, LogIndex]] = []
+    last: LogEntry | None = None
+    chain = row.anchor.chain
+    for entry in store.scan_headers(row.generation, row.raft_start):
+        if not chain_follows(chain, entry):
+            raise StorageError(f"group {row.group}: the chain of hashes breaks at log index {entry.index}")
+        if not runs or runs[-1][0] != entry.term:
+            runs.append((entry.term, entry.index))
+        chain = entry.chain
+        last = entry
+    return tuple(runs), last
+
+
+def next_generation(rows: list[ReplicaRow]) -> Generation:
+    """A replica generation that no replica on this disk has."""
+    return Generation(max((row.generation for row in rows), default=0) + 1)

@@ -1,0 +1,199 @@
+"""Taking records as a partition's leader: admission before the append, acknowledgement after it.
+
+Admission is everything that may refuse a batch, in an order that changes nothing until all of it has passed: leadership,
+acknowledgement level, replicas in sync, the producer's sequence, memory. A batch that passes gets its place in the log at
+once; from then on the outcome of its producer's wait is APPLIED or UNKNOWN, never NOT_APPLIED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from raftmq import raft
+from raftmq.errors import InvalidArgument, NoLeader, NotEnoughReplicas, NotLeader, Overloaded, RaftmqError
+from raftmq.ids import LogIndex, ReplicaId, Term, Tick
+from raftmq.partition.machine import PartitionMachine
+from raftmq.partition.overlay import ProducerOverlay
+from raftmq.partition.producers import Duplicate
+from raftmq.raft.types import EntryKind
+from raftmq.records.batch import CheckedBatch
+from raftmq.replica.group import Draft, ReplicaGroup, nodes_of
+from raftmq.replica.in_sync import InSyncSet
+from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
+
+BATCH_VERSION = 1
+OVERLOAD_RETRY_MS = 50
+
+
+class GroupFollowers:
+    """``in_sync.Followers`` of one group; ``is_dead`` comes from the node's view of its peers."""
+
+    def __init__(self, group: ReplicaGroup, is_dead: Callable[[ReplicaId], bool]) -> None:
+        self._group = group
+        self._is_dead = is_dead
+
+    def voters(self) -> Iterable[ReplicaId]:
+        return self._group.voters()
+
+    def match_index(self, member: ReplicaId) -> LogIndex:
+        return self._group.node.match_index(member)
+
+    def is_suspect(self, member: ReplicaId) -> bool:
+        return self._group.node.member_suspect(member)
+
+    def is_dead(self, member: ReplicaId) -> bool:
+        return self._is_dead(member)
+
+
+class Leadership:
+    """One term of leading one group: who is in sync, who waits, and what producers have under way.
+
+    ``machine`` None: the controller's group, which takes commands only.
+    """
+
+    def __init__(
+        self,
+        group: ReplicaGroup,
+        machine: PartitionMachine | None,
+        is_dead: Callable[[ReplicaId], bool],
+        now: Tick,
+        lag_max: int,
+    ) -> None:
+        self.group = group
+        self.term: Term = group.node.term
+        self.in_sync = InSyncSet(group.me, GroupFollowers(group, is_dead), now, group.node.last_index, lag_max)
+        self.waits = AckWaits()
+        self.announced: tuple[ReplicaId, ...] | None = None
+        self._machine = machine
+        self._overlay = None if machine is None else ProducerOverlay(machine.producers)
+        self._taken = group.node.last_index
+
+    # -- admission -------------------------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        batch: CheckedBatch,
+        acks: Acks,
+        min_in_sync: int,
+        now: Tick,
+        deadline: Tick,
+        done: Callable[[Ack | RaftmqError], None],
+    ) -> None:
+        """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once."""
+        self._refuse(batch, acks, min_in_sync, now)
+        assert self._overlay is not None
+        verdict = self._overlay.decide(batch)
+        if isinstance(verdict, Duplicate):
+            self._answer_duplicate(verdict, batch, acks, now, deadline, done)
+            return
+        draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc)
+        offset = self.group.end_offset
+        try:
+            index = self.group.propose(EntryKind.DATA, draft)
+        except raft.NotLeader:
+            raise NoLeader("leadership is being handed over: try again") from None
+        except raft.TooMuchUncommitted:
+            raise Overloaded(
+                "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
+            ) from None
+        self._overlay.note(batch, base_offset=offset, index=index, term=self.term)
+        wait = Wait(index, self.term, offset, batch.count, acks, deadline, done, now)
+        if acks is Acks.NONE:
+            wait.end(self._ack(wait, now))
+        else:
+            self.waits.add(wait)
+
+    def _refuse(self, batch: CheckedBatch, acks: Acks, min_in_sync: int, now: Tick) -> None:
+        if self._overlay is None:
+            raise InvalidArgument("the controller's group takes no records", field="topic")
+        if not self.group.is_leader:
+            raise NotLeader("this node does not lead the partition")
+        if not self.group.can_serve():
+            raise NoLeader("the new leader has not committed its first entry yet: try again")
+        if batch.producer_id and acks not in (Acks.ALL, Acks.QUORUM):
+            raise InvalidArgument("an idempotent producer needs acks QUORUM or ALL", field="acks")
+        if acks in (Acks.ALL, Acks.QUORUM):
+            members = self.in_sync.members(now)
+            if len(members) < min_in_sync:
+                raise NotEnoughReplicas(
+                    f"{len(members)} of the replicas are in sync (nodes {list(nodes_of(members))}), "
+                    f"min_in_sync_replicas asks for {min_in_sync}",
+                    metadata={"in_sync": str(len(members)), "min_in_sync_replicas": str(min_in_sync)},
+                )
+
+    def _answer_duplicate(
+        self,
+        verdict: Duplicate,
+        batch: CheckedBatch,
+        acks: Acks,
+        now: Tick,
+        deadline: Tick,
+        done: Callable[[Ack | RaftmqError], None],
+    ) -> None:
+        """The batch is here already: its producer waits for the original to meet the level it asks for now."""
+        original = verdict.original
+        if original is None:
+            done(Ack(None, batch.count, self.term, LogIndex(0), 0, (), True, 0, 0, 0))
+            return
+        wait = Wait(
+            original.log_index, original.term, original.base_offset, batch.count, acks, deadline, done, now,
+            duplicate=True, wall_ms=original.wall_ms,
+        )  # fmt: skip
+        self.waits.add(wait)
+
+    # -- progress --------------------------------------------------------------------------------------------------
+
+    def progressed(self, now: Tick) -> None:
+        """Something was persisted, committed, applied or acknowledged, or time has passed: end what can end."""
+        last = self.group.node.last_index
+        if last > self._taken:
+            self._taken = last
+            self.in_sync.grew(now, last)
+        applied = self.group.machine.applied_index
+        if self._overlay is not None:
+            self._overlay.applied(applied)
+        if not len(self.waits):
+            return
+        persisted = self.group.node.match_index(self.group.me)
+        self.waits.mark(persisted, applied, now)
+        self._end(Acks.LEADER, persisted, now)
+        self._end(Acks.QUORUM, applied, now)
+        if self.waits.waits_for_all:
+            self._end(Acks.ALL, min(applied, self.in_sync.held_by_all(now)), now)
+
+    def _end(self, acks: Acks, index: LogIndex, now: Tick) -> None:
+        for wait in self.waits.reached(acks, index):
+            wait.end(self._ack(wait, now))
+
+    def _ack(self, wait: Wait, now: Tick) -> Ack:
+        node = self.group.node
+        holders = [voter for voter in self.group.voters() if node.match_index(voter) >= wait.index]
+        entry = self.group.entry(wait.index)
+        persisted_at = now if wait.persisted_at is None else wait.persisted_at
+        return Ack(
+            base_offset=wait.base_offset,
+            count=wait.count,
+            term=wait.term,
+            index=wait.index,
+            wall_ms=entry.wall_ms if entry is not None and not wait.duplicate else wait.wall_ms,
+            replicas=nodes_of(holders),
+            duplicate=wait.duplicate,
+            queue_ms=0,
+            sync_ms=persisted_at - wait.proposed_at,
+            replication_ms=now - persisted_at,
+        )
+
+    def tick(self, now: Tick) -> None:
+        """Time has passed: waits may run out, and a replica that lags may leave the set that ALL waits for."""
+        self.progressed(now)
+        self.waits.expire(now)
+
+    def settled(self) -> bool:
+        """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""
+        node = self.group.node
+        return not len(self.waits) and all(node.match_index(v) >= node.last_index for v in self.group.voters())
+
+    def lost(self) -> None:
+        """Leadership of this term is over."""
+        leader = self.group.node.leader
+        self.waits.lose_leadership("new leader unknown" if leader is None else f"node {leader.node} leads now")

@@ -1,0 +1,94 @@
+"""The newest entries of one log, in memory: what followers and tailing consumers ask for again and again."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from raftmq.ids import LogIndex, Offset
+from raftmq.raft.types import EntryKind
+from raftmq.records.entry import LogEntry
+
+
+class Tail:
+    """A contiguous run of entries that ends at the log's end.
+
+    An entry must stay here until it can be read from the store, so ``evict`` takes the limit up to which that holds.
+    """
+
+    def __init__(self, next_index: LogIndex) -> None:
+        self._entries: list[LogEntry] = []
+        self._first = next_index
+        self.bytes = 0
+
+    @property
+    def first_index(self) -> LogIndex:
+        """Index of the oldest entry held; one past the log's end where none is."""
+        return self._first
+
+    def append(self, entries: Sequence[LogEntry]) -> None:
+        assert entries[0].index == self._first + len(self._entries), "the tail must stay contiguous"
+        self._entries.extend(entries)
+        self.bytes += sum(entry.size for entry in entries)
+
+    def truncate_from(self, index: LogIndex) -> None:
+        """Forget every entry at or after `index`."""
+        if index <= self._first:
+            self._entries.clear()
+            self._first = index
+            self.bytes = 0
+            return
+        gone = self._entries[index - self._first :]
+        del self._entries[index - self._first :]
+        self.bytes -= sum(entry.size for entry in gone)
+
+    def evict(self, budget: int, limit: LogIndex) -> None:
+        """Drop oldest entries, none above `limit`, until at most `budget` bytes are held."""
+        count = 0
+        held = self.bytes
+        for entry in self._entries:
+            if held <= budget or entry.index > limit:
+                break
+            held -= entry.size
+            count += 1
+        if count:
+            del self._entries[:count]
+            self._first = LogIndex(self._first + count)
+            self.bytes = held
+
+    def get(self, index: LogIndex) -> LogEntry | None:
+        position = index - self._first
+        return self._entries[position] if 0 <= position < len(self._entries) else None
+
+    def range(self, first: LogIndex, last: LogIndex, max_bytes: int) -> tuple[LogEntry, ...]:
+        """Entries from `first` to `last`, fewer when over `max_bytes` (at least one); empty if `first` is not here."""
+        start = first - self._first
+        if start < 0 or start >= len(self._entries):
+            return ()
+        taken = 0
+        end = start
+        stop = min(len(self._entries), last - self._first + 1)
+        while end < stop:
+            taken += self._entries[end].size
+            if taken > max_bytes and end > start:
+                break
+            end += 1
+        return tuple(self._entries[start:end])
+
+    def batches(self, offset: Offset, end: Offset, max_bytes: int) -> list[LogEntry] | None:
+        """Data entries from the one that holds `offset`, below `end`; None if the tail does not reach back so far."""
+        if not self._entries or self._entries[0].base_offset > offset:
+            return None
+        position = bisect_right(self._entries, offset, key=lambda entry: entry.next_offset)
+        found: list[LogEntry] = []
+        taken = 0
+        for entry in self._entries[position:]:
+            if entry.base_offset >= end:
+                break
+            if entry.kind is not EntryKind.DATA:
+                continue
+            taken += len(entry.payload) + len(entry.inline)
+            if taken > max_bytes and found:
+                break
+            found.append(entry)
+        return found
