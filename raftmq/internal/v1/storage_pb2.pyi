@@ -194,10 +194,12 @@ class AppliedRow(_message.Message):
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     LOG_TICK_FIELD_NUMBER: _builtins.int
     WALL_MS_FIELD_NUMBER: _builtins.int
+    LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     applied_index: _builtins.int
     next_offset: _builtins.int
     log_tick: _builtins.int
     wall_ms: _builtins.int
+    log_start_offset: _builtins.int
     def __init__(
         self,
         *,
@@ -205,10 +207,11 @@ class AppliedRow(_message.Message):
         next_offset: _builtins.int = ...,
         log_tick: _builtins.int = ...,
         wall_ms: _builtins.int = ...,
+        log_start_offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_tick", b"log_tick", "next_offset", b"next_offset", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_start_offset", b"log_start_offset", "log_tick", b"log_tick", "next_offset", b"next_offset", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

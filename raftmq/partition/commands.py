@@ -1,0 +1,59 @@
+"""Commands of a partition: bodies of its COMMAND entries. Frozen per version; a new command needs a new version.
+
+Commands carry no offsets that a leader has given away, so they are requests: what becomes of one is decided when it is
+applied, by every replica alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftmq.ids import Offset
+from raftmq.internal.v1 import storage_pb2
+from raftmq.records.poison import PoisonEntry, parse_strictly
+
+VERSION = 1
+"""Newest version of commands that this code can apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickCommand:
+    """Time passes without records; the entry's own stamps say how much. Proposed only when something is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrimCommand:
+    """Records before `log_start_offset` can no longer be read."""
+
+    log_start_offset: Offset
+
+
+PartitionCommand = TickCommand | TrimCommand
+
+
+def encode(command: PartitionCommand) -> bytes:
+    """The body of `command`, of version `VERSION`."""
+    match command:
+        case TickCommand():
+            message = storage_pb2.PartitionCommand(tick=storage_pb2.TickCommand())
+        case TrimCommand(log_start_offset):
+            trim = storage_pb2.TrimCommand(log_start_offset=log_start_offset)
+            message = storage_pb2.PartitionCommand(trim=trim)
+    return message.SerializeToString()
+
+
+def decode(body: bytes, version: int) -> PartitionCommand:
+    """The command in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
+    if version != VERSION:
+        raise PoisonEntry(f"a command of version {version}; this node understands {VERSION} and must be upgraded")
+    try:
+        message = parse_strictly(storage_pb2.PartitionCommand, body)
+    except ValueError as error:
+        raise PoisonEntry(f"a command that cannot be read: {error}") from None
+    match message.WhichOneof("command"):
+        case "tick":
+            return TickCommand()
+        case "trim":
+            return TrimCommand(Offset(message.trim.log_start_offset))
+        case _:
+            raise PoisonEntry("a command without content")

@@ -1,0 +1,213 @@
+"""The state machine of a partition: what its committed log, applied in order, amounts to.
+
+    committed entries ──apply──> producers, log start, clocks ──take_rows──> derived rows
+                                          ^
+                                          └──restore── derived rows of an earlier run
+
+Every replica that has applied the same entries has the same state. No clock is read: both clocks come out of the
+entries, stamped by the leader. Records themselves are not looked at; they *are* the log.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from raftmq.errors import RaftmqError
+from raftmq.ids import LogIndex, Offset, ProducerId, WallMs
+from raftmq.internal.v1 import storage_pb2
+from raftmq.partition import commands
+from raftmq.partition.producers import APPEND, EXPIRY_MS, Placement, ProducerState, ProducerTable, advance
+from raftmq.raft.types import EntryKind
+from raftmq.records.batch import BATCH_VERSION
+from raftmq.records.entry import LogEntry
+from raftmq.records.poison import PoisonEntry
+from raftmq.records.state_kinds import StateKind
+from raftmq.v1 import types_pb2
+
+APPLIED_KEY = b""
+_PRODUCER_KEY = struct.Struct(">Q")
+
+StateRow = tuple[StateKind, bytes, bytes | None]
+"""A derived row; None: the row is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one entry did."""
+
+    index: LogIndex
+    kind: EntryKind
+    base_offset: Offset
+    """Of its first record; of entries without records: the offset the next record gets."""
+    next_offset: Offset
+    """After the entry. Everything below is committed."""
+    log_start_offset: Offset
+    """After the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch of the log as the producer table sees it (``producers.Sequenced``)."""
+
+    producer_id: ProducerId
+    producer_epoch: int
+    first_sequence: int
+    count: int
+    crc: int
+
+
+class PartitionMachine:
+    """Derived state of one replica of a partition. Not thread-safe; performs no IO.
+
+    The host applies committed entries in order, each exactly once. It may hand out derived rows (`take_rows`) as seldom
+    as it likes: whatever is not on disk is replayed from the log, so they need no sync and must never be
+    written ahead of the entries they come from.
+
+    PoisonEntry from `apply` means that the partition must stop on this node. The state is as it was before.
+    """
+
+    def __init__(self, producer_expiry_ms: int = EXPIRY_MS) -> None:
+        self.applied_index = LogIndex(0)
+        self.next_offset = Offset(0)
+        """The offset that the next record gets; the high watermark of what is applied."""
+        self.log_start_offset = Offset(0)
+        self.log_tick = 0
+        """Milliseconds of led time so far."""
+        self.wall_ms = WallMs(0)
+        """The newest wall stamp."""
+        self.producers = ProducerTable(producer_expiry_ms)
+        self._dirty: set[ProducerId] = set()
+        self._taken_index = LogIndex(0)
+
+    def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
+        """Take over the rows of an earlier run (none: an empty partition), as they were at their applied index."""
+        assert self.applied_index == 0, "restore comes before the first entry"
+        states: list[tuple[ProducerId, ProducerState]] = []
+        for kind, key, value in rows:
+            if kind is StateKind.PRODUCER:
+                states.append((ProducerId(*_PRODUCER_KEY.unpack(key)), ProducerState.decode(value)))
+            else:
+                assert (kind, key) == (StateKind.APPLIED, APPLIED_KEY), f"no row of a partition: {kind!r} {key!r}"
+                self._restore_applied(storage_pb2.AppliedRow.FromString(value))
+        assert self.applied_index > 0 or not states, "producers without an applied row"
+        self.producers = ProducerTable(self.producers.expiry_ms, states)
+
+    def apply(self, entry: LogEntry) -> Applied:
+        """Apply a committed entry (its payload is not needed). Raises PoisonEntry; nothing has changed then."""
+        assert entry.index == self.applied_index + 1, f"entry {entry.index} cannot follow {self.applied_index}"
+        self._check(entry)
+        log_start_offset = self.log_start_offset
+        match entry.kind:
+            case EntryKind.DATA:
+                self._apply_batch(entry)
+            case EntryKind.COMMAND:
+                log_start_offset = self._after_command(entry)
+            case EntryKind.NOOP | EntryKind.MEMBERSHIP:
+                pass
+        # Nothing below can fail.
+        self.log_start_offset = log_start_offset
+        self._dirty.update(self.producers.expire(entry.log_tick))
+        self.applied_index = entry.index
+        self.next_offset = entry.next_offset
+        self.log_tick = entry.log_tick
+        self.wall_ms = WallMs(entry.wall_ms)
+        return Applied(entry.index, entry.kind, entry.base_offset, entry.next_offset, log_start_offset)
+
+    def take_rows(self) -> list[StateRow]:
+        """Rows that changed since the last call, in order of (kind, key); to be written in one batch."""
+        if self._taken_index == self.applied_index:
+            return []
+        self._taken_index = self.applied_index
+        applied = storage_pb2.AppliedRow(
+            applied_index=self.applied_index,
+            next_offset=self.next_offset,
+            log_tick=self.log_tick,
+            wall_ms=self.wall_ms,
+            log_start_offset=self.log_start_offset,
+        )
+        rows: list[StateRow] = [(StateKind.APPLIED, APPLIED_KEY, applied.SerializeToString())]
+        for producer_id in sorted(self._dirty):
+            state = self.producers.get(producer_id, self.log_tick)
+            key = _PRODUCER_KEY.pack(producer_id)
+            rows.append((StateKind.PRODUCER, key, None if state is None else state.encode()))
+        self._dirty.clear()
+        return rows
+
+    def _restore_applied(self, row: storage_pb2.AppliedRow) -> None:
+        self.applied_index = self._taken_index = LogIndex(row.applied_index)
+        self.next_offset = Offset(row.next_offset)
+        self.log_start_offset = Offset(row.log_start_offset)
+        self.log_tick = row.log_tick
+        self.wall_ms = WallMs(row.wall_ms)
+
+    def _check(self, entry: LogEntry) -> None:
+        """What holds for every entry that an honest leader made."""
+        if entry.base_offset != self.next_offset:
+            raise _poison(entry, f"begins at offset {entry.base_offset}, the next one is {self.next_offset}")
+        if entry.log_tick < self.log_tick or entry.wall_ms < self.wall_ms:
+            raise _poison(
+                entry,
+                f"goes back in time: log tick {entry.log_tick} after {self.log_tick}, "
+                f"wall stamp {entry.wall_ms} after {self.wall_ms}",
+            )
+        if (entry.count > 0) != (entry.kind is EntryKind.DATA):
+            raise _poison(entry, f"is a {entry.kind.name} with {entry.count} records")
+
+    def _apply_batch(self, entry: LogEntry) -> None:
+        """Assert the leader's decision, and remember the batch.
+
+        A batch that should have been refused cannot be refused here: its offsets are given away, and a hole would be
+        left in the partition. It means that this replica's state and the leader's differ, so the partition stops.
+        """
+        batch = _read_batch(entry)
+        if batch.producer_id == 0:
+            return
+        try:
+            decision = self.producers.decide(batch, entry.log_tick)
+        except RaftmqError as error:
+            raise _poison(entry, f"should have been refused: {error.reason}: {error.message}") from error
+        if decision != APPEND:
+            raise _poison(entry, f"should have been answered as a duplicate: {batch}")
+        placement = Placement(entry.base_offset, entry.index, entry.term, WallMs(entry.wall_ms), entry.log_tick)
+        state = self.producers.get(batch.producer_id, entry.log_tick)
+        self.producers.put(batch.producer_id, advance(state, batch, placement))
+        self._dirty.add(batch.producer_id)
+
+    def _after_command(self, entry: LogEntry) -> Offset:
+        """The log start after the command in `entry`."""
+        try:
+            command = commands.decode(entry.inline, entry.version)
+        except PoisonEntry as error:
+            raise _poison(entry, f"holds {error}") from None
+        match command:
+            case commands.TickCommand():
+                return self.log_start_offset
+            case commands.TrimCommand(wanted):
+                # A request: it never takes the start back, nor past what is committed.
+                return max(self.log_start_offset, min(wanted, self.next_offset))
+
+
+def _read_batch(entry: LogEntry) -> _Batch:
+    if entry.version != BATCH_VERSION:
+        raise _poison(entry, f"holds a batch of version {entry.version}; this node understands {BATCH_VERSION}")
+    try:
+        header = types_pb2.BatchHeader.FromString(entry.inline)
+    except DecodeError:
+        raise _poison(entry, "holds a batch whose header cannot be read") from None
+    if (header.count, header.crc32c) != (entry.count, entry.payload_crc):
+        raise _poison(
+            entry,
+            f"has {entry.count} records with CRC-32C {entry.payload_crc:#010x}, its batch header says "
+            f"{header.count} with {header.crc32c:#010x}",
+        )
+    return _Batch(
+        ProducerId(header.producer_id), header.producer_epoch, header.first_sequence, header.count, header.crc32c
+    )
+
+
+def _poison(entry: LogEntry, reason: str) -> PoisonEntry:
+    return PoisonEntry(f"entry {entry.index} of term {entry.term} {reason}")
