@@ -1,0 +1,59 @@
+"""The Python client. Every other language has a full client too: the generated stubs.
+
+    connect ─> Client ─> admin, cluster
+                  │
+                  ├────> Producer ──> PartitionSender (one per partition: window, retries) ─┐
+                  ├────> Consumer ──> PartitionFetcher (one per partition: prefetch) ───────┤
+                  │                                                                         v
+                  └────> MetadataCache (nodes, topics, leaders) <── learns ──────────── Router ──> NodeChannel
+
+What each part promises stands in its module; README.md beside this file has an example for every use. The client
+knows the protocol, the record format and the errors, and nothing of the broker behind them.
+"""
+
+from raftmq.client.client import Client, connect
+from raftmq.client.connection import AddressMap
+from raftmq.client.consumer import Consumer
+from raftmq.client.producer import Producer
+from raftmq.client.retry import RetryPolicy
+from raftmq.client.types import (
+    Acks,
+    BatchReceipt,
+    ClusterDescription,
+    ClusterNodeDescription,
+    ConsumedBatch,
+    ConsumedRecord,
+    Isolation,
+    NewRecord,
+    NodeDescription,
+    PartitionDescription,
+    PartitionOffsets,
+    RecordReceipt,
+    ReplicaDescription,
+    ServerDescription,
+    TopicDescription,
+)
+
+__all__ = [
+    "Acks",
+    "AddressMap",
+    "BatchReceipt",
+    "Client",
+    "ClusterDescription",
+    "ClusterNodeDescription",
+    "ConsumedBatch",
+    "ConsumedRecord",
+    "Consumer",
+    "Isolation",
+    "NewRecord",
+    "NodeDescription",
+    "PartitionDescription",
+    "PartitionOffsets",
+    "Producer",
+    "RecordReceipt",
+    "ReplicaDescription",
+    "RetryPolicy",
+    "ServerDescription",
+    "TopicDescription",
+    "connect",
+]

@@ -1,0 +1,177 @@
+"""Topics, and the cluster as its operators see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from raftmq.client import convert
+from raftmq.client.connection import NodeChannel
+from raftmq.client.metadata import MetadataCache
+from raftmq.client.offsets import list_offsets
+from raftmq.client.retry import may_retry_read, may_retry_write
+from raftmq.client.router import Router
+from raftmq.client.types import (
+    ClusterDescription,
+    NodeDescription,
+    PartitionOffsets,
+    ReplicaDescription,
+    ServerDescription,
+    TopicDescription,
+)
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2
+
+DEFAULT_TIMEOUT_MS = 15_000
+LEADERS_TIMEOUT_MS = 10_000
+
+
+class Admin:
+    """``client.admin``. Reads are tried again while an error allows it; changes only if they surely did not happen."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = 0,
+        replication_factor: int = 0,
+        min_in_sync_replicas: int = 0,
+        max_batch_bytes: int = 0,
+        validate_only: bool = False,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> TopicDescription:
+        """Create a topic and wait until every partition has a leader. 0: the cluster's default.
+
+        Raises InvalidArgument naming the field, AlreadyExists, and Unavailable or DeadlineExceeded with the outcome.
+        """
+        request = admin_pb2.CreateTopicRequest(
+            name=name,
+            partitions=partitions,
+            replication_factor=replication_factor,
+            min_in_sync_replicas=min_in_sync_replicas,
+            max_batch_bytes=max_batch_bytes,
+            validate_only=validate_only,
+            timeout=_milliseconds(min(timeout_ms, LEADERS_TIMEOUT_MS)),
+        )
+        answer = await self._router.to_any(
+            lambda node: node.admin.CreateTopic, request, timeout_ms=timeout_ms, judge=may_retry_write
+        )
+        if not validate_only:
+            await self._router.refresh_quietly()
+        return convert.topic(answer.topic)
+
+    async def delete_topic(self, name: str, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> None:
+        """Delete a topic with all its records. Raises UnknownTopic; the others as `create_topic`."""
+        await self._router.to_any(
+            lambda node: node.admin.DeleteTopic,
+            admin_pb2.DeleteTopicRequest(name=name),
+            timeout_ms=timeout_ms,
+            judge=may_retry_write,
+        )
+        await self._router.refresh_quietly()
+
+    async def list_topics(self, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> tuple[TopicDescription, ...]:
+        """All topics, by name."""
+        answer = await self._router.to_any(
+            lambda node: node.admin.ListTopics,
+            admin_pb2.ListTopicsRequest(),
+            timeout_ms=timeout_ms,
+            judge=may_retry_read,
+        )
+        return tuple(convert.topic(t) for t in sorted(answer.topics, key=lambda t: t.name))
+
+    async def describe_topic(self, name: str, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> TopicDescription:
+        """Raises UnknownTopic."""
+        answer = await self._router.to_any(
+            lambda node: node.admin.DescribeTopic,
+            admin_pb2.DescribeTopicRequest(name=name),
+            timeout_ms=timeout_ms,
+            judge=may_retry_read,
+        )
+        return convert.topic(answer.topic)
+
+    async def list_offsets(
+        self, name: str, partitions: Sequence[int] | None = None, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
+    ) -> tuple[PartitionOffsets, ...]:
+        """Bounds of a topic's partitions (None: all), by number. Raises UnknownTopic and UnknownPartition."""
+        topic = await self._router.metadata.topic(name)
+        wanted = [p.partition for p in topic.partitions] if partitions is None else sorted(set(partitions))
+        bounds = await list_offsets(self._router, name, wanted, timeout_ms=timeout_ms)
+        return tuple(bounds[partition] for partition in wanted)
+
+
+class Cluster:
+    """``client.cluster``."""
+
+    def __init__(self, router: Router, metadata: MetadataCache) -> None:
+        self._router = router
+        self._metadata = metadata
+
+    async def describe(self, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> ClusterDescription:
+        """Nodes and topics, as the controller knows them."""
+        answer = await self._router.to_any(
+            lambda node: node.cluster.DescribeCluster,
+            cluster_pb2.DescribeClusterRequest(),
+            timeout_ms=timeout_ms,
+            judge=may_retry_read,
+        )
+        return convert.cluster(answer)
+
+    async def nodes(self) -> tuple[NodeDescription, ...]:
+        """Nodes as any node knows them, by id. Needs no controller."""
+        await self._metadata.refresh()
+        return tuple(node for _, node in sorted(self._metadata.image.nodes.items()))
+
+    async def server_info(self, node_id: int, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> ServerDescription:
+        """What one node says of itself; asked once, of that node only. Raises UnknownNode."""
+        channel = await self._channel(node_id)
+        answer = await channel.call(
+            channel.broker.GetServerInfo, broker_pb2.GetServerInfoRequest(), timeout_ms=timeout_ms
+        )
+        return convert.server(answer)
+
+    async def list_replicas(
+        self,
+        node_id: int,
+        topics: Sequence[str] = (),
+        *,
+        at_log_index: int = 0,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> tuple[ReplicaDescription, ...]:
+        """What one node knows of the replicas that it holds; asked once, of that node only. Needs no leader.
+
+        `topics` empty: all. `at_log_index`: where to take chain hashes, 0: at the commit index. Raises UnknownNode.
+        """
+        channel = await self._channel(node_id)
+        request = cluster_pb2.ListReplicasRequest(topics=topics, at_log_index=at_log_index)
+        answer = await channel.call(channel.cluster.ListReplicas, request, timeout_ms=timeout_ms)
+        return tuple(convert.replica(replica) for replica in answer.replicas)
+
+    async def transfer_leader(
+        self, topic: str, partition: int, to_node_id: int = 0, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
+    ) -> None:
+        """Move leadership to another in-sync replica; 0: as the leader likes; topic "": the controller's group.
+
+        Raises PreconditionFailed where the target may not lead.
+        """
+        await self._router.to_any(
+            lambda node: node.cluster.TransferLeader,
+            cluster_pb2.TransferLeaderRequest(topic=topic, partition=partition, to_node_id=to_node_id),
+            timeout_ms=timeout_ms,
+            judge=may_retry_write,
+        )
+        await self._router.refresh_quietly()
+
+    async def _channel(self, node_id: int) -> NodeChannel:
+        if node_id not in self._metadata.image.nodes:
+            await self._metadata.refresh()
+        return self._metadata.node(node_id)
+
+
+def _milliseconds(value: int) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(value)
+    return duration

@@ -1,0 +1,200 @@
+"""`connect`, and the `Client` that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from raftmq.client.admin import Admin, Cluster
+from raftmq.client.connection import AddressMap, ConnectionPool, parse_addresses
+from raftmq.client.consumer import Consumer, Start, Until
+from raftmq.client.fetcher import FetchSettings
+from raftmq.client.metadata import MetadataCache
+from raftmq.client.producer import Producer
+from raftmq.client.retry import RetryPolicy, may_retry_read
+from raftmq.client.router import Router
+from raftmq.client.sender import ProducerSettings
+from raftmq.client.types import Acks, Isolation
+from raftmq.errors import InvalidArgument
+
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+MAX_FETCH_WAIT_MS = 60_000
+DEFAULT_IN_FLIGHT = 8
+MAX_IN_FLIGHT = 64
+"""The broker remembers so many batches of a producer: a retry from further back could not be told its offset."""
+
+
+def connect(
+    addresses: str,
+    *,
+    connect_timeout_ms: int = 10_000,
+    retry: RetryPolicy | None = None,
+    address_map: AddressMap | None = None,
+) -> Client:
+    """A client of the cluster that any of `addresses` ("host:port,host:port") belongs to.
+
+    Entering it (``async with``) asks one of them for the cluster's nodes; later the nodes themselves are asked, so that
+    one address is enough as long as it answers then.
+
+    connect_timeout_ms: how long entering may take before it raises the last error.
+    retry: back-off between attempts.
+    address_map: called with host and port of every node as it advertises them; gives those to dial instead. Not
+    applied to `addresses`.
+
+    Raises InvalidArgument where `addresses` cannot be read.
+    """
+    return Client(addresses, connect_timeout_ms=connect_timeout_ms, retry=retry, address_map=address_map)
+
+
+class Client:
+    """A connection to a cluster. Made by `connect`, used in an ``async with`` block, by one event loop."""
+
+    def __init__(
+        self,
+        addresses: str,
+        *,
+        connect_timeout_ms: int,
+        retry: RetryPolicy | None,
+        address_map: AddressMap | None,
+    ) -> None:
+        self._connect_timeout_ms = connect_timeout_ms
+        self._policy = retry or RetryPolicy()
+        self._pool = ConnectionPool(address_map)
+        self._metadata = MetadataCache(self._pool, parse_addresses(addresses))
+        self._router = Router(self._metadata, self._policy)
+        self.admin = Admin(self._router)
+        """Topics."""
+        self.cluster = Cluster(self._router, self._metadata)
+        """Nodes and replicas."""
+
+    @property
+    def cluster_id(self) -> str:
+        return self._metadata.image.cluster_id
+
+    def producer(
+        self,
+        topic: str,
+        *,
+        acks: Acks = Acks.ALL,
+        idempotent: bool = True,
+        linger_ms: float = 5,
+        max_batch_bytes: int = 256 * 1024,
+        max_batch_records: int = 10_000,
+        max_in_flight: int | None = None,
+        buffer_bytes: int = 64 * 1024 * 1024,
+        delivery_timeout_ms: int = 120_000,
+        request_timeout_ms: int = 5_000,
+    ) -> Producer:
+        """A producer of one topic; see `Producer`.
+
+        acks: how far a batch must have come before it is acknowledged. LEADER and NONE need ``idempotent=False``.
+        idempotent: a retry is never a duplicate. Without it, what may have been applied is not retried but raised.
+        linger_ms: how long a batch that is not full waits for more records while others are under way.
+        max_batch_bytes, max_batch_records: when a batch is full; the topic's own limit in bytes holds too.
+        max_in_flight: batches of a partition under way at once, 1 to 64; None: 8, or 1 if not idempotent, because
+        then a retry of one batch may come to stand behind its successor.
+        buffer_bytes: what may wait for its acknowledgement.
+        delivery_timeout_ms: from being handed in to failing for good.
+        request_timeout_ms: one attempt; what a silent node costs before another way is tried.
+
+        Raises InvalidArgument, naming the parameter.
+        """
+        if max_in_flight is None:
+            max_in_flight = DEFAULT_IN_FLIGHT if idempotent else 1
+        if idempotent and acks in (Acks.LEADER, Acks.NONE):
+            raise InvalidArgument(f"idempotence needs QUORUM or ALL, not {acks.name}", field="acks")
+        _in_range("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT)
+        for name, value in (
+            ("max_batch_bytes", max_batch_bytes),
+            ("max_batch_records", max_batch_records),
+            ("buffer_bytes", buffer_bytes),
+            ("delivery_timeout_ms", delivery_timeout_ms),
+            ("request_timeout_ms", request_timeout_ms),
+        ):
+            _in_range(name, value, 1, 2**31 - 1)
+        _in_range("linger_ms", linger_ms, 0, 60_000)
+        settings = ProducerSettings(
+            acks=acks,
+            linger_ms=linger_ms,
+            max_batch_bytes=max_batch_bytes,
+            max_batch_records=max_batch_records,
+            max_in_flight=max_in_flight,
+            delivery_timeout_ms=delivery_timeout_ms,
+            request_timeout_ms=request_timeout_ms,
+            idempotent=idempotent,
+        )
+        return Producer(topic, self._router, settings, buffer_bytes=buffer_bytes)
+
+    def consumer(
+        self,
+        topic: str,
+        *,
+        start: Start | None = None,
+        partitions: Sequence[int] | None = None,
+        until: Until | None = None,
+        on_trimmed: Literal["error", "earliest"] = "error",
+        isolation: Isolation = Isolation.COMMITTED,
+        max_bytes: int = 1024 * 1024,
+        max_wait_ms: int = 1_000,
+        prefetch_bytes: int = 4 * 1024 * 1024,
+        unavailable_timeout_ms: int = 120_000,
+    ) -> Consumer:
+        """A consumer of one topic; see `Consumer`.
+
+        start: "earliest", "latest", an offset for all partitions, or one for each. Required: every guess would skip
+        or repeat records.
+        partitions: which to read; None: all.
+        until: "high_watermark" ends the iteration at what is the end when the block is entered; a mapping gives the
+        offset at which each partition ends, exclusive; None: never.
+        on_trimmed: what happens when the wanted offset is below the log's start: raise OffsetOutOfRange, or go on at
+        the start (`Consumer.trimmed` counts what was skipped).
+        max_bytes, max_wait_ms: of one fetch, at most 8 MiB and 60 s. prefetch_bytes: per partition, soft.
+        unavailable_timeout_ms: how long a partition may fail to answer before its last error is raised.
+
+        Raises InvalidArgument, naming the parameter.
+        """
+        if start is None:
+            raise InvalidArgument('start is required: "earliest", "latest" or an offset', field="start")
+        if isinstance(start, str) and start not in ("earliest", "latest"):
+            raise InvalidArgument(f'start is "earliest", "latest" or an offset, not {start!r}', field="start")
+        if isinstance(until, str) and until != "high_watermark":
+            raise InvalidArgument(f'until is "high_watermark" or offsets, not {until!r}', field="until")
+        if on_trimmed not in ("error", "earliest"):
+            raise InvalidArgument(f'on_trimmed is "error" or "earliest", not {on_trimmed!r}', field="on_trimmed")
+        _in_range("max_bytes", max_bytes, 1, MAX_FETCH_BYTES)
+        _in_range("max_wait_ms", max_wait_ms, 0, MAX_FETCH_WAIT_MS)
+        _in_range("prefetch_bytes", prefetch_bytes, 1, 2**31 - 1)
+        _in_range("unavailable_timeout_ms", unavailable_timeout_ms, 1, 2**31 - 1)
+        settings = FetchSettings(
+            max_bytes=max_bytes,
+            max_wait_ms=max_wait_ms,
+            isolation=isolation,
+            prefetch_bytes=prefetch_bytes,
+            unavailable_timeout_ms=unavailable_timeout_ms,
+            skip_trimmed=on_trimmed == "earliest",
+        )
+        return Consumer(topic, self._router, settings, partitions=partitions, start=start, until=until)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._policy.call(self._metadata.refresh, may_retry_read, timeout_ms=self._connect_timeout_ms)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections. Producers and consumers must have been closed before."""
+        await self._metadata.close()
+        await self._pool.close()
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidArgument(f"{name} is {value}, not in {low} to {high}", field=name)

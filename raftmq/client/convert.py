@@ -1,0 +1,121 @@
+"""From the generated messages to the value objects of types.py."""
+
+from __future__ import annotations
+
+from raftmq.client.types import (
+    BatchReceipt,
+    ClusterDescription,
+    ClusterNodeDescription,
+    NodeDescription,
+    PartitionDescription,
+    PartitionOffsets,
+    ReplicaDescription,
+    ServerDescription,
+    TopicDescription,
+)
+from raftmq.v1 import broker_pb2, cluster_pb2, types_pb2
+
+
+def receipt(wire: types_pb2.Receipt, *, latency_us: int, attempts: int) -> BatchReceipt:
+    return BatchReceipt(
+        topic=wire.topic,
+        partition=wire.partition,
+        base_offset=wire.base_offset if wire.HasField("base_offset") else None,
+        count=wire.count,
+        leader_epoch=wire.leader_epoch,
+        log_index=wire.log_index,
+        append_time_ms=wire.append_time_ms,
+        replicas=tuple(wire.replicas),
+        duplicate=wire.duplicate,
+        queue_us=wire.queue_us,
+        sync_us=wire.sync_us,
+        replication_us=wire.replication_us,
+        latency_us=latency_us,
+        attempts=attempts,
+    )
+
+
+def node(wire: broker_pb2.NodeInfo) -> NodeDescription:
+    return NodeDescription(wire.node_id, wire.host, wire.port, wire.rack, wire.fenced)
+
+
+def partition(wire: broker_pb2.PartitionInfo) -> PartitionDescription:
+    return PartitionDescription(
+        partition=wire.partition,
+        group_id=wire.group_id,
+        leader=wire.leader_node_id or None,
+        leader_epoch=wire.leader_epoch,
+        replicas=tuple(wire.replicas),
+        in_sync=tuple(wire.in_sync),
+    )
+
+
+def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
+    return TopicDescription(
+        name=wire.name,
+        topic_id=wire.topic_id,
+        partitions=tuple(partition(p) for p in sorted(wire.partitions, key=lambda p: p.partition)),
+        replication_factor=wire.replication_factor,
+        min_in_sync_replicas=wire.min_in_sync_replicas,
+        max_batch_bytes=wire.max_batch_bytes,
+    )
+
+
+def offsets(wire: broker_pb2.PartitionOffsets) -> PartitionOffsets:
+    return PartitionOffsets(wire.partition, wire.log_start_offset, wire.high_watermark, wire.leader_epoch)
+
+
+def cluster(wire: cluster_pb2.DescribeClusterResponse) -> ClusterDescription:
+    return ClusterDescription(
+        cluster_id=wire.header.cluster_id,
+        name=wire.cluster_name,
+        nodes=tuple(_cluster_node(n) for n in wire.nodes),
+        controller=wire.controller_node_id or None,
+        controller_epoch=wire.controller_epoch,
+        topics=tuple(topic(t) for t in wire.topics),
+    )
+
+
+def _cluster_node(wire: cluster_pb2.ClusterNode) -> ClusterNodeDescription:
+    return ClusterNodeDescription(
+        info=node(wire.info),
+        boot_count=wire.boot_count,
+        last_heard_ms=wire.last_heard.ToMilliseconds(),
+        led_partitions=wire.led_partitions,
+        replicas=wire.replicas,
+        controller_voter=wire.controller_voter,
+    )
+
+
+def replica(wire: cluster_pb2.ReplicaState) -> ReplicaDescription:
+    return ReplicaDescription(
+        topic=wire.topic,
+        partition=wire.partition,
+        group_id=wire.group_id,
+        role=wire.role,
+        term=wire.term,
+        leader=wire.leader_node_id or None,
+        last_index=wire.last_index,
+        persisted_index=wire.persisted_index,
+        commit_index=wire.commit_index,
+        applied_index=wire.applied_index,
+        log_start_offset=wire.log_start_offset,
+        log_end_offset=wire.log_end_offset,
+        high_watermark=wire.high_watermark,
+        suspect=wire.suspect,
+        in_sync=tuple(wire.in_sync),
+        lag=dict(sorted(wire.lag.items())),
+        chain_hash=wire.chain_hash,
+        chain_index=wire.chain_index,
+    )
+
+
+def server(wire: broker_pb2.GetServerInfoResponse) -> ServerDescription:
+    return ServerDescription(
+        node_id=wire.header.node_id,
+        version=wire.version,
+        api_level=wire.api_level,
+        boot_count=wire.boot_count,
+        max_message_bytes=wire.max_message_bytes,
+        max_batch_bytes=wire.max_batch_bytes,
+    )

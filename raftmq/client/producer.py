@@ -1,0 +1,252 @@
+"""The producer: chooses partitions, bounds memory, and hands out a receipt for every record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from raftmq.client.accumulator import BufferBudget, ClientBatch
+from raftmq.client.identity import IdentityKeeper
+from raftmq.client.router import Router
+from raftmq.client.sender import BATCH_HEADER_BYTES, PartitionSender, ProducerSettings
+from raftmq.client.types import BatchReceipt, Headers, NewRecord, RecordReceipt
+from raftmq.errors import InvalidArgument, MessageTooLarge, Overloaded, UnknownPartition
+from raftmq.records.batch import TIMESTAMP_MAX_MS, make_batch
+from raftmq.records.slots import partition_for_key
+from raftmq.v1 import types_pb2
+
+RECORD_OVERHEAD_BYTES = 32
+"""Upper bound of what a record needs beside its key, value and headers: tags, lengths and the timestamp."""
+HEADER_OVERHEAD_BYTES = 16
+
+
+class Producer:
+    """Appends records to one topic. Made by `Client.producer`; an ``async with`` block starts and drains it.
+
+    Records of one partition are stored in the order in which they were handed in. A record with a key goes to its
+    key's partition; one without goes, with a whole batch of others, to a partition of the producer's choice.
+
+    Errors of a record are raised where its receipt is awaited, and carry its ``outcome``: NOT_APPLIED, it surely was
+    not stored; UNKNOWN, it may have been. Nothing is retried once an error has been raised.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        router: Router,
+        settings: ProducerSettings,
+        *,
+        buffer_bytes: int,
+    ) -> None:
+        self.topic = topic
+        self._router = router
+        self._settings = settings
+        self._identities = IdentityKeeper(router)
+        self._budget = BufferBudget(buffer_bytes)
+        self._senders: dict[int, PartitionSender] = {}
+        self._partitions = 0
+        self._max_record_bytes = 0
+        self._sticky: int | None = None
+        self._open = False
+
+    # -- one record
+
+    async def send(
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> RecordReceipt:
+        """Append a record and wait until it is acknowledged. `timestamp_ms` is Unix milliseconds.
+
+        Raises what `enqueue` raises, and any RaftmqError with the record's outcome.
+        """
+        return await (await self.enqueue(value, key, partition, headers, timestamp_ms))
+
+    async def enqueue(
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> asyncio.Future[RecordReceipt]:
+        """Hand in a record, waiting only for room in the buffer; the future is its receipt.
+
+        Raises MessageTooLarge, InvalidArgument, UnknownPartition, all NOT_APPLIED; and what ended the producer.
+        """
+        record, size = self._record(value, key, headers, timestamp_ms)
+        if not self._budget.try_take(size):
+            await self._budget.take(size)
+        return self._append(record, size, partition)
+
+    def send_nowait(
+        self,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> asyncio.Future[RecordReceipt]:
+        """As `enqueue`, but raises Overloaded where there is no room."""
+        record, size = self._record(value, key, headers, timestamp_ms)
+        if not self._budget.try_take(size):
+            raise Overloaded(f"the buffer of {self._budget.limit} bytes is full", field="buffer_bytes")
+        return self._append(record, size, partition)
+
+    # -- many records
+
+    async def send_batch(self, records: Sequence[NewRecord], partition: int | None = None) -> BatchReceipt:
+        """Append records to one partition, all or none, and wait until they are acknowledged; see `enqueue_batch`."""
+        return await (await self.enqueue_batch(records, partition))
+
+    async def enqueue_batch(
+        self, records: Sequence[NewRecord], partition: int | None = None
+    ) -> asyncio.Future[BatchReceipt]:
+        """Hand in records that travel as one batch: one future for all, which is several times cheaper per record.
+
+        Records with keys need a `partition`, because their keys may belong to several. Raises as `enqueue` does.
+        """
+        self._check_open()
+        if partition is None and any(record.key is not None for record in records):
+            raise InvalidArgument("a batch of records with keys needs a partition", field="partition")
+        sender = self._sender(self._keyless() if partition is None else partition)
+        whole: asyncio.Future[BatchReceipt] = asyncio.get_running_loop().create_future()
+        batch = sender.new_batch(whole)
+        for record in records:
+            batch.add(*self._record(record.value, record.key, record.headers, record.timestamp_ms))
+        if batch.size > self._max_record_bytes:
+            raise MessageTooLarge(f"a batch of {batch.size} bytes, at most {self._max_record_bytes}", field="records")
+        batch.seal()
+        await self._budget.take(batch.size)
+        try:
+            self._check_open()
+            sender.raise_if_dead()
+        except BaseException:
+            self._budget.give(batch.size)
+            raise
+        sender.append_batch(batch)
+        return whole
+
+    # -- life
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes handed in and not settled yet, at most ``buffer_bytes``."""
+        return self._budget.used
+
+    async def flush(self) -> None:
+        """Send what lingers, and return when everything handed in so far is acknowledged or has failed.
+
+        Raises nothing of its own: the receipts tell.
+        """
+        waiting: list[asyncio.Future[None]] = []
+        for _, sender in sorted(self._senders.items()):
+            sender.seal()
+            waiting += [batch.finished for batch in sender.unfinished()]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def close(self) -> None:
+        """Drain, then stop. Takes at most the delivery timeout; cancelling it fails what is not acknowledged yet."""
+        self._open = False
+        self._budget.close()
+        try:
+            await self.flush()
+        finally:
+            for _, sender in sorted(self._senders.items()):
+                await sender.stop()
+
+    async def __aenter__(self) -> Self:
+        topic = await self._router.metadata.topic(self.topic)
+        self._partitions = len(topic.partitions)
+        limit = topic.max_batch_bytes - BATCH_HEADER_BYTES if topic.max_batch_bytes else self._settings.max_batch_bytes
+        self._max_record_bytes = limit
+        self._settings = replace(self._settings, max_batch_bytes=min(self._settings.max_batch_bytes, limit))
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- inside
+
+    def _append(self, record: types_pb2.Record, size: int, partition: int | None) -> asyncio.Future[RecordReceipt]:
+        """The budget has been taken; whatever goes wrong gives it back."""
+        try:
+            self._check_open()
+            return self._sender(self._partition_of(record, partition)).append(record, size)
+        except BaseException:
+            self._budget.give(size)
+            raise
+
+    def _record(
+        self, value: bytes | None, key: bytes | None, headers: Headers, timestamp_ms: int | None
+    ) -> tuple[types_pb2.Record, int]:
+        """The record and an upper bound of its size. A bad record must fail alone, not with its batch."""
+        self._check_open()
+        record = types_pb2.Record(key=key, value=value, timestamp_ms=timestamp_ms or 0)
+        size = len(value or b"") + len(key or b"") + RECORD_OVERHEAD_BYTES
+        if timestamp_ms is not None and not 0 <= timestamp_ms <= TIMESTAMP_MAX_MS:
+            raise InvalidArgument(f"{timestamp_ms} is not in 0 to {TIMESTAMP_MAX_MS}", field="timestamp_ms")
+        if headers:
+            for name, content in headers:
+                record.headers.add(name=name, value=content)
+                size += len(name.encode()) + len(content) + HEADER_OVERHEAD_BYTES
+            make_batch([record], field="records")
+        if size > self._max_record_bytes:
+            raise MessageTooLarge(f"a record of {size} bytes, at most {self._max_record_bytes}", field="value")
+        return record, size
+
+    def _partition_of(self, record: types_pb2.Record, partition: int | None) -> int:
+        if partition is not None:
+            return partition
+        if record.HasField("key"):
+            return partition_for_key(record.key, self._partitions)
+        return self._keyless()
+
+    def _keyless(self) -> int:
+        if self._sticky is None:
+            self._sticky = self._next_sticky(-1)
+        return self._sticky
+
+    def _next_sticky(self, present: int) -> int:
+        """The next partition in turn, passing by those without a leader as long as others have one."""
+        turn = [(present + step) % self._partitions for step in range(1, self._partitions + 1)]
+        image = self._router.metadata.image
+        return next((p for p in turn if image.leader(self.topic, p).node_id is not None), turn[0])
+
+    def _sender(self, partition: int) -> PartitionSender:
+        sender = self._senders.get(partition)
+        if sender is None:
+            if not 0 <= partition < self._partitions:
+                raise UnknownPartition(f"{self.topic} has partitions 0 to {self._partitions - 1}", field="partition")
+            sender = self._senders[partition] = PartitionSender(
+                self.topic,
+                partition,
+                self._router,
+                self._settings,
+                self._identities,
+                on_sealed=self._sealed,
+                on_finished=self._finished,
+            )
+            sender.start()
+        return sender
+
+    def _sealed(self, partition: int) -> None:
+        if partition == self._sticky:
+            self._sticky = self._next_sticky(partition)
+
+    def _finished(self, batch: ClientBatch) -> None:
+        self._budget.give(batch.size)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("the producer is not open: use it inside `async with`")

@@ -1,0 +1,66 @@
+"""When to try again, and how long to wait before it. The waiting is tenacity's; the judgement is here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
+from tenacity.wait import wait_base, wait_random_exponential
+
+from raftmq.errors import Outcome, RaftmqError
+
+Result = TypeVar("Result")
+Judgement = Callable[[RaftmqError], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential back-off with full jitter: the n-th wait is drawn from 0 to min(initial * 2**n, max)."""
+
+    initial_ms: int = 20
+    max_ms: int = 500
+
+    def retrying(
+        self,
+        judge: Judgement,
+        *,
+        timeout_ms: int,
+        before_sleep: Callable[[RetryCallState], Awaitable[None] | None] | None = None,
+    ) -> AsyncRetrying:
+        """Tries until success, an error that `judge` refuses, or `timeout_ms`; then the last error is raised."""
+        return AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RaftmqError) and judge(error)),
+            wait=_WaitAsTold(self),
+            stop=stop_after_delay(timeout_ms / 1000),
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+
+    async def call(self, attempt: Callable[[], Awaitable[Result]], judge: Judgement, *, timeout_ms: int) -> Result:
+        """Result of the first attempt that succeeds; see `retrying`."""
+        return await self.retrying(judge, timeout_ms=timeout_ms)(attempt)
+
+
+class _WaitAsTold(wait_base):
+    """Back-off, but never shorter than what the server asked for."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._back_off = wait_random_exponential(multiplier=policy.initial_ms / 1000, max=policy.max_ms / 1000)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome is not None else None
+        told = error.retry_after_ms / 1000 if isinstance(error, RaftmqError) else 0.0
+        return max(told, self._back_off(retry_state))
+
+
+def may_retry_read(error: RaftmqError) -> bool:
+    """Reads change nothing, so that an unknown outcome does not matter."""
+    return error.retriable
+
+
+def may_retry_write(error: RaftmqError) -> bool:
+    """A write that is not idempotent may be repeated only if it surely did not happen."""
+    return error.retriable and error.outcome is Outcome.NOT_APPLIED

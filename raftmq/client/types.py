@@ -1,0 +1,242 @@
+"""Value objects of the client: what goes in and comes out, none of it protobuf.
+
+What is made once per record is a NamedTuple (three times cheaper to make than a frozen dataclass), everything else a
+frozen dataclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from raftmq.v1 import types_pb2
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Acks(Enum):
+    """How far a batch must have come before its producer is answered."""
+
+    ALL = types_pb2.ACKS_ALL
+    """Committed, and durable on every replica that is in sync. The default."""
+    QUORUM = types_pb2.ACKS_QUORUM
+    """Committed: durable on a majority of the replicas."""
+    LEADER = types_pb2.ACKS_LEADER
+    """Durable on the leader only. May be lost with the leader."""
+    NONE = types_pb2.ACKS_NONE
+    """Not waited for. May be lost."""
+
+
+class Isolation(Enum):
+    """What a consumer may see. Equal until there are transactions."""
+
+    COMMITTED = types_pb2.ISOLATION_LEVEL_UNSPECIFIED
+    READ_COMMITTED = types_pb2.ISOLATION_LEVEL_READ_COMMITTED
+
+
+class NewRecord(NamedTuple):
+    """A record to be sent; ``None`` and empty are different keys and values."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+    """Milliseconds since the Unix epoch; None: none is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceipt:
+    """Proof of an accepted batch."""
+
+    topic: str
+    partition: int
+    base_offset: int | None
+    """Offset of the first record. None for a duplicate so old that the offset is no longer known, and for NONE."""
+    count: int
+    leader_epoch: int
+    log_index: int
+    append_time_ms: int
+    """When the leader appended it, in milliseconds since the Unix epoch, by the leader's clock."""
+    replicas: tuple[int, ...]
+    """Nodes on whose disks it was known to be when it was acknowledged."""
+    duplicate: bool
+    """It had been accepted before (a retry); the receipt tells where it went then."""
+    queue_us: int
+    sync_us: int
+    replication_us: int
+    """Where the leader's time went, in microseconds."""
+    latency_us: int
+    """From the batch's first record entering the producer to the answer, in microseconds of the client's clock."""
+    attempts: int
+    """How many times it was sent, at least 1."""
+
+
+class RecordReceipt(NamedTuple):
+    """Proof of an accepted record: its batch's receipt and its place in the batch."""
+
+    batch: BatchReceipt
+    position: int
+
+    @property
+    def topic(self) -> str:
+        return self.batch.topic
+
+    @property
+    def partition(self) -> int:
+        return self.batch.partition
+
+    @property
+    def offset(self) -> int | None:
+        """None where the batch's ``base_offset`` is."""
+        return None if self.batch.base_offset is None else self.batch.base_offset + self.position
+
+    @property
+    def leader_epoch(self) -> int:
+        return self.batch.leader_epoch
+
+    @property
+    def timestamp_ms(self) -> int:
+        """When the leader appended it, in milliseconds since the Unix epoch."""
+        return self.batch.append_time_ms
+
+    @property
+    def replicas(self) -> tuple[int, ...]:
+        return self.batch.replicas
+
+    @property
+    def duplicate(self) -> bool:
+        return self.batch.duplicate
+
+
+class ConsumedRecord(NamedTuple):
+    """A record as it was read back."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int | None
+    """The producer's time in milliseconds since the Unix epoch; None: it gave none."""
+    append_time_ms: int
+    leader_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedBatch:
+    """Consecutive records of one partition. Never empty."""
+
+    topic: str
+    partition: int
+    records: tuple[ConsumedRecord, ...]
+    next_offset: int
+    """Where to go on after it."""
+    high_watermark: int
+    """First offset that was not visible yet when the batch was fetched: the lag is the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOffsets:
+    """Bounds of a partition: records can be read in [log_start_offset, high_watermark)."""
+
+    partition: int
+    log_start_offset: int
+    high_watermark: int
+    leader_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionDescription:
+    partition: int
+    group_id: int
+    leader: int | None
+    """Node id; None: none is known."""
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+    """Empty where the answering node was not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    name: str
+    topic_id: int
+    partitions: tuple[PartitionDescription, ...]
+    replication_factor: int
+    min_in_sync_replicas: int
+    max_batch_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDescription:
+    node_id: int
+    host: str
+    port: int
+    rack: str
+    fenced: bool
+    """Its session with the controller lapsed, or it has none."""
+
+    def __str__(self) -> str:
+        return f"node {self.node_id} at {self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNodeDescription:
+    info: NodeDescription
+    boot_count: int
+    last_heard_ms: int
+    """Time since the controller last heard of it."""
+    led_partitions: int
+    replicas: int
+    controller_voter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDescription:
+    cluster_id: str
+    name: str
+    nodes: tuple[ClusterNodeDescription, ...]
+    controller: int | None
+    """Node id of the controller's leader; None: none is known."""
+    controller_epoch: int
+    topics: tuple[TopicDescription, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDescription:
+    """What a node knows of one replica that it holds. The controller's group has the empty topic name."""
+
+    topic: str
+    partition: int
+    group_id: int
+    role: str
+    """follower, pre_candidate, candidate or leader."""
+    term: int
+    leader: int | None
+    last_index: int
+    persisted_index: int
+    commit_index: int
+    applied_index: int
+    log_start_offset: int
+    log_end_offset: int
+    high_watermark: int
+    suspect: bool
+    """It may have lost synced data at its last start, and does not vote until it has caught up."""
+    in_sync: tuple[int, ...]
+    lag: Mapping[int, int]
+    """Entries that each member is behind. Both of these are told by leaders only."""
+    chain_hash: bytes
+    chain_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDescription:
+    node_id: int
+    version: str
+    api_level: int
+    boot_count: int
+    max_message_bytes: int
+    max_batch_bytes: int
