@@ -1,0 +1,241 @@
+"""What happened to the cluster: the events that the controller's log is made of. Frozen per version.
+
+An event says what was decided, with every number already chosen, so that replaying it can neither fail nor come out
+differently. A COMMAND entry of the controller's group holds the events of one decision, in order: all or none happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, ReplicaId, StoreId
+from raftmq.internal.v1 import peer_pb2, storage_pb2
+from raftmq.records.poison import PoisonEntry, parse_strictly
+
+VERSION = 1
+"""Newest version of events that this code can replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRegistered:
+    """A node came up, for the first time or again, with these addresses. One that was fenced stays so."""
+
+    id: ReplicaId
+    boot: BootCount
+    host: str
+    """Where clients reach it, with `client_port` and `http_port`."""
+    client_port: int
+    peer_host: str
+    """Where other nodes reach it, with `peer_port`."""
+    peer_port: int
+    http_port: int
+    rack: str
+    """Empty: none given."""
+    max_cluster_version: int
+    """Highest version of commands and events that the node understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFenced:
+    """The node's session lapsed: no new replicas, no leadership moved there."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUnfenced:
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAssigned:
+    """One partition of a new topic. `replicas` in order of preference: the first should lead."""
+
+    group: GroupId
+    partition: PartitionId
+    replicas: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCreated:
+    topic_id: int
+    name: str
+    replication_factor: int
+    min_in_sync_replicas: int
+    max_batch_bytes: int
+    partitions: tuple[PartitionAssigned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDeleted:
+    topic_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerIdsAllocated:
+    """`node` may hand out producer ids `first` to `first + count - 1`."""
+
+    node: NodeId
+    first: ProducerId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterVersionRaised:
+    """Every node understands `version`: leaders may propose what it brought."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentChanged:
+    """The group's replicas are these now, in order of preference."""
+
+    group: GroupId
+    replicas: tuple[ReplicaId, ...]
+
+
+Event = (
+    NodeRegistered
+    | NodeFenced
+    | NodeUnfenced
+    | TopicCreated
+    | TopicDeleted
+    | ProducerIdsAllocated
+    | ClusterVersionRaised
+    | AssignmentChanged
+)
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    """The body of an entry, of version `VERSION`."""
+    return storage_pb2.MetadataRecord(events=[_to_proto(event) for event in events]).SerializeToString()
+
+
+def decode(body: bytes, version: int) -> list[Event]:
+    """The events in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
+    if version != VERSION:
+        raise PoisonEntry(f"events of version {version}; this node understands {VERSION} and must be upgraded")
+    try:
+        message = parse_strictly(storage_pb2.MetadataRecord, body)
+    except ValueError as error:
+        raise PoisonEntry(f"events that cannot be read: {error}") from None
+    return [_from_proto(event) for event in message.events]
+
+
+def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
+    match event:
+        case NodeRegistered():
+            return storage_pb2.MetadataEvent(node_registered=_registration_to_proto(event))
+        case NodeFenced(node):
+            return storage_pb2.MetadataEvent(node_fenced=storage_pb2.NodeFenced(node=node))
+        case NodeUnfenced(node):
+            return storage_pb2.MetadataEvent(node_unfenced=storage_pb2.NodeUnfenced(node=node))
+        case TopicCreated():
+            return storage_pb2.MetadataEvent(topic_created=_topic_to_proto(event))
+        case TopicDeleted(topic_id):
+            return storage_pb2.MetadataEvent(topic_deleted=storage_pb2.TopicDeleted(topic_id=topic_id))
+        case ProducerIdsAllocated(node, first, count):
+            ids = storage_pb2.ProducerIdsAllocated(node=node, first=first, count=count)
+            return storage_pb2.MetadataEvent(producer_ids_allocated=ids)
+        case ClusterVersionRaised(version):
+            raised = storage_pb2.ClusterVersionRaised(version=version)
+            return storage_pb2.MetadataEvent(cluster_version_raised=raised)
+        case AssignmentChanged(group, replicas):
+            changed = storage_pb2.AssignmentChanged(group=group, replicas=_replicas_to_proto(replicas))
+            return storage_pb2.MetadataEvent(assignment_changed=changed)
+
+
+def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
+    match message.WhichOneof("event"):
+        case "node_registered":
+            return _registration_from_proto(message.node_registered)
+        case "node_fenced":
+            return NodeFenced(NodeId(message.node_fenced.node))
+        case "node_unfenced":
+            return NodeUnfenced(NodeId(message.node_unfenced.node))
+        case "topic_created":
+            return _topic_from_proto(message.topic_created)
+        case "topic_deleted":
+            return TopicDeleted(message.topic_deleted.topic_id)
+        case "producer_ids_allocated":
+            ids = message.producer_ids_allocated
+            return ProducerIdsAllocated(NodeId(ids.node), ProducerId(ids.first), ids.count)
+        case "cluster_version_raised":
+            return ClusterVersionRaised(message.cluster_version_raised.version)
+        case "assignment_changed":
+            changed = message.assignment_changed
+            return AssignmentChanged(GroupId(changed.group), _replicas_from_proto(changed.replicas))
+        case _:
+            raise PoisonEntry("an event without content")
+
+
+def _registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
+    return storage_pb2.NodeRegistered(
+        id=_replicas_to_proto((event.id,))[0],
+        boot_count=event.boot,
+        host=event.host,
+        client_port=event.client_port,
+        peer_host=event.peer_host,
+        peer_port=event.peer_port,
+        http_port=event.http_port,
+        rack=event.rack,
+        max_cluster_version=event.max_cluster_version,
+    )
+
+
+def _registration_from_proto(message: storage_pb2.NodeRegistered) -> NodeRegistered:
+    return NodeRegistered(
+        id=_replicas_from_proto((message.id,))[0],
+        boot=BootCount(message.boot_count),
+        host=message.host,
+        client_port=message.client_port,
+        peer_host=message.peer_host,
+        peer_port=message.peer_port,
+        http_port=message.http_port,
+        rack=message.rack,
+        max_cluster_version=message.max_cluster_version,
+    )
+
+
+def _topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
+    return storage_pb2.TopicCreated(
+        topic_id=event.topic_id,
+        name=event.name,
+        replication_factor=event.replication_factor,
+        min_in_sync_replicas=event.min_in_sync_replicas,
+        max_batch_bytes=event.max_batch_bytes,
+        partitions=[
+            storage_pb2.PartitionAssigned(
+                group=partition.group,
+                partition=partition.partition,
+                replicas=_replicas_to_proto(partition.replicas),
+            )
+            for partition in event.partitions
+        ],
+    )
+
+
+def _topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
+    return TopicCreated(
+        topic_id=message.topic_id,
+        name=message.name,
+        replication_factor=message.replication_factor,
+        min_in_sync_replicas=message.min_in_sync_replicas,
+        max_batch_bytes=message.max_batch_bytes,
+        partitions=tuple(
+            PartitionAssigned(
+                GroupId(partition.group), PartitionId(partition.partition), _replicas_from_proto(partition.replicas)
+            )
+            for partition in message.partitions
+        ),
+    )
+
+
+def _replicas_to_proto(replicas: Iterable[ReplicaId]) -> list[peer_pb2.ReplicaId]:
+    return [peer_pb2.ReplicaId(node=replica.node, store=replica.store) for replica in replicas]
+
+
+def _replicas_from_proto(messages: Iterable[peer_pb2.ReplicaId]) -> tuple[ReplicaId, ...]:
+    return tuple(ReplicaId(NodeId(message.node), StoreId(message.store)) for message in messages)
