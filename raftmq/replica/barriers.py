@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from raftmq.ids import GroupId, LogIndex, Offset, Tick
-from raftmq.raft import NotLeader
+from raftmq.raft.errors import NotLeader
 from raftmq.replica.group import ReplicaGroup
 
 

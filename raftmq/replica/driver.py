@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import structlog
 
@@ -58,6 +58,7 @@ class Driver:
         self._queue: SimpleQueue[Round | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_rounds, name="raftmq-storage", daemon=True)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="raftmq-reader")
+        self._unsettled = False
         self._stopped = False
 
     def start(self, replicas: Replicas) -> None:
@@ -147,6 +148,7 @@ class Driver:
                     self._write(ops)
                 if any(each.must_sync for each in rounds):
                     self._store.sync()
+                    self._unsettled = True
                 self._post(partial(self._persisted, rounds))
         except BaseException as error:
             # Whatever it was, what is on disk is no longer known here.
@@ -156,7 +158,12 @@ class Driver:
 
     def _next_rounds(self) -> list[Round] | None:
         """Everything that is queued, at least one round; None when it is over."""
-        first = self._queue.get()
+        try:
+            first = self._queue.get(timeout=IDLE_SETTLE_S if self._unsettled else None)
+        except Empty:
+            self._store.settle()
+            self._unsettled = False
+            first = self._queue.get()
         if first is None:
             return None
         rounds = [first]

@@ -28,7 +28,7 @@ from raftmq.ports import (
     Store,
     TruncateFrom,
 )
-from raftmq.raft import RaftNode
+from raftmq.raft.node import RaftNode
 from raftmq.raft.messages import AppendEntries, AppendOrder, Message
 from raftmq.raft.ready import Ready
 from raftmq.raft.types import Entry, EntryKind, HardState, Membership, Role
@@ -55,6 +55,8 @@ class Draft:
     inline: bytes
     payload: bytes = b""
     payload_crc: int | None = None
+    stamp: tuple[int, int] | None = None
+    """(log tick, wall stamp) where the proposer had to know them; None: stamped when it is sealed."""
 
     @property
     def size(self) -> int:
@@ -143,6 +145,13 @@ class ReplicaGroup:
         index = self.node.propose(kind, draft, draft.size)
         self._drafted += draft.count
         return index
+
+    def stamp(self, now: Tick, wall_ms: int) -> tuple[int, int]:
+        """(log tick, wall stamp) for a draft made now. Leader only; drafts must be proposed in the order stamped."""
+        assert self._clock is not None, "only a leader stamps entries"
+        stamp = self._clock.stamp(now, wall_ms)
+        self.clock_jumps = self._clock.jumps
+        return stamp
 
     def propose_command(self, draft: Draft, done: Callable[[object | RaftmqError], None]) -> LogIndex:
         """Append a command; ``done`` gets what the state machine answered, or LeadershipLost."""
@@ -285,9 +294,8 @@ class ReplicaGroup:
 
     def _seal_own(self, entry: Entry) -> LogEntry:
         assert self._clock is not None, "only a leader makes entries"
-        log_tick, wall_ms = self._clock.stamp(self._now, self._wall_ms)
-        self.clock_jumps = self._clock.jumps
         draft = self._draft(entry)
+        log_tick, wall_ms = draft.stamp if draft.stamp is not None else self._clock.latest()
         return seal(
             previous_chain=self._end.chain,
             index=entry.index,

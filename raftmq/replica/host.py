@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from raftmq import raft
+from raftmq.raft import errors as raft
 from raftmq.errors import (
     DeadlineExceeded,
     NoLeader,
@@ -101,7 +101,9 @@ class ReplicaHost:
         if leadership is None:
             raise NoLeader("this node has only just been elected: try again")
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        leadership.produce(batch, acks, min_in_sync, self._clock.tick(), deadline, partial(_settle, answer))
+        leadership.produce(
+            batch, acks, min_in_sync, self._clock.tick(), self._clock.wall_ms(), deadline, partial(_settle, answer)
+        )
         self.replicas.touch(group_id)
         return await answer
 

@@ -25,7 +25,7 @@ from raftmq.ports import (
     Transport,
     WriteOp,
 )
-from raftmq.raft import RaftConfig
+from raftmq.raft.config import RaftConfig
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
@@ -326,7 +326,8 @@ class Replicas(Observer):
         restarted = self.heartbeats.heard(peer, now)
         if self.heartbeats.boot_of(peer.node) != peer.boot:
             return  # of an earlier process of that node, or of no node of this cluster
-        self._dead.pop(peer.node, None)
+        if self._dead.get(peer.node, peer.boot) != peer.boot:
+            del self._dead[peer.node]  # another process; a late frame of the dead one proves nothing
         if restarted:
             self._forget(peer.node)
         source = ReplicaId(peer.node, peer.store)
@@ -352,6 +353,7 @@ class Replicas(Observer):
 
     def on_peer_up(self, node: NodeId, channel: Channel) -> None:
         """A stream to `node` is new: frames before it may be lost, and it may know nothing of what we lead."""
+        self._dead.pop(node, None)
         self._forget(node)
         if channel is Channel.RAFT:
             mine = [notice for notice in self.leaders.values() if notice.leader == self.me.node]

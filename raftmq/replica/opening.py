@@ -9,7 +9,8 @@ from raftmq.ids import CONTROLLER_GROUP, Generation, LogIndex, ReplicaId, Term, 
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import ReplicaRow, StateKind, Store, StorageError
-from raftmq.raft import RaftConfig, RaftNode
+from raftmq.raft.config import RaftConfig
+from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored
 from raftmq.records.entry import LogEntry, chain_follows
 from raftmq.replica.group import Observer, ReplicaGroup

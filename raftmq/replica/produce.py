@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from raftmq import raft
+from raftmq.raft import errors as raft
 from raftmq.errors import InvalidArgument, NoLeader, NotEnoughReplicas, NotLeader, Overloaded, RaftmqError
 from raftmq.ids import LogIndex, ReplicaId, Term, Tick
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.overlay import ProducerOverlay
-from raftmq.partition.producers import Duplicate
+from raftmq.partition.producers import Duplicate, Placement
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import Draft, ReplicaGroup, nodes_of
@@ -68,6 +68,11 @@ class Leadership:
         self._overlay = None if machine is None else ProducerOverlay(machine.producers)
         self._taken = group.node.last_index
 
+    @property
+    def current(self) -> bool:
+        """The term still stands. It may be over although nobody was told yet: the core says so first."""
+        return self.group.is_leader and self.group.node.term == self.term
+
     # -- admission -------------------------------------------------------------------------------------------------
 
     def produce(
@@ -76,17 +81,19 @@ class Leadership:
         acks: Acks,
         min_in_sync: int,
         now: Tick,
+        wall_ms: int,
         deadline: Tick,
         done: Callable[[Ack | RaftmqError], None],
     ) -> None:
         """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once."""
         self._refuse(batch, acks, min_in_sync, now)
         assert self._overlay is not None
-        verdict = self._overlay.decide(batch)
+        stamp = self.group.stamp(now, wall_ms)
+        verdict = self._overlay.decide(batch, stamp[0])
         if isinstance(verdict, Duplicate):
             self._answer_duplicate(verdict, batch, acks, now, deadline, done)
             return
-        draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc)
+        draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
         offset = self.group.end_offset
         try:
             index = self.group.propose(EntryKind.DATA, draft)
@@ -96,8 +103,8 @@ class Leadership:
             raise Overloaded(
                 "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
             ) from None
-        self._overlay.note(batch, base_offset=offset, index=index, term=self.term)
-        wait = Wait(index, self.term, offset, batch.count, acks, deadline, done, now)
+        self._overlay.note(batch, Placement(offset, index, self.term, stamp[1], stamp[0]))
+        wait = Wait(index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1])
         if acks is Acks.NONE:
             wait.end(self._ack(wait, now))
         else:
@@ -106,7 +113,7 @@ class Leadership:
     def _refuse(self, batch: CheckedBatch, acks: Acks, min_in_sync: int, now: Tick) -> None:
         if self._overlay is None:
             raise InvalidArgument("the controller's group takes no records", field="topic")
-        if not self.group.is_leader:
+        if not self.current:
             raise NotLeader("this node does not lead the partition")
         if not self.group.can_serve():
             raise NoLeader("the new leader has not committed its first entry yet: try again")
@@ -144,7 +151,12 @@ class Leadership:
     # -- progress --------------------------------------------------------------------------------------------------
 
     def progressed(self, now: Tick) -> None:
-        """Something was persisted, committed, applied or acknowledged, or time has passed: end what can end."""
+        """Something was persisted, committed, applied or acknowledged, or time has passed: end what can end.
+
+        Only while the term stands: afterwards another leader's entry may be committed at the index that is waited for.
+        """
+        if not self.current:
+            return
         last = self.group.node.last_index
         if last > self._taken:
             self._taken = last
@@ -168,14 +180,13 @@ class Leadership:
     def _ack(self, wait: Wait, now: Tick) -> Ack:
         node = self.group.node
         holders = [voter for voter in self.group.voters() if node.match_index(voter) >= wait.index]
-        entry = self.group.entry(wait.index)
         persisted_at = now if wait.persisted_at is None else wait.persisted_at
         return Ack(
             base_offset=wait.base_offset,
             count=wait.count,
             term=wait.term,
             index=wait.index,
-            wall_ms=entry.wall_ms if entry is not None and not wait.duplicate else wait.wall_ms,
+            wall_ms=wait.wall_ms,
             replicas=nodes_of(holders),
             duplicate=wait.duplicate,
             queue_ms=0,
@@ -191,7 +202,11 @@ class Leadership:
     def settled(self) -> bool:
         """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""
         node = self.group.node
-        return not len(self.waits) and all(node.match_index(v) >= node.last_index for v in self.group.voters())
+        return (
+            self.current
+            and not len(self.waits)
+            and all(node.match_index(v) >= node.last_index for v in self.group.voters())
+        )
 
     def lost(self) -> None:
         """Leadership of this term is over."""

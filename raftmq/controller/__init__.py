@@ -1,0 +1,7 @@
+"""The cluster's mind: how nodes form a cluster, who is alive, what each node must run, where leaders belong.
+
+``formation``   an empty directory never makes itself a voter: how the first cluster comes to be
+``controller``  the host of group 0: decisions, registration, producer ids
+``sessions``    which nodes are heard, and which are fenced
+``reconciler``  drives this node's replicas to what the metadata says
+"""

@@ -1,0 +1,89 @@
+"""The newest entries in memory."""
+
+import pytest
+
+from raftmq.ids import LogIndex, Offset, Term
+from raftmq.raft.types import EntryKind
+from raftmq.records.entry import CHAIN_START, LogEntry, seal
+from raftmq.replica.tail import Tail
+
+
+def entries(*counts: int, first: int = 1) -> list[LogEntry]:
+    """Entries with so many records each; 0 makes a no-op."""
+    made: list[LogEntry] = []
+    chain, offset = CHAIN_START, Offset(0)
+    for position, count in enumerate(counts):
+        kind = EntryKind.DATA if count else EntryKind.NOOP
+        made.append(
+            seal(
+                previous_chain=chain,
+                index=LogIndex(first + position),
+                term=Term(1),
+                kind=kind,
+                version=1,
+                base_offset=offset,
+                count=count,
+                log_tick=0,
+                wall_ms=0,
+                inline=b"",
+                payload=b"x" * 100 * count,
+            )  # fmt: skip
+        )
+        chain, offset = made[-1].chain, made[-1].next_offset
+    return made
+
+
+def filled(*counts: int) -> Tail:
+    tail = Tail(LogIndex(1))
+    tail.append(entries(*counts))
+    return tail
+
+
+def test_range_gives_at_least_one_entry_and_then_keeps_to_the_budget() -> None:
+    tail = filled(1, 1, 1, 1)
+    size = entries(1)[0].size
+    assert [e.index for e in tail.range(LogIndex(2), LogIndex(4), 1)] == [2]
+    assert [e.index for e in tail.range(LogIndex(2), LogIndex(4), 2 * size)] == [2, 3]
+    assert [e.index for e in tail.range(LogIndex(2), LogIndex(9), 1 << 20)] == [2, 3, 4]
+    assert tail.range(LogIndex(5), LogIndex(9), 1 << 20) == ()
+
+
+def test_batches_start_with_the_one_that_holds_the_offset_and_skip_what_has_no_records() -> None:
+    tail = filled(0, 3, 0, 2, 4)
+    found = tail.batches(Offset(2), Offset(9), 1 << 20)
+    assert found is not None
+    assert [(e.base_offset, e.count) for e in found] == [(0, 3), (3, 2), (5, 4)]
+    found = tail.batches(Offset(3), Offset(5), 1 << 20)
+    assert found is not None
+    assert [e.base_offset for e in found] == [3]
+
+
+def test_batches_below_the_tail_are_not_guessed() -> None:
+    tail = filled(3, 3, 3)
+    tail.evict(0, LogIndex(1))
+    assert tail.first_index == 2
+    assert tail.batches(Offset(2), Offset(9), 1 << 20) is None
+    assert tail.batches(Offset(3), Offset(9), 1 << 20) is not None
+
+
+def test_eviction_stops_at_the_limit_and_keeps_the_byte_count() -> None:
+    tail = filled(1, 1, 1)
+    tail.evict(0, LogIndex(2))
+    assert tail.first_index == 3
+    assert tail.bytes == entries(1)[0].size
+
+
+@pytest.mark.parametrize("index", [1, 2, 4])
+def test_truncation_forgets_the_suffix(index: int) -> None:
+    tail = filled(1, 1, 1)
+    tail.truncate_from(LogIndex(index))
+    assert tail.get(LogIndex(index)) is None
+    assert tail.bytes == (index - 1) * entries(1)[0].size
+    tail.append(entries(*[1] * 5)[index - 1 :])
+    assert tail.get(LogIndex(5)) is not None
+
+
+def test_a_gap_is_refused() -> None:
+    tail = filled(1)
+    with pytest.raises(AssertionError):
+        tail.append(entries(1, first=3))

@@ -1,0 +1,262 @@
+"""A few nodes in one process under virtual time: the production pump on memory stores and a scripted network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from random import Random
+
+from raftmq.errors import RaftmqError
+from raftmq.ids import GroupId, NodeId, ReplicaId, StoreId, Tick
+from raftmq.ports import Channel, Frame, PeerInfo
+from raftmq.raft.config import RaftConfig
+from raftmq.raft.types import Membership
+from raftmq.records.batch import check_batch, make_batch
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.manager import Events, Replicas, ReplicaSettings
+from raftmq.replica.outbox import ReadResult, Round
+from raftmq.replica.produce import Leadership
+from raftmq.replica.waits import Ack, Acks
+from raftmq.storage.memory import MemoryStore
+from raftmq.v1 import types_pb2
+
+GROUP = GroupId(1)
+
+
+@dataclass
+class Time:
+    """Virtual time: every node's monotonic and wall clock."""
+
+    now: int = 0
+
+    def tick(self) -> Tick:
+        return Tick(self.now)
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + self.now
+
+
+@dataclass
+class Node:
+    """One node's process and disk. ``up`` False: killed."""
+
+    number: NodeId
+    store: MemoryStore
+    replicas: Replicas = field(init=False)
+    up: bool = True
+    epoch: int = 0
+    wake: bool = False
+
+    @property
+    def info(self) -> PeerInfo:
+        identity = self.store.identity
+        return PeerInfo(self.number, identity.store_id, identity.boot_count)
+
+    @property
+    def replica(self) -> ReplicaId:
+        return ReplicaId(self.number, self.store.identity.store_id)
+
+
+class Link:
+    """``ports.Transport`` of one node, into the world."""
+
+    def __init__(self, world: World, node: NodeId) -> None:
+        self._world, self._node = world, node
+
+    def send(self, node: NodeId, channel: Channel, frame: Frame) -> None:
+        self._world.send(self._node, node, channel, frame)
+
+
+class World:
+    """Message delay 1 to 4 ms, sync delay 1 to 5 ms, drawn from the seed. ``cut`` holds directed links that drop."""
+
+    def __init__(self, nodes: int = 3, seed: int = 1, tail_bytes: int = 1 << 20) -> None:
+        self.time = Time()
+        self.rng = Random(seed)
+        self.cut: set[tuple[NodeId, NodeId]] = set()
+        self._settings = ReplicaSettings(
+            RaftConfig(election_timeout=1000, heartbeat_interval=100, group_heartbeats=False), tail_bytes=tail_bytes
+        )
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._last_arrival: dict[tuple[NodeId, NodeId, Channel], int] = {}
+        self.nodes = {
+            NodeId(n): Node(NodeId(n), MemoryStore(node=NodeId(n), store_id=StoreId(100 + n)))
+            for n in range(1, nodes + 1)
+        }
+        for node in self.nodes.values():
+            self._boot(node)
+
+    # -- life of nodes ---------------------------------------------------------------------------------------------
+
+    def _boot(self, node: Node) -> None:
+        node.epoch += 1
+        node.up = True
+
+        def wake() -> None:
+            if not node.wake and node.up:
+                node.wake = True
+                self._at(0, node, lambda: self._round(node))
+
+        node.replicas = Replicas(
+            node.replica, self._settings, node.store, Link(self, node.number), self.time,
+            Random(self.rng.getrandbits(64)), wake, Events(),
+        )  # fmt: skip
+        node.replicas.set_nodes(list(self.nodes))
+        node.wake = False
+        wake()
+        self._tick_later(node)
+
+    def crash(self, number: int, keep_unsynced: bool = False) -> None:
+        """Kill a node; what was not synced is lost (or, on request, a prefix of it is kept)."""
+        node = self.nodes[NodeId(number)]
+        node.up = False
+        node.epoch += 1
+        node.store.crash(self.rng if keep_unsynced else None)
+
+    def restart(self, number: int) -> None:
+        node = self.nodes[NodeId(number)]
+        node.store = node.store.reopen()
+        self._boot(node)
+
+    def create_group(self) -> None:
+        members = frozenset(node.replica for node in self.nodes.values())
+        for node in self.nodes.values():
+            node.replicas.create(GROUP, Membership(members), eager=node.number == 1)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _at(self, delay: int, node: Node, call: Callable[[], None]) -> None:
+        epoch = node.epoch
+        self._count += 1
+
+        def guarded() -> None:
+            if node.epoch == epoch and node.up:
+                call()
+
+        heappush(self._agenda, (self.time.now + delay, self._count, guarded))
+
+    def _tick_later(self, node: Node) -> None:
+        def tick() -> None:
+            if node.replicas.next_deadline() <= self.time.now:
+                node.replicas.tick()
+            self._tick_later(node)
+
+        self._at(5, node, tick)
+
+    def run(self, ticks: int, until: Callable[[], bool] | None = None) -> bool:
+        """Let `ticks` milliseconds pass, or stop as soon as `until` holds. Returns whether it held."""
+        end = self.time.now + ticks
+        while self._agenda and self._agenda[0][0] <= end:
+            at, _, call = heappop(self._agenda)
+            self.time.now = max(self.time.now, at)
+            call()
+            if until is not None and until():
+                return True
+        self.time.now = end
+        return until is not None and until()
+
+    # -- what the driver does ----------------------------------------------------------------------------------------
+
+    def _round(self, node: Node) -> None:
+        node.wake = False
+        made, reads = node.replicas.round()
+        if made is not None:
+            if made.ops:
+                node.store.write(made.ops)
+            self._at(self.rng.randint(1, 5) if made.must_sync else 0, node, lambda: self._synced(node, made))
+        for order in reads:
+            entries = node.store.read_entries(order.generation, order.first, order.last, order.max_bytes)
+            result = ReadResult(order, tuple(entries))
+            self._at(1, node, lambda result=result: node.replicas.read_done(result))  # type: ignore[misc]
+
+    def _synced(self, node: Node, made: Round) -> None:
+        node.store.sync()
+        node.replicas.persisted(made)
+
+    def send(self, source: NodeId, target: NodeId, channel: Channel, frame: Frame) -> None:
+        if (source, target) in self.cut or target not in self.nodes:
+            return
+        info = self.nodes[source].info
+        # A stream keeps its order.
+        arrival = max(self.time.now + self.rng.randint(1, 4), self._last_arrival.get((source, target, channel), 0))
+        self._last_arrival[(source, target, channel)] = arrival
+        receiver = self.nodes[target]
+
+        def arrive() -> None:
+            if (source, target) not in self.cut:
+                receiver.replicas.on_frame(info, frame)
+
+        self._at(arrival - self.time.now, receiver, arrive)
+
+    # -- what tests ask ----------------------------------------------------------------------------------------------
+
+    def group(self, number: int, group_id: GroupId = GROUP) -> ReplicaGroup:
+        group = self.nodes[NodeId(number)].replicas.group(group_id)
+        assert group is not None
+        return group
+
+    def leaders(self) -> list[int]:
+        return [n for n, node in self.nodes.items() if node.up and self.group(n).is_leader]
+
+    def elect(self) -> int:
+        """Run until one node leads and serves; returns its number."""
+
+        def serving() -> list[int]:
+            return [n for n in self.leaders() if self.group(n).can_serve()]
+
+        assert self.run(20_000, lambda: len(serving()) == 1 and len(self.leaders()) == 1), self.describe()
+        return serving()[0]
+
+    def leadership(self, number: int) -> Leadership:
+        leadership = self.nodes[NodeId(number)].replicas.leadership(GROUP)
+        assert leadership is not None
+        return leadership
+
+    def produce(
+        self,
+        number: int,
+        *values: bytes,
+        acks: Acks = Acks.ALL,
+        min_in_sync: int = 2,
+        timeout: int = 5_000,
+        producer: tuple[int, int, int] = (0, 0, 0),
+    ) -> list[Ack | RaftmqError]:
+        """Propose one batch at node `number`; the list gets the answer."""
+        producer_id, epoch, sequence = producer
+        batch = make_batch(
+            [types_pb2.Record(value=value) for value in values],
+            producer_id=producer_id, producer_epoch=epoch, first_sequence=sequence,
+        )  # fmt: skip
+        answers: list[Ack | RaftmqError] = []
+        self.leadership(number).produce(
+            check_batch(batch, max_batch_bytes=1 << 20), acks, min_in_sync, self.time.tick(), self.time.wall_ms(),
+            Tick(self.time.now + timeout), answers.append,
+        )  # fmt: skip
+        self.nodes[NodeId(number)].replicas.touch(GROUP)
+        return answers
+
+    def cut_off(self, number: int) -> None:
+        """Isolate a node, both ways."""
+        for other in self.nodes:
+            if other != number:
+                self.cut |= {(NodeId(number), other), (other, NodeId(number))}
+
+    def heal(self) -> None:
+        self.cut.clear()
+        for node in self.nodes.values():
+            for other in self.nodes:
+                if node.up and other != node.number:
+                    node.replicas.on_peer_up(other, Channel.RAFT)
+
+    def equal(self) -> bool:
+        """Every replica that is up holds the same log, applied to its end."""
+        ends = {
+            (group.end_chain, group.node.last_index, group.machine.applied_index, group.machine.next_offset)
+            for group in (self.group(n) for n, node in self.nodes.items() if node.up)
+        }
+        return len(ends) == 1 and all(end[1] == end[2] for end in ends)
+
+    def describe(self) -> str:
+        return "\n".join(f"{n}: up={node.up} {self.group(n).node.status()}" for n, node in self.nodes.items())
