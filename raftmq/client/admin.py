@@ -9,13 +9,11 @@ from google.protobuf.duration_pb2 import Duration
 from raftmq.client import convert
 from raftmq.client.connection import NodeChannel
 from raftmq.client.metadata import MetadataCache
-from raftmq.client.offsets import list_offsets
 from raftmq.client.retry import may_retry_read, may_retry_write
 from raftmq.client.router import Router
 from raftmq.client.types import (
     ClusterDescription,
     NodeDescription,
-    PartitionOffsets,
     ReplicaDescription,
     ServerDescription,
     TopicDescription,
@@ -93,15 +91,6 @@ class Admin:
         )
         return convert.topic(answer.topic)
 
-    async def list_offsets(
-        self, name: str, partitions: Sequence[int] | None = None, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
-    ) -> tuple[PartitionOffsets, ...]:
-        """Bounds of a topic's partitions (None: all), by number. Raises UnknownTopic and UnknownPartition."""
-        topic = await self._router.metadata.topic(name)
-        wanted = [p.partition for p in topic.partitions] if partitions is None else sorted(set(partitions))
-        bounds = await list_offsets(self._router, name, wanted, timeout_ms=timeout_ms)
-        return tuple(bounds[partition] for partition in wanted)
-
 
 class Cluster:
     """``client.cluster``."""
@@ -151,15 +140,15 @@ class Cluster:
         return tuple(convert.replica(replica) for replica in answer.replicas)
 
     async def transfer_leader(
-        self, topic: str, partition: int, to_node_id: int = 0, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
+        self, topic: str, partition: int, to_node: int | None = None, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> None:
-        """Move leadership to another in-sync replica; 0: as the leader likes; topic "": the controller's group.
+        """Move leadership to another in-sync replica; None: as the leader likes; topic "": the controller's group.
 
         Raises PreconditionFailed where the target may not lead.
         """
         await self._router.to_any(
             lambda node: node.cluster.TransferLeader,
-            cluster_pb2.TransferLeaderRequest(topic=topic, partition=partition, to_node_id=to_node_id),
+            cluster_pb2.TransferLeaderRequest(topic=topic, partition=partition, to_node_id=to_node or 0),
             timeout_ms=timeout_ms,
             judge=may_retry_write,
         )

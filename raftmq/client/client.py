@@ -11,11 +11,12 @@ from raftmq.client.connection import AddressMap, ConnectionPool, parse_addresses
 from raftmq.client.consumer import Consumer, Start, Until
 from raftmq.client.fetcher import FetchSettings
 from raftmq.client.metadata import MetadataCache
+from raftmq.client.offsets import list_offsets
 from raftmq.client.producer import Producer
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.sender import ProducerSettings
-from raftmq.client.types import Acks, Isolation
+from raftmq.client.types import Acks, Isolation, PartitionOffsets
 from raftmq.errors import InvalidArgument
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
@@ -72,12 +73,23 @@ class Client:
     def cluster_id(self) -> str:
         return self._metadata.image.cluster_id
 
+    async def list_offsets(
+        self, topic: str, partitions: Sequence[int] | None = None, *, timeout_ms: int = 15_000
+    ) -> tuple[PartitionOffsets, ...]:
+        """Bounds of a topic's partitions (None: all), by number. A high watermark covers everything acknowledged
+        before the call. Raises UnknownTopic and UnknownPartition.
+        """
+        description = await self._metadata.topic(topic)
+        wanted = [p.partition for p in description.partitions] if partitions is None else sorted(set(partitions))
+        bounds = await list_offsets(self._router, topic, wanted, timeout_ms=timeout_ms)
+        return tuple(bounds[partition] for partition in wanted)
+
     def producer(
         self,
         topic: str,
         *,
         acks: Acks = Acks.ALL,
-        idempotent: bool = True,
+        idempotent: bool | None = None,
         linger_ms: float = 5,
         max_batch_bytes: int = 256 * 1024,
         max_batch_records: int = 10_000,
@@ -88,8 +100,9 @@ class Client:
     ) -> Producer:
         """A producer of one topic; see `Producer`.
 
-        acks: how far a batch must have come before it is acknowledged. LEADER and NONE need ``idempotent=False``.
-        idempotent: a retry is never a duplicate. Without it, what may have been applied is not retried but raised.
+        acks: how far a batch must have come before it is acknowledged.
+        idempotent: a retry is never a duplicate. None: yes, with ALL and QUORUM; it cannot be had with LEADER and
+        NONE. Without it, what may have been applied is not retried but raised.
         linger_ms: how long a batch that is not full waits for more records while others are under way.
         max_batch_bytes, max_batch_records: when a batch is full; the topic's own limit in bytes holds too.
         max_in_flight: batches of a partition under way at once, 1 to 64; None: 8, or 1 if not idempotent, because
@@ -100,6 +113,8 @@ class Client:
 
         Raises InvalidArgument, naming the parameter.
         """
+        if idempotent is None:
+            idempotent = acks in (Acks.ALL, Acks.QUORUM)
         if max_in_flight is None:
             max_in_flight = DEFAULT_IN_FLIGHT if idempotent else 1
         if idempotent and acks in (Acks.LEADER, Acks.NONE):
