@@ -118,8 +118,8 @@ class LocalCluster:
         self._children[node] = child
         self._pid_file(node).write_text(f"{child.pid}\n")
 
-    async def start_all(self) -> None:
-        """Start every node that does not run. If one cannot be started, those started here are stopped again."""
+    async def start_all(self) -> tuple[NodeId, ...]:
+        """Start every node that does not run, and return those. If one cannot be started, none stays."""
         started: list[NodeId] = []
         try:
             for node in self.nodes:
@@ -130,6 +130,7 @@ class LocalCluster:
             for node in started:
                 await self.kill(node)
             raise
+        return tuple(started)
 
     async def stop(self, node: NodeId) -> bool:
         """SIGTERM one node and wait for its end: it hands its leaderships over first.

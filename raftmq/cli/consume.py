@@ -1,0 +1,112 @@
+"""``raftmq consume``: records in, lines out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Literal
+
+import typer
+
+import raftmq
+from raftmq.cli import output
+from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, Target, TopicArgument, run
+from raftmq.client import ConsumedRecord
+
+
+class Format(Enum):
+    TEXT = "text"
+    JSON = "json"
+
+
+def consume(
+    name: TopicArgument,
+    start: Annotated[
+        str, typer.Option("--from", metavar="earliest|latest|OFFSET", help="Where to begin, in every partition read.")
+    ] = "earliest",
+    maximum: Annotated[int | None, typer.Option("--max", min=1, metavar="N", help="End after so many records.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
+    partition: Annotated[
+        list[int] | None, typer.Option("--partition", "-p", min=0, help="Only this one; may be repeated.")
+    ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="text: values, a line each. json: an object with everything a line.")
+    ] = Format.TEXT,
+    key_separator: Annotated[
+        str, typer.Option(metavar="TEXT", help="In text, print the key and this before each value.")
+    ] = "",
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print records: those that are there when it starts, or with --follow also all that come.
+
+    Order holds within each partition.
+    """
+    begin = _start(start)
+    line = _json_line if form is Format.JSON else _text_line(key_separator.encode())
+
+    async def command() -> None:
+        printed = 0
+        async with (
+            raftmq.connect(Target(bootstrap, config).addresses) as client,
+            client.consumer(
+                name, partitions=partition, start=begin, until=None if follow else "high_watermark"
+            ) as consumer,
+        ):
+            async for batch in consumer.batches():
+                records = batch.records if maximum is None else batch.records[: maximum - printed]
+                sys.stdout.buffer.write(b"".join(line(record) for record in records))
+                sys.stdout.buffer.flush()
+                printed += len(records)
+                if printed == maximum:
+                    break
+        if not printed and output.notices.is_terminal:
+            output.notice("no records there; --follow waits for some")
+
+    run(command)
+
+
+def _start(text: str) -> Literal["earliest", "latest"] | int:
+    if text == "earliest":
+        return "earliest"
+    if text == "latest":
+        return "latest"
+    if text.isdecimal():
+        return int(text)
+    raise typer.BadParameter(f"'{text}' is neither earliest nor latest nor an offset", param_hint="--from")
+
+
+def _text_line(separator: bytes) -> Callable[[ConsumedRecord], bytes]:
+    def line(record: ConsumedRecord) -> bytes:
+        key = record.key + separator if separator and record.key is not None else b""
+        return key + (record.value or b"") + b"\n"
+
+    return line
+
+
+def _json_line(record: ConsumedRecord) -> bytes:
+    document = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        **_bytes_field("key", record.key),
+        **_bytes_field("value", record.value),
+        "headers": [{"name": name, **_bytes_field("value", value)} for name, value in record.headers],
+        "timestamp_ms": record.timestamp_ms,
+        "append_time_ms": record.append_time_ms,
+        "leader_epoch": record.leader_epoch,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _bytes_field(name: str, value: bytes | None) -> dict[str, str | None]:
+    """Bytes that are UTF-8 as text under their name; others in base64 under ``NAME_base64``, so that none is lost."""
+    if value is None:
+        return {name: None}
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(value).decode()}

@@ -1,0 +1,143 @@
+"""``raftmq topic``: create, list, describe, delete."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+import raftmq
+from raftmq.cli import output, status
+from raftmq.cli.cluster import take_snapshot
+from raftmq.cli.runtime import (
+    DEFAULT_CONFIG,
+    BootstrapOption,
+    ConfigOption,
+    JsonOption,
+    Target,
+    TopicArgument,
+    run,
+)
+from raftmq.client.types import TopicDescription
+
+app = typer.Typer(help="Topics: create, list, describe, delete.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: TopicArgument,
+    partitions: Annotated[int, typer.Option(min=1, help="0 or unset: the cluster's default.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Copies of each partition; 0: the cluster's default.")] = 0,
+    min_in_sync: Annotated[
+        int, typer.Option(min=0, help="Copies that must be in sync for a write; 0: the majority.")
+    ] = 0,
+    max_batch_bytes: Annotated[int, typer.Option(min=0, help="Largest batch; 0: the cluster's default.")] = 0,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a topic, and wait until each of its partitions has a leader."""
+
+    async def command() -> None:
+        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+            topic = await client.admin.create_topic(
+                name,
+                partitions=partitions,
+                replication_factor=replicas,
+                min_in_sync_replicas=min_in_sync,
+                max_batch_bytes=max_batch_bytes,
+            )
+        if as_json:
+            output.show_json(asdict(topic))
+        else:
+            output.console.print(f"created {_summary(topic)}", markup=False)
+
+    run(command)
+
+
+@app.command("list")
+def list_topics(
+    bootstrap: BootstrapOption = None, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
+) -> None:
+    """List all topics."""
+
+    async def command() -> None:
+        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+            topics = await client.admin.list_topics()
+        if as_json:
+            output.show_json([asdict(topic) for topic in topics])
+            return
+        if not topics:
+            output.notice("no topics yet; 'raftmq topic create NAME' makes one")
+            return
+        rows = (
+            (
+                topic.name,
+                len(topic.partitions),
+                topic.replication_factor,
+                topic.min_in_sync_replicas,
+                sum(p.leader is None for p in topic.partitions),
+            )
+            for topic in topics
+        )
+        output.show(output.table("", ("topic", "#partitions", "#replicas", "#min in sync", "#leaderless"), rows))
+
+    run(command)
+
+
+@app.command()
+def describe(
+    name: TopicArgument,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a topic's partitions: leaders, replicas, who is in sync, offsets."""
+
+    async def command() -> None:
+        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+            topic = await client.admin.describe_topic(name)
+            snapshot = await take_snapshot(client)
+            offsets = {o.partition: o for o in await client.admin.list_offsets(name)}
+        if as_json:
+            document = asdict(topic)
+            for partition in document["partitions"]:
+                bounds = offsets.get(partition["partition"])
+                partition["offsets"] = asdict(bounds) if bounds is not None else None
+            output.show_json(document)
+            return
+        rows = []
+        for partition in topic.partitions:
+            bounds = offsets.get(partition.partition)
+            span = f"{bounds.log_start_offset} to {bounds.high_watermark}" if bounds is not None else "?"
+            rows.append((*status.partition_row(topic, partition, snapshot)[1:], span))
+        output.show(output.table(_summary(topic), (*status.PARTITION_COLUMNS[1:], "offsets"), rows))
+
+    run(command)
+
+
+@app.command()
+def delete(
+    name: TopicArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Delete a topic and all its records. Asks first, unless --yes."""
+    if not yes:
+        typer.confirm(f"Delete topic '{name}' and all its records?", abort=True)
+
+    async def command() -> None:
+        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+            await client.admin.delete_topic(name)
+        output.console.print(f"deleted topic {name}", markup=False)
+
+    run(command)
+
+
+def _summary(topic: TopicDescription) -> str:
+    return (
+        f"topic {topic.name}: {len(topic.partitions)} partitions, {topic.replication_factor} replicas, "
+        f"min in sync {topic.min_in_sync_replicas}"
+    )
