@@ -13,7 +13,9 @@ entry with the very index and term that were cut before (A, B, A), which is in t
 again. So the marks that are under way are kept, and a truncation lowers every one of them: a mark then claims
 exactly what has been in the log, untouched, ever since it was issued.
 
-Marks come back in the order of the Readies. A mark that is not under way says nothing new and is ignored.
+Marks come back in the order of the Readies, and two of them may look alike: (3, 10) before the truncation and
+(3, 10) after it. So each one is kept, even of a Ready that had nothing to write, and the oldest that fits is
+meant. A mark that is not under way says nothing new and is ignored.
 """
 
 from __future__ import annotations
@@ -44,9 +46,7 @@ class Durability:
 
     def issue(self, term: Term, last: LogIndex) -> None:
         """A Ready goes out with this mark."""
-        newest = self._under_way[-1] if self._under_way else None
-        if newest is None or (newest.term, newest.index, newest.durable_to) != (term, last, last):
-            self._under_way.append(_Mark(term, last, last))
+        self._under_way.append(_Mark(term, last, last))
 
     def truncated(self, index: LogIndex) -> None:
         """Entries at or after `index` have left the log: no mark issued so far speaks for them any more."""

@@ -215,7 +215,10 @@ class RaftNode:
             self._core.role.member_restarted(member)
 
     def persisted(self, term: Term, index: LogIndex) -> None:
-        """The batches of every Ready up to the one with this mark are durable. Late or stale marks are ignored."""
+        """The batches of every Ready up to the one with this mark are durable. Late or stale marks are ignored.
+
+        To be called once for every Ready, in their order: marks may look alike, and the oldest is meant.
+        """
         if self._core.durability.persisted(term, index):
             self._core.role.persisted()
 
@@ -357,8 +360,17 @@ class RaftNode:
         return self._core.log.last
 
     @property
+    def persisted_index(self) -> LogIndex:
+        """The end of what is known to be durable of the log as it is now."""
+        return self._core.durability.index
+
+    @property
     def commit_index(self) -> LogIndex:
         return self._core.commit_index
+
+    @property
+    def applied_index(self) -> LogIndex:
+        return self._core.applied_index
 
     @property
     def membership(self) -> Membership:
