@@ -6,16 +6,15 @@ Every decoder raises StorageError, and nothing else, on bytes that it did not wr
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from google.protobuf.message import DecodeError
 
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
 from raftmq.internal.v1 import peer_pb2, storage_pb2
 from raftmq.ports import Anchor, LostTail, ReplicaRow, StorageError
 from raftmq.raft.types import HardState, Membership
-from raftmq.records.entry import CHAIN_BYTES, LogEntry, crc32c
+from raftmq.records.entry import CHAIN_BYTES, CorruptEntry, LogEntry, crc32c
+from raftmq.records.membership_codec import membership_from_proto, membership_to_proto
+from raftmq.records.poison import parse_strictly
 
 REPLICA_FORMAT = 1
 STORE_FORMAT = 1
@@ -43,7 +42,7 @@ def encode_replica(row: ReplicaRow) -> bytes:
         anchor_wall_ms=row.anchor.wall_ms,
         log_start_offset=row.log_start_offset,
         memberships=[
-            storage_pb2.IndexedMembership(index=index, membership=_encode_membership(membership))
+            storage_pb2.IndexedMembership(index=index, membership=membership_to_proto(membership))
             for index, membership in row.memberships
         ],
         suspect=row.suspect,
@@ -53,11 +52,10 @@ def encode_replica(row: ReplicaRow) -> bytes:
 
 def decode_replica(value: bytes) -> ReplicaRow:
     """The row of ``raft`` in `value`. Raises StorageError, also for a format that this version does not know."""
-    message = storage_pb2.ReplicaRow()
     try:
-        message.ParseFromString(value)
-    except DecodeError as error:
-        raise StorageError(f"a replica's row cannot be parsed: {error}") from error
+        message = parse_strictly(storage_pb2.ReplicaRow, value)
+    except ValueError as error:
+        raise StorageError(f"a replica's row cannot be read: {error}") from error
     if message.format != REPLICA_FORMAT:
         raise StorageError(
             f"a replica's row has format {message.format}, this version reads {REPLICA_FORMAT}: "
@@ -70,7 +68,7 @@ def decode_replica(value: bytes) -> ReplicaRow:
         group=GroupId(message.group),
         generation=Generation(message.generation),
         hard_state=HardState(Term(message.term), vote),
-        memberships=tuple((LogIndex(item.index), _decode_membership(item.membership)) for item in message.memberships),
+        memberships=_memberships(message),
         commit_index=LogIndex(message.commit_index),
         raft_start=LogIndex(message.raft_start),
         anchor=Anchor(
@@ -85,36 +83,19 @@ def decode_replica(value: bytes) -> ReplicaRow:
     )
 
 
+def _memberships(message: storage_pb2.ReplicaRow) -> tuple[tuple[LogIndex, Membership], ...]:
+    try:
+        return tuple((LogIndex(item.index), membership_from_proto(item.membership)) for item in message.memberships)
+    except CorruptEntry as error:
+        raise StorageError(f"a replica's row has a bad configuration: {error}") from error
+
+
 def _encode_id(replica: ReplicaId) -> peer_pb2.ReplicaId:
     return peer_pb2.ReplicaId(node=replica.node, store=replica.store)
 
 
 def _decode_id(message: peer_pb2.ReplicaId) -> ReplicaId:
     return ReplicaId(NodeId(message.node), StoreId(message.store))
-
-
-def _encode_ids(replicas: frozenset[ReplicaId]) -> list[peer_pb2.ReplicaId]:
-    return [_encode_id(replica) for replica in sorted(replicas)]
-
-
-def _decode_ids(messages: Iterable[peer_pb2.ReplicaId]) -> frozenset[ReplicaId]:
-    return frozenset(_decode_id(message) for message in messages)
-
-
-def _encode_membership(membership: Membership) -> peer_pb2.Membership:
-    return peer_pb2.Membership(
-        voters=_encode_ids(membership.voters),
-        outgoing=_encode_ids(membership.outgoing),
-        learners=_encode_ids(membership.learners),
-    )
-
-
-def _decode_membership(message: peer_pb2.Membership) -> Membership:
-    voters, outgoing = _decode_ids(message.voters), _decode_ids(message.outgoing)
-    learners = _decode_ids(message.learners)
-    if learners & (voters | outgoing):
-        raise StorageError("a stored membership has a learner that votes")
-    return Membership(voters, outgoing, learners)
 
 
 # -- the offset index --------------------------------------------------------------------------------------------
