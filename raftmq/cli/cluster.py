@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import raftmq
 from raftmq.cli import output, status
 from raftmq.cli.exits import ExitCode
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target, run
@@ -25,7 +24,7 @@ def show_status(
     """Show nodes, controller, leaders, in-sync sets and lag. Exit code 1 unless everything is healthy."""
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             snapshot = await take_snapshot(client)
         if as_json:
             output.show_json(status.as_json(snapshot))
@@ -48,7 +47,7 @@ def transfer_leader(
     """Move the leadership of a partition, or of the controller, to another replica that is in sync."""
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             await client.cluster.transfer_leader(topic, partition, to)
         what = f"partition {partition} of {topic}" if topic else "the controller"
         output.console.print(f"{what} has handed its leadership over", markup=False)

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 import typer
 
-import raftmq
 from raftmq.cli import output
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, Target, TopicArgument, run
 from raftmq.client import ConsumedRecord
@@ -51,7 +50,7 @@ def consume(
     async def command() -> None:
         printed = 0
         async with (
-            raftmq.connect(Target(bootstrap, config).addresses) as client,
+            Target(bootstrap, config).client() as client,
             client.consumer(
                 name, partitions=partition, start=begin, until=None if follow else "high_watermark"
             ) as consumer,

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-import raftmq
 from raftmq.cli import lines, output
 from raftmq.cli.runtime import (
     DEFAULT_CONFIG,
@@ -60,7 +59,7 @@ def produce(
     async def command() -> None:
         sending = _Sending(Acks[acks.name])
         try:
-            async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+            async with Target(bootstrap, config).client() as client:
                 async with client.producer(name, acks=sending.acks, idempotent=sending.idempotent) as producer:
                     await sending.send_all(producer, sources, separator, partition)
                 sending.raise_failure()

@@ -13,11 +13,14 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
+import raftmq
 from raftmq.cli import exits, output
-from raftmq.cli.exits import ExitCode
-from raftmq.config import BOOTSTRAP_VARIABLE, CONFIG_VARIABLE, load
+from raftmq.cli.exits import CommandError, ExitCode
+from raftmq.client import Client
+from raftmq.config import BOOTSTRAP_VARIABLE, CONFIG_VARIABLE, Address, load
 
 DEFAULT_CONFIG = Path("cluster.yml")
+CONNECT_TIMEOUT_MS = 5_000
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", envvar=CONFIG_VARIABLE, metavar="FILE", help="The cluster's configuration file.")
@@ -44,11 +47,18 @@ class Target:
 
     @property
     def addresses(self) -> str:
-        """Raises ConfigError if the file has to be read and cannot be used."""
-        if self.bootstrap:
-            return self.bootstrap
-        cluster = load(self.config)
-        return ",".join(str(cluster.node(node.id).client_address) for node in cluster.nodes)
+        """Raises CommandError or ConfigError if what says them cannot be used."""
+        if not self.bootstrap:
+            cluster = load(self.config)
+            return ",".join(str(cluster.node(node.id).client_address) for node in cluster.nodes)
+        try:
+            return ",".join(str(Address.parse(part)) for part in self.bootstrap.split(","))
+        except ValueError as error:
+            raise CommandError(f"--bootstrap: {error}", code=ExitCode.USAGE) from error
+
+    def client(self) -> Client:
+        """A client that gives up soon where nobody answers: a person waits."""
+        return raftmq.connect(self.addresses, connect_timeout_ms=CONNECT_TIMEOUT_MS)
 
 
 def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:

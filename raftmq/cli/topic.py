@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import raftmq
 from raftmq.cli import output, status
 from raftmq.cli.cluster import take_snapshot
 from raftmq.cli.runtime import (
@@ -40,7 +39,7 @@ def create(
     """Create a topic, and wait until each of its partitions has a leader."""
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             topic = await client.admin.create_topic(
                 name,
                 partitions=partitions,
@@ -63,7 +62,7 @@ def list_topics(
     """List all topics."""
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             topics = await client.admin.list_topics()
         if as_json:
             output.show_json([asdict(topic) for topic in topics])
@@ -96,10 +95,10 @@ def describe(
     """Show a topic's partitions: leaders, replicas, who is in sync, offsets."""
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             topic = await client.admin.describe_topic(name)
             snapshot = await take_snapshot(client)
-            offsets = {o.partition: o for o in await client.admin.list_offsets(name)}
+            offsets = {o.partition: o for o in await client.list_offsets(name)}
         if as_json:
             document = asdict(topic)
             for partition in document["partitions"]:
@@ -129,7 +128,7 @@ def delete(
         typer.confirm(f"Delete topic '{name}' and all its records?", abort=True)
 
     async def command() -> None:
-        async with raftmq.connect(Target(bootstrap, config).addresses) as client:
+        async with Target(bootstrap, config).client() as client:
             await client.admin.delete_topic(name)
         output.console.print(f"deleted topic {name}", markup=False)
 
