@@ -127,7 +127,7 @@ def decode(body: bytes, version: int) -> list[Event]:
 def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
     match event:
         case NodeRegistered():
-            return storage_pb2.MetadataEvent(node_registered=_registration_to_proto(event))
+            return storage_pb2.MetadataEvent(node_registered=registration_to_proto(event))
         case NodeFenced(node):
             return storage_pb2.MetadataEvent(node_fenced=storage_pb2.NodeFenced(node=node))
         case NodeUnfenced(node):
@@ -150,7 +150,7 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
 def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
     match message.WhichOneof("event"):
         case "node_registered":
-            return _registration_from_proto(message.node_registered)
+            return registration_from_proto(message.node_registered)
         case "node_fenced":
             return NodeFenced(NodeId(message.node_fenced.node))
         case "node_unfenced":
@@ -171,7 +171,7 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             raise PoisonEntry("an event without content")
 
 
-def _registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
+def registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
     return storage_pb2.NodeRegistered(
         id=_replicas_to_proto((event.id,))[0],
         boot_count=event.boot,
@@ -185,7 +185,7 @@ def _registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
     )
 
 
-def _registration_from_proto(message: storage_pb2.NodeRegistered) -> NodeRegistered:
+def registration_from_proto(message: storage_pb2.NodeRegistered) -> NodeRegistered:
     return NodeRegistered(
         id=_replicas_from_proto((message.id,))[0],
         boot=BootCount(message.boot_count),

@@ -157,6 +157,7 @@ class MetadataImage:
         partitions = tuple(PartitionRecord(one.group, one.partition, one.replicas) for one in event.partitions)
         for number, partition in enumerate(partitions):
             _fits(partition.partition == number and partition.group == self.next_group_id + number, event)
+            _fits(len(partition.replicas) > 0, event)
         topic = TopicRecord(
             event.topic_id,
             event.name,

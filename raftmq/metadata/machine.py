@@ -23,10 +23,6 @@ class MetadataMachine:
     PoisonEntry from `apply` means that the controller's group must stop on this node. The state is as it was before.
     """
 
-    next_offset = Offset(0)
-    """The controller's log holds no records."""
-    log_start_offset = Offset(0)
-
     def __init__(self) -> None:
         self.image = MetadataImage()
         self.applied_index = LogIndex(0)
@@ -34,33 +30,26 @@ class MetadataMachine:
         """Milliseconds of led time so far."""
         self.wall_ms = WallMs(0)
         """The newest wall stamp."""
+        self.next_offset = Offset(0)
+        """Always 0: the group holds no records."""
+        self.log_start_offset = Offset(0)
+        """Always 0."""
 
     def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
         """There is nothing to restore: the log is replayed."""
         assert self.applied_index == 0, "restore comes before the first entry"
-        for kind, _, _ in rows:
-            raise AssertionError(f"the controller's group keeps no rows, here is a {kind.name}")
+        assert not list(rows), "the controller's group keeps no rows"
 
     def apply(self, entry: LogEntry) -> list[Event]:
         """Apply a committed entry; returns what happened, in order. Raises PoisonEntry; nothing has changed then."""
         assert entry.index == self.applied_index + 1, f"entry {entry.index} cannot follow {self.applied_index}"
         if entry.log_tick < self.log_tick or entry.wall_ms < self.wall_ms:
             raise _poison(entry, "goes back in time")
-        image, happened = self.image, list[Event]()
-        match entry.kind:
-            case EntryKind.COMMAND:
-                try:
-                    happened = events.decode(entry.inline, entry.version)
-                    for event in happened:
-                        image = image.replay(event)
-                except PoisonEntry as error:
-                    raise _poison(entry, f"holds what cannot be replayed: {error}") from None
-            case EntryKind.DATA:
-                raise _poison(entry, "holds records, which the controller's group never takes")
-            case EntryKind.NOOP | EntryKind.MEMBERSHIP:
-                pass
-        if happened:
-            self.image = image.at(entry.index)
+        if entry.kind is EntryKind.DATA:
+            raise _poison(entry, "holds records, which the controller's group never takes")
+        happened: list[Event] = []
+        if entry.kind is EntryKind.COMMAND:
+            happened = self._replay(entry)
         self.applied_index = entry.index
         self.log_tick = entry.log_tick
         self.wall_ms = WallMs(entry.wall_ms)
@@ -69,6 +58,19 @@ class MetadataMachine:
     def take_rows(self) -> list[tuple[StateKind, bytes, bytes | None]]:
         """No rows, ever."""
         return []
+
+    def _replay(self, entry: LogEntry) -> list[Event]:
+        """All events of an entry, or none."""
+        image = self.image
+        try:
+            happened = events.decode(entry.inline, entry.version)
+            for event in happened:
+                image = image.replay(event)
+        except PoisonEntry as error:
+            raise _poison(entry, f"holds what cannot be replayed: {error}") from None
+        if happened:
+            self.image = image.at(entry.index)
+        return happened
 
 
 def _poison(entry: LogEntry, reason: str) -> PoisonEntry:

@@ -1,0 +1,118 @@
+"""Events as bytes; what is not understood is never skipped."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, ReplicaId, StoreId
+from raftmq.metadata.events import (
+    VERSION,
+    AssignmentChanged,
+    ClusterVersionRaised,
+    Event,
+    NodeFenced,
+    NodeRegistered,
+    NodeUnfenced,
+    PartitionAssigned,
+    ProducerIdsAllocated,
+    TopicCreated,
+    TopicDeleted,
+    decode,
+    encode,
+)
+from raftmq.records.poison import PoisonEntry
+
+nodes = st.integers(1, 2**31 - 1).map(NodeId)
+replicas = st.builds(ReplicaId, nodes, st.integers(1, 2**63 - 1).map(StoreId))
+replica_lists = st.lists(replicas, min_size=1, max_size=3, unique=True).map(tuple)
+groups = st.integers(1, 2**63).map(GroupId)
+numbers = st.integers(0, 2**32 - 1)
+ports = st.integers(0, 65535)
+names = st.text(max_size=10)
+events = st.one_of(
+    st.builds(
+        NodeRegistered,
+        replicas,
+        st.integers(1, 2**63).map(BootCount),
+        names,
+        ports,
+        names,
+        ports,
+        ports,
+        names,
+        numbers,
+    ),
+    st.builds(NodeFenced, nodes),
+    st.builds(NodeUnfenced, nodes),
+    st.builds(
+        TopicCreated,
+        st.integers(1, 2**63),
+        names,
+        numbers,
+        numbers,
+        numbers,
+        st.lists(
+            st.builds(PartitionAssigned, groups, numbers.map(PartitionId), replica_lists), min_size=1, max_size=3
+        ).map(tuple),
+    ),
+    st.builds(TopicDeleted, st.integers(1, 2**63)),
+    st.builds(ProducerIdsAllocated, nodes, st.integers(1, 2**63).map(ProducerId), numbers),
+    st.builds(ClusterVersionRaised, numbers),
+    st.builds(AssignmentChanged, groups, replica_lists),
+)
+
+
+@given(st.lists(events, max_size=4))
+def test_round_trip(happened: list[Event]) -> None:
+    assert decode(encode(happened), VERSION) == happened
+
+
+ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
+
+
+@pytest.mark.parametrize(
+    ("event", "body"),
+    [
+        (
+            NodeRegistered(ONE, BootCount(3), "a", 1, "b", 2, 3, "r", 4),
+            "0a1b0a190a040801100710031a01612001280230033a017240044a0162",
+        ),
+        (NodeFenced(NodeId(5)), "0a0412020805"),
+        (NodeUnfenced(NodeId(5)), "0a041a020805"),
+        (
+            TopicCreated(1, "t", 2, 1, 9, (PartitionAssigned(GroupId(4), PartitionId(0), (ONE, TWO)),)),
+            "0a1d221b0801120174180220012809320e08041a04080110071a0408021008",
+        ),
+        (TopicDeleted(6), "0a042a020806"),
+        (ProducerIdsAllocated(NodeId(1), ProducerId(2), 3), "0a083206080110021803"),
+        (ClusterVersionRaised(2), "0a043a020802"),
+        (AssignmentChanged(GroupId(4), (TWO, ONE)), "0a10420e0804120408021008120408011007"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_the_bytes_are_frozen(event: Event, body: str) -> None:
+    assert encode([event]).hex() == body
+    assert decode(bytes.fromhex(body), 1) == [event]
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1])
+def test_another_version_is_poison(version: int) -> None:
+    with pytest.raises(PoisonEntry, match=f"version {version}"):
+        decode(encode([TopicDeleted(1)]), version)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"\x0a\x00",  # an event without content
+        b"\x0a\x04\x9a\x06\x01x",  # an event of a later version
+        b"\x0a\x06\x12\x04\x08\x05\x10\x01",  # a known event with a field of a later version
+        encode([TopicDeleted(1)]) + b"\x9a\x06\x01x",
+    ],
+)
+def test_what_is_not_understood_is_poison(body: bytes) -> None:
+    with pytest.raises(PoisonEntry):
+        decode(body, VERSION)
