@@ -152,7 +152,7 @@ class TestCreateTopic:
             ({"replication_factor": 2, "min_in_sync_replicas": 1}, "min_in_sync_replicas"),
         ],
     )
-    def test_numbers_out_of_range(self, wish: dict[str, int], field: str) -> None:
+    def test_numbers_out_of_range(self, wish: dict[str, Any], field: str) -> None:
         error = refused(THREE, **wish)
         assert (type(error), error.field) == (InvalidArgument, field)
 
