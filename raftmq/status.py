@@ -43,10 +43,12 @@ REASON_TRAILER = "raftmq-reason"
 OUTCOME_TRAILER = "raftmq-outcome"
 FIELD_TRAILER = "raftmq-field"
 
-MAX_TEXT = 500
-"""Longest message, field or metadata value sent, in characters. All trailers together must stay below gRPC's 8 KiB."""
-MAX_METADATA = 8
-"""Most metadata pairs sent."""
+MAX_MESSAGE_BYTES = 512
+MAX_FIELD_BYTES = 256
+MAX_METADATA_PAIRS = 8
+MAX_METADATA_NAME_BYTES = 64
+MAX_METADATA_VALUE_BYTES = 256
+"""What is longer is cut, so that all trailers together, encoded, stay below gRPC's 8 KiB."""
 
 _OUTCOME_TO_WIRE = {
     Outcome.NOT_APPLIED: types_pb2.OUTCOME_NOT_APPLIED,
@@ -87,8 +89,8 @@ class WireStatus:
 
 
 def encode(error: RaftmqError) -> WireStatus:
-    """The status that tells `error`. Texts longer than `MAX_TEXT` are cut."""
-    message = error.message[:MAX_TEXT]
+    """The status that tells `error`. Texts that are too long are cut."""
+    message = _cut(error.message, MAX_MESSAGE_BYTES)
     trailers: list[Trailer] = [
         (REASON_TRAILER, error.reason),
         (OUTCOME_TRAILER, error.outcome.value),
@@ -145,11 +147,14 @@ def _bare(code: str, message: str) -> RaftmqError:
 
 
 def _status_message(error: RaftmqError, message: str) -> status_pb2.Status:
-    metadata = {name: error.metadata[name][:MAX_TEXT] for name in sorted(error.metadata)[:MAX_METADATA]}
+    metadata = {
+        _cut(name, MAX_METADATA_NAME_BYTES): _cut(error.metadata[name], MAX_METADATA_VALUE_BYTES)
+        for name in sorted(error.metadata)[:MAX_METADATA_PAIRS]
+    }
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     detail = types_pb2.ErrorDetail(
         outcome=_OUTCOME_TO_WIRE[error.outcome],
-        field=error.field[:MAX_TEXT],
+        field=_cut(error.field, MAX_FIELD_BYTES),
         retriable=error.retriable,
         refresh_metadata=error.refresh_metadata,
     )
@@ -188,4 +193,9 @@ def _outcome(text: str | None) -> Outcome:
 
 def _printable(text: str) -> str:
     """gRPC refuses anything but printable ASCII in a plain trailer."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:MAX_TEXT])
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:MAX_FIELD_BYTES])
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` bytes of `text` in UTF-8, whole characters only."""
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
