@@ -1,0 +1,84 @@
+"""Admin calls: value objects in and out, and nothing repeated that may have happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftmq import errors
+from raftmq.client import Client
+from raftmq.errors import Outcome
+from tests.client.fake_broker import FakeCluster, Fault
+
+
+async def test_topics(client: Client) -> None:
+    created = await client.admin.create_topic("b", partitions=2)
+    await client.admin.create_topic("a")
+    assert (created.name, len(created.partitions), created.replication_factor) == ("b", 2, 2)
+    assert created.partitions[1].leader == 1
+    assert [topic.name for topic in await client.admin.list_topics()] == ["a", "b"]
+    assert await client.admin.describe_topic("b") == next(t for t in await client.admin.list_topics() if t.name == "b")
+    with pytest.raises(errors.AlreadyExists) as caught:
+        await client.admin.create_topic("a")
+    assert caught.value.field == "name"
+    await client.admin.delete_topic("a")
+    with pytest.raises(errors.UnknownTopic):
+        await client.admin.describe_topic("a")
+
+
+async def test_a_change_is_repeated_only_if_it_surely_did_not_happen(cluster: FakeCluster, client: Client) -> None:
+    cluster.script("CreateTopic", Fault(refuse=errors.NoLeader("no controller")), Fault(lose_answer=True))
+    with pytest.raises(errors.Unavailable) as caught:
+        await client.admin.create_topic("t")
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert cluster.count("CreateTopic") == 2
+    assert [topic.name for topic in await client.admin.list_topics()] == ["t"]
+
+
+async def test_a_read_is_repeated_whatever_happened(cluster: FakeCluster, client: Client) -> None:
+    cluster.script("ListTopics", Fault(lose_answer=True), Fault(refuse=errors.NotReady("starting")))
+    assert await client.admin.list_topics() == ()
+    assert cluster.count("ListTopics") == 3
+
+
+async def test_offsets(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t", partitions=3)
+    cluster.move_leader("t", 1, 2)
+    async with client.producer("t") as producer:
+        await producer.send(b"a", partition=1)
+    bounds = await client.list_offsets("t")
+    assert [(b.partition, b.log_start_offset, b.high_watermark, b.leader_epoch) for b in bounds] == [
+        (0, 0, 0, 1),
+        (1, 0, 1, 2),
+        (2, 0, 0, 1),
+    ]
+    assert [b.partition for b in await client.list_offsets("t", [2, 1])] == [1, 2]
+    with pytest.raises(errors.UnknownTopic):
+        await client.list_offsets("nowhere")
+
+
+async def test_the_cluster_as_its_operators_see_it(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    description = await client.cluster.describe()
+    assert (description.cluster_id, description.name, description.controller) == ("c1", "fake", 1)
+    assert [(n.info.node_id, n.last_heard_ms, n.controller_voter) for n in description.nodes] == [
+        (1, 250, True),
+        (2, 250, True),
+    ]
+    # Each of these is answered by the node that was asked and no other.
+    for node_id in (1, 2):
+        (replica,) = await client.cluster.list_replicas(node_id)
+        assert (replica.topic, replica.role, replica.term, replica.lag) == ("t", "leader", node_id, {1: 0, 2: 7})
+        assert (await client.cluster.server_info(node_id)).boot_count == node_id
+    with pytest.raises(errors.UnknownNode):
+        await client.cluster.list_replicas(3)
+
+
+async def test_leadership_is_moved(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    await client.cluster.transfer_leader("t", 0, to_node=2)
+    async with client.producer("t") as producer:
+        assert (await producer.send(b"a")).leader_epoch == 2
+    assert cluster.count("Produce", 2) == 1
+    with pytest.raises(errors.PreconditionFailed) as caught:
+        await client.cluster.transfer_leader("t", 0, to_node=9)
+    assert caught.value.outcome is Outcome.NOT_APPLIED
