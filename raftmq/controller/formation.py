@@ -1,18 +1,20 @@
 """How a cluster comes to be, exactly once.
 
-``cluster.yml`` seeds a cluster; it never joins one. A node whose directory is empty asks every initial voter of the seed
-who it is (``Peer.Identify``) and forms the cluster only when *all* of them answer "empty, same digest of the seed". The
-cluster's id is a digest over the name, the seed and the voters' (node, store) pairs, so that two nodes can only ever speak
-to each other if they formed the very same cluster.
+``cluster.yml`` seeds a cluster; it never joins one. A node whose directory is empty asks every initial voter of the
+seed who it is (``Peer.Identify``) and forms the cluster only when *all* of them answer "empty, same digest of the
+seed". The cluster's id is a digest over the name, the seed and the voters' (node, store) pairs, so that two nodes
+can only ever speak to each other if they formed the very same cluster.
 
-Why that is safe. A node writes its formation down, durably, before it acts on it, and writes it once. Suppose a voter is
-wiped while others form: it comes back with another store id. Whoever formed with the old pair has another cluster id than
-whoever formed with the new one, their frames are refused, and since each surviving node is in one formation only, at most
-one of the two can gather a majority of its own voters.
+Why that is safe. A node writes its formation down, durably, before it acts on it, and writes it once. Suppose a
+voter is wiped while others form: it comes back with another store id. Whoever formed with the old pair has another
+cluster id than whoever formed with the new one, their frames are refused, and since each surviving node is in one
+formation only, at most one of the two can gather a majority of its own voters.
 
-A node that is still empty may also *adopt* a formation that a peer reports, if its own (node, store) pair is among the
-voters named there: the peer has seen it empty, with this very disk. If it is not named, the cluster knows this node with
-another disk or not at all: it waits, and says that it must be admitted.
+A node that is still empty may also *adopt* a formation that a peer reports, if its own (node, store) pair is among
+the voters named there: the peer has seen it empty, with this very disk. If its node id is named with another store
+id, the cluster knows it with another disk: it waits, and says that it must be re-admitted. If its node id is not
+named at all it never was a first voter: it joins as one who learns, and the controller decides whether it may ever
+vote.
 """
 
 from __future__ import annotations
@@ -121,7 +123,8 @@ def _adopt(me: ReplicaId, node: NodeId, formation: Formation) -> Formation | Wai
             "this directory is empty or was replaced, and must not vote under the old name. "
             "Restore the old directory, or have the node re-admitted"
         )
-    return Waiting(f"node {node} belongs to cluster {formation.cluster_id}: waiting to be admitted")
+    # Never a first voter, so nothing depends on what this disk once said: it learns, and is admitted by the controller.
+    return formation
 
 
 def _list(nodes: tuple[NodeId, ...]) -> str:

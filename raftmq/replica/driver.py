@@ -1,7 +1,7 @@
 """asyncio executes what the pump ordered: rounds on a storage thread, reads on a reader thread, ticks by timers.
 
-One pass of the event loop makes one round. While the storage thread writes and syncs, further rounds queue up; the thread
-then takes all of them, writes one batch and syncs once: that is the group commit.
+One pass of the event loop makes one round. While the storage thread writes and syncs, further rounds queue up; the
+thread then takes all of them, writes one batch and syncs once: that is the group commit.
 
     loop:     inputs ── wake ──> round() ── frames leave ──┐            persisted() <── call_soon_threadsafe ──┐
     storage:                                               └─> queue ──> write (one batch) ──> sync ───────────┘

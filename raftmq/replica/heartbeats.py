@@ -1,9 +1,9 @@
 """Liveness between nodes, not between replicas: its cost must not grow with partitions times peers.
 
 Every interval a node sends each other node one heartbeat. It names the version of the sender's *led set* for that
-receiver: the groups that the sender leads and the receiver holds, with their terms. The list itself travels only when it
-changed or the receiver holds another version. The receiver follows those groups' leaders as long as the node is heard;
-a follower's timer asks for the node's last sign of life only when it fires (``leader_contact``).
+receiver: the groups that the sender leads and the receiver holds, with their terms. The list itself travels only
+when it changed or the receiver holds another version. The receiver follows those groups' leaders as long as the
+node is heard; a follower's timer asks for the node's last sign of life only when it fires (``leader_contact``).
 
 The acknowledgement says which version is held now, and *disputes* the groups whose leader the receiver does not follow:
 its own term is higher, or it has no such replica. A leader counts a follower as alive only if that follower's node

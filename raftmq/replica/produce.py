@@ -1,8 +1,8 @@
 """Taking records as a partition's leader: admission before the append, acknowledgement after it.
 
-Admission is everything that may refuse a batch, in an order that changes nothing until all of it has passed: leadership,
-acknowledgement level, replicas in sync, the producer's sequence, memory. A batch that passes gets its place in the log at
-once; from then on the outcome of its producer's wait is APPLIED or UNKNOWN, never NOT_APPLIED.
+Admission is everything that may refuse a batch, in an order that changes nothing until all of it has passed:
+leadership, acknowledgement level, replicas in sync, the producer's sequence, memory. A batch that passes gets its
+place in the log at once; from then on the outcome of its producer's wait is APPLIED or UNKNOWN, never NOT_APPLIED.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from raftmq.raft import errors as raft
 from raftmq.errors import InvalidArgument, NoLeader, NotEnoughReplicas, NotLeader, Overloaded, RaftmqError
-from raftmq.ids import LogIndex, ReplicaId, Term, Tick
+from raftmq.ids import LogIndex, ReplicaId, Term, Tick, WallMs
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.overlay import ProducerOverlay
 from raftmq.partition.producers import Duplicate, Placement
@@ -103,7 +103,7 @@ class Leadership:
             raise Overloaded(
                 "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
             ) from None
-        self._overlay.note(batch, Placement(offset, index, self.term, stamp[1], stamp[0]))
+        self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
         wait = Wait(index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1])
         if acks is Acks.NONE:
             wait.end(self._ack(wait, now))

@@ -1,0 +1,253 @@
+"""The metadata group on one node: every node reads its own image, the group's leader decides.
+
+A decision is a pure function from the image to events. The events go into group 0 as one entry, and only replaying them
+changes the image, on every node alike. Decisions are made one at a time, and only when everything in this leader's
+log is applied, so that none is ever made on an image that lacks the one before: not even when the one before ran
+out of time and is committed later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from raftmq.config import ClusterConfig
+from raftmq.controller.topics import TopicSpec
+from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, Outcome, RaftmqError, Unimplemented
+from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
+from raftmq.internal.v1 import storage_pb2
+from raftmq.metadata import decisions, events
+from raftmq.metadata.events import Event, NodeRegistered
+from raftmq.metadata.image import MetadataImage, TopicRecord
+from raftmq.metadata.machine import MetadataMachine
+from raftmq.replica.group import Draft, ReplicaGroup
+from raftmq.replica.host import ReplicaHost
+
+_log = structlog.get_logger(__name__)
+
+Decide = Callable[[MetadataImage], Sequence[Event]]
+Forward = Callable[[NodeId, str, bytes, int], Awaitable[bytes]]
+"""(node, method, request, remaining milliseconds) -> response. Raises RaftmqError."""
+
+REGISTER_NODE = "raftmq.controller/RegisterNode"
+ALLOCATE_PRODUCER_IDS = "raftmq.controller/AllocateProducerIds"
+
+
+class Controller:
+    """See the module docstring. ``forward`` reaches the same class on another node, by ``handle``."""
+
+    def __init__(self, config: ClusterConfig, cluster_id: str, host: ReplicaHost, forward: Forward) -> None:
+        self._config = config
+        self._cluster_id = cluster_id
+        self._host = host
+        self._forward = forward
+        self._policy = decisions.TopicPolicy(
+            partitions=config.defaults.partitions,
+            replication_factor=config.replication_factor,
+            min_in_sync_replicas=config.defaults.min_in_sync_replicas or 0,
+            max_batch_bytes=config.limits.max_batch_bytes,
+        )
+        self._deciding = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._producer_ids: range = range(0)
+        self._allocating = asyncio.Lock()
+
+    # -- reads -----------------------------------------------------------------------------------------------------
+
+    @property
+    def image(self) -> MetadataImage:
+        """As of the last entry applied on this node; the empty image before there is one."""
+        group = self._host.replicas.group(CONTROLLER_GROUP)
+        return group.machine.image if group is not None and isinstance(group.machine, MetadataMachine) else _EMPTY
+
+    @property
+    def cluster_id(self) -> str:
+        return self._cluster_id
+
+    @property
+    def cluster_name(self) -> str:
+        return self._config.cluster
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._host.replicas.me.node
+
+    def controller(self) -> tuple[NodeId, Term] | None:
+        """The group's leader as far as this node knows."""
+        return self._host.leader_of(CONTROLLER_GROUP)
+
+    def node_silence_ms(self, node: NodeId) -> int:
+        return self._host.replicas.silence(node)
+
+    def tell_news(self) -> None:
+        """Something that somebody here may wait for has changed."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    # -- decisions -------------------------------------------------------------------------------------------------
+
+    async def decide(self, decide: Decide, timeout_ms: int) -> Sequence[Event]:
+        """Make a decision and replicate it; returns its events, which this node has applied.
+
+        Raises NotLeader, DeadlineExceeded (NOT_APPLIED while it was not proposed yet, else UNKNOWN) and whatever the
+        decision itself refuses with.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._deciding.acquire()
+        except TimeoutError:
+            raise _too_late() from None
+        try:
+            await self._caught_up(deadline)
+            decided = decide(self.image)
+            if decided:
+                draft = Draft(events.VERSION, 0, events.encode(decided))
+                await self._host.command(CONTROLLER_GROUP, draft, max(1, int((deadline - loop.time()) * 1000)))
+            return decided
+        finally:
+            self._deciding.release()
+
+    async def _caught_up(self, deadline: float) -> None:
+        """Return when this node leads and has applied its whole log. Raises NotLeader, DeadlineExceeded."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    group = self._leading()
+                    if group.can_serve() and group.machine.applied_index == group.node.last_index:
+                        return
+                    await self._news.wait()
+        except TimeoutError:
+            raise _too_late() from None
+
+    def _leading(self) -> ReplicaGroup:
+        group = self._host.replicas.group(CONTROLLER_GROUP)
+        if group is None or not group.is_leader:
+            raise NotLeader("this node does not lead the controller")
+        return group
+
+    # -- topics ----------------------------------------------------------------------------------------------------
+
+    async def create_topic(self, spec: TopicSpec, timeout_ms: int) -> TopicRecord:
+        """Create, and wait until every partition has a leader. Raises as ``decide``, and what is wrong with `spec`."""
+        self._leading()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        wish = decisions.CreateTopic(
+            spec.name, spec.partitions, spec.replication_factor, spec.min_in_sync_replicas, spec.max_batch_bytes
+        )
+        if spec.validate_only:
+            return self._replayed(decisions.create_topic(self.image, wish, self._policy)).topics[spec.name]
+        await self.decide(lambda image: decisions.create_topic(image, wish, self._policy), timeout_ms)
+        topic = self.image.topics[spec.name]
+        await self._led(topic, deadline)
+        return topic
+
+    def _replayed(self, decided: Sequence[Event]) -> MetadataImage:
+        image = self.image
+        for event in decided:
+            image = image.replay(event)
+        return image
+
+    async def _led(self, topic: TopicRecord, deadline: float) -> None:
+        """Wait until each partition's leader has told who is in sync."""
+        groups = [partition.group for partition in topic.partitions]
+        try:
+            async with asyncio.timeout_at(deadline):
+                while missing := [group for group in groups if not self._host.in_sync(group)]:
+                    await self._news.wait()
+        except TimeoutError:
+            which = ", ".join(str(groups.index(group)) for group in missing[:10])
+            raise DeadlineExceeded(
+                f"topic {topic.name} is created, but partitions {which} have no leader yet", outcome=Outcome.APPLIED
+            ) from None
+
+    async def delete_topic(self, name: str, timeout_ms: int) -> None:
+        """Raises as ``decide``, and UnknownTopic."""
+        await self.decide(lambda image: decisions.delete_topic(image, name), timeout_ms)
+
+    # -- what nodes ask of the leader --------------------------------------------------------------------------------
+
+    async def handle(self, method: str, request: bytes, timeout_ms: int) -> bytes:
+        """Answer another node's controller. Raises RaftmqError."""
+        if method == REGISTER_NODE:
+            wish = events.registration_from_proto(storage_pb2.NodeRegistered.FromString(request))
+            await self.decide(lambda image: decisions.register_node(image, wish), timeout_ms)
+            return b""
+        if method == ALLOCATE_PRODUCER_IDS:
+            asked = storage_pb2.ProducerIdsAllocated.FromString(request)
+            block = await self._allocate(NodeId(asked.node), timeout_ms)
+            return block.SerializeToString()
+        raise Unimplemented(f"{method} is not known here")
+
+    async def ask_leader(self, method: str, request: bytes, timeout_ms: int) -> bytes:
+        """Have the controller's leader answer, wherever it is. Raises NoLeader where none is known."""
+        leader = self.controller()
+        if leader is None:
+            raise NoLeader("the controller has no leader: an election is under way, or a quorum is missing")
+        if leader[0] == self.node_id:
+            return await self.handle(method, request, timeout_ms)
+        return await self._forward(leader[0], method, request, timeout_ms)
+
+    async def register(self, wish: NodeRegistered, timeout_ms: int) -> None:
+        """Say who and where this node is."""
+        await self.ask_leader(REGISTER_NODE, events.registration_to_proto(wish).SerializeToString(), timeout_ms)
+
+    async def allocate_producer_id(self, timeout_ms: int) -> int:
+        """An id that was never given before: from this node's block, or from a new one."""
+        async with self._allocating:
+            if not self._producer_ids:
+                request = storage_pb2.ProducerIdsAllocated(node=self.node_id).SerializeToString()
+                answer = await self._patiently(ALLOCATE_PRODUCER_IDS, request, timeout_ms)
+                block = storage_pb2.ProducerIdsAllocated.FromString(answer)
+                self._producer_ids = range(block.first, block.first + block.count)
+            first, self._producer_ids = self._producer_ids[0], self._producer_ids[1:]
+            return first
+
+    async def _patiently(self, method: str, request: bytes, timeout_ms: int) -> bytes:
+        """Ask again while there is no leader: an election takes a second or two."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        while True:
+            remaining_ms = int((deadline - loop.time()) * 1000)
+            try:
+                return await self.ask_leader(method, request, max(1, remaining_ms))
+            except RaftmqError as error:
+                if not error.retriable or remaining_ms <= _PAUSE_MS:
+                    raise
+            await asyncio.sleep(_PAUSE_MS / 1000)
+
+    async def _allocate(self, node: NodeId, timeout_ms: int) -> storage_pb2.ProducerIdsAllocated:
+        decided = await self.decide(lambda image: decisions.allocate_producer_ids(image, node), timeout_ms)
+        (block,) = decided
+        assert isinstance(block, events.ProducerIdsAllocated)
+        return storage_pb2.ProducerIdsAllocated(node=node, first=block.first, count=block.count)
+
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    async def fence(self, fence: list[NodeId], unfence: list[NodeId], timeout_ms: int) -> None:
+        """Write down which sessions lapsed and which came back."""
+
+        def decided(image: MetadataImage) -> list[Event]:
+            return [
+                *(event for node in fence for event in decisions.fence_node(image, node)),
+                *(event for node in unfence for event in decisions.unfence_node(image, node)),
+            ]
+
+        await self.decide(decided, timeout_ms)
+
+    def leaders(self) -> dict[GroupId, NodeId]:
+        """Who leads which partition, as far as this node was told."""
+        known = {group: self._host.leader_of(group) for group in self.image.groups}
+        return {group: leader[0] for group, leader in known.items() if leader is not None}
+
+
+_EMPTY = MetadataImage()
+_PAUSE_MS = 50
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the controller has no quorum, or is catching up", outcome=Outcome.NOT_APPLIED)

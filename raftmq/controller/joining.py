@@ -1,0 +1,74 @@
+"""Asking around until this node belongs to a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from raftmq.config import NodeConfig
+from raftmq.controller.formation import FORMATION_KEY, Formation, Waiting, decide
+from raftmq.errors import RaftmqError
+from raftmq.ids import NodeId, ReplicaId
+from raftmq.internal.v1 import peer_pb2
+from raftmq.ports import PutNode, Store
+
+_log = structlog.get_logger(__name__)
+
+PAUSE_S = 0.2
+ANSWER_WITHIN_S = 1.0
+
+Identify = Callable[[str, int, peer_pb2.IdentifyRequest, float], Awaitable[peer_pb2.IdentifyResponse]]
+"""(host, port, request, timeout in seconds) -> answer. Raises RaftmqError where there is none."""
+
+
+def known_formation(store: Store) -> Formation | None:
+    """The cluster that this disk belongs to, None if it is empty."""
+    row = store.node_value(FORMATION_KEY)
+    return None if row is None else Formation.decode(row)
+
+
+async def join(
+    config: NodeConfig, me: ReplicaId, store: Store, identify: Identify, waiting: Callable[[str], None]
+) -> Formation:
+    """Return once this node belongs to a cluster, and has written that down durably.
+
+    ``waiting`` is told why it does not yet, whenever the reason is another.
+    """
+    said = ""
+    while True:
+        answers = await _ask_all(config, me, identify)
+        decided = decide(
+            config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers
+        )
+        if isinstance(decided, Formation):
+            await asyncio.to_thread(_write, store, decided)
+            _log.info("cluster formed", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])
+            return decided
+        if isinstance(decided, Waiting) and decided.reason != said:
+            said = decided.reason
+            waiting(said)
+        await asyncio.sleep(PAUSE_S)
+
+
+def _write(store: Store, formation: Formation) -> None:
+    store.write([PutNode(FORMATION_KEY, formation.encode())])
+    store.sync()
+
+
+async def _ask_all(
+    config: NodeConfig, me: ReplicaId, identify: Identify
+) -> dict[NodeId, peer_pb2.IdentifyResponse | None]:
+    request = peer_pb2.IdentifyRequest(cluster_name=config.cluster.cluster, seed_digest=config.cluster.seed_digest)
+    getattr(request, "from").CopyFrom(peer_pb2.ReplicaId(node=me.node, store=me.store))
+
+    async def ask(node: NodeId) -> peer_pb2.IdentifyResponse | None:
+        address = config.dial(node)
+        try:
+            return await identify(address.host, address.port, request, ANSWER_WITHIN_S)
+        except RaftmqError:
+            return None  # not up yet, or cut off: asked again shortly
+
+    nodes = config.peers
+    return dict(zip(nodes, await asyncio.gather(*(ask(node) for node in nodes)), strict=True))
