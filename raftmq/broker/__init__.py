@@ -1,0 +1,51 @@
+"""The public gRPC services of one node.
+
+    client ──> server (listener) ──> interceptor (errors) ──> calls (route, in time) ──> service (one method)
+                                                                │ one hop                    │
+               other nodes' Peer.Forward <── forwarding <───────┘          ReplicaHost, ClusterView
+
+``assemble`` puts the parts together; see README.md for the life of a call.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from raftmq.broker.admin_service import AdminService
+from raftmq.broker.broker_service import BrokerService, ServerFacts
+from raftmq.broker.calls import Calls
+from raftmq.broker.cluster import ClusterView, Forward, Host
+from raftmq.broker.cluster_service import ClusterService
+from raftmq.broker.forwarding import Forwarder, through
+from raftmq.broker.interceptor import CallCounts
+from raftmq.broker.server import ClientServer, forward_handler
+from raftmq.broker.view import View
+from raftmq.ports import Store
+
+
+def assemble(
+    host: Host, cluster: ClusterView, store: Store, forward: Forward, facts: ServerFacts, rng: Random
+) -> Calls:
+    """All methods of a node, ready for ``ClientServer`` and ``forward_handler``."""
+    view = View(host, cluster)
+    forwarder = Forwarder(forward)
+    entries = {
+        **BrokerService(view, forwarder, facts, rng).entries(),
+        **AdminService(view).entries(),
+        **ClusterService(view, store).entries(),
+    }
+    return Calls(host, cluster, forwarder, entries, rng)
+
+
+__all__ = [
+    "CallCounts",
+    "Calls",
+    "ClientServer",
+    "ClusterView",
+    "Forward",
+    "Host",
+    "ServerFacts",
+    "assemble",
+    "forward_handler",
+    "through",
+]

@@ -1,0 +1,83 @@
+"""raftmq.v1.Admin: topics. Decided by the controller's leader, read from any node's picture."""
+
+from __future__ import annotations
+
+from raftmq.broker.deadlines import CallContext, duration_ms
+from raftmq.broker.dispatch import Entry, Target
+from raftmq.broker.view import View
+from raftmq.errors import InvalidArgument
+from raftmq.ids import CONTROLLER_GROUP
+from raftmq.metadata.decisions import CreateTopic
+from raftmq.v1 import admin_pb2
+
+TIMEOUT_DEFAULT_MS = 10_000
+TIMEOUT_MAX_MS = 60_000
+
+
+class AdminService:
+    """The methods of ``raftmq.v1.Admin``."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def entries(self) -> dict[str, Entry]:
+        """For the table of methods."""
+        return {
+            "Admin.CreateTopic": Entry(self.create_topic, reads=False, target=self._create_target),
+            "Admin.DeleteTopic": Entry(self.delete_topic, reads=False, target=self._delete_target),
+            "Admin.ListTopics": Entry(self.list_topics, reads=True),
+            "Admin.DescribeTopic": Entry(self.describe_topic, reads=True),
+        }
+
+    @staticmethod
+    def _create_target(request: admin_pb2.CreateTopicRequest) -> Target:
+        if not request.name:
+            raise InvalidArgument("names no topic", field="name")
+        return Target(CONTROLLER_GROUP, _timeout_ms(request))
+
+    async def create_topic(
+        self, request: admin_pb2.CreateTopicRequest, context: CallContext
+    ) -> admin_pb2.CreateTopicResponse:
+        topic = await self._view.cluster.create_topic(
+            CreateTopic(
+                request.name,
+                request.partitions,
+                request.replication_factor,
+                request.min_in_sync_replicas,
+                request.max_batch_bytes,
+            ),
+            context.within(_timeout_ms(request)),
+            validate_only=request.validate_only,
+        )
+        return admin_pb2.CreateTopicResponse(header=self._view.controller_header(), topic=self._view.topic_info(topic))
+
+    @staticmethod
+    def _delete_target(request: admin_pb2.DeleteTopicRequest) -> Target:
+        if not request.name:
+            raise InvalidArgument("names no topic", field="name")
+        return Target(CONTROLLER_GROUP, TIMEOUT_DEFAULT_MS)
+
+    async def delete_topic(
+        self, request: admin_pb2.DeleteTopicRequest, context: CallContext
+    ) -> admin_pb2.DeleteTopicResponse:
+        await self._view.cluster.delete_topic(request.name, context.within(TIMEOUT_DEFAULT_MS))
+        return admin_pb2.DeleteTopicResponse(header=self._view.controller_header())
+
+    async def list_topics(
+        self, _request: admin_pb2.ListTopicsRequest, _context: CallContext
+    ) -> admin_pb2.ListTopicsResponse:
+        return admin_pb2.ListTopicsResponse(header=self._view.controller_header(), topics=self._view.topics())
+
+    async def describe_topic(
+        self, request: admin_pb2.DescribeTopicRequest, _context: CallContext
+    ) -> admin_pb2.DescribeTopicResponse:
+        topic = self._view.topic(request.name, "name")
+        return admin_pb2.DescribeTopicResponse(
+            header=self._view.controller_header(), topic=self._view.topic_info(topic)
+        )
+
+
+def _timeout_ms(request: admin_pb2.CreateTopicRequest) -> int:
+    if not request.HasField("timeout"):
+        return TIMEOUT_DEFAULT_MS
+    return duration_ms(request.timeout, "timeout", low=1, high=TIMEOUT_MAX_MS)

@@ -1,0 +1,141 @@
+"""The life of a call, from bytes to bytes: read it, find who answers, answer or hand it on, in time.
+
+Requests and responses stay bytes at both ends, so that a forwarded call is neither written nor read a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from raftmq.broker.cluster import ClusterView, Host
+from raftmq.broker.deadlines import CallContext, answer_within_ms
+from raftmq.broker.dispatch import Entry, Method, Target, build_table
+from raftmq.broker.forwarding import Forwarder
+from raftmq.broker.patience import NEWS_WAIT_MS, Patience
+from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
+from raftmq.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    Outcome,
+    RaftmqError,
+    Unimplemented,
+    UnknownTopic,
+)
+from raftmq.ids import CONTROLLER_GROUP, NodeId, Term
+
+BACKSTOP_MS = 20
+"""How long after its deadline a handler is cut off that has not ended by itself: those that do end know more."""
+
+
+class Calls:
+    """Every call of this node, whether it came from a client or from another node."""
+
+    def __init__(
+        self, host: Host, cluster: ClusterView, forwarder: Forwarder, entries: Mapping[str, Entry], rng: Random
+    ) -> None:
+        self.methods = build_table(entries)
+        self._host = host
+        self._cluster = cluster
+        self._forwarder = forwarder
+        self._rng = rng
+
+    async def serve(self, name: str, data: bytes, remaining_ms: float | None, *, forwarded: bool = False) -> bytes:
+        """Answer the request `data` of the method `name`.
+
+        `remaining_ms`: how long the caller will still wait; None: not said. `forwarded`: it came from another node.
+        Raises RaftmqError; whatever else it raises is a bug.
+        """
+        method = self.methods.get(name)
+        if method is None:
+            raise Unimplemented(f"this node has no method {name[:100]}")
+        request = _parse(method, data)
+        context = CallContext.starting(answer_within_ms(remaining_ms), forwarded=forwarded)
+        if context.remaining_ms == 0:
+            raise DeadlineExceeded("there was no time left when the call arrived", outcome=Outcome.NOT_APPLIED)
+        try:
+            async with asyncio.timeout_at(context.deadline + BACKSTOP_MS / 1000) as backstop:
+                return await self._answer(method, request, data, context)
+        except TimeoutError:
+            if not backstop.expired():
+                raise
+            outcome = Outcome.NOT_APPLIED if method.entry.reads else Outcome.UNKNOWN
+            raise DeadlineExceeded("the call was not answered in time", outcome=outcome) from None
+
+    async def _answer(self, method: Method, request: Message, data: bytes, context: CallContext) -> bytes:
+        if method.entry.target is None:
+            response: Message = await method.entry.handler(request, context)
+            return response.SerializeToString()
+        target = await self._target(method.entry.target, request, context)
+        context = context.narrowed(target.limit_ms)
+        patience = Patience(context, self._rng)
+        while True:
+            try:
+                return await self._attempt(method, request, data, target, context)
+            except RaftmqError as error:
+                # The node that the call came from has the patience, and perhaps better news.
+                again = not (context.forwarded or target.no_forward) and may_route_again(
+                    error, reads=method.entry.reads
+                )
+                if not again:
+                    raise
+                await patience.wait_after(error)
+
+    async def _attempt(
+        self, method: Method, request: Message, data: bytes, target: Target, context: CallContext
+    ) -> bytes:
+        """Route once, by what is known at this moment."""
+        decision = route(
+            self._cluster.node_id,
+            leads=self._host.leads(target.group),
+            leader=self._leader(target),
+            no_forward=target.no_forward,
+            forwarded=context.forwarded,
+        )
+        match decision:
+            case Local():
+                response: Message = await method.entry.handler(request, context)
+                return response.SerializeToString()
+            case Forward(node):
+                body = request.SerializeToString() if target.amended else data
+                return await self._hand_on(node, method, body, context)
+            case Wait(error) | Refuse(error):
+                raise error
+
+    async def _hand_on(self, node: NodeId, method: Method, body: bytes, context: CallContext) -> bytes:
+        try:
+            return await self._forwarder(node, method.name, body, context.within(context.remaining_ms))
+        except RaftmqError as error:
+            if method.entry.reads:
+                error.outcome = Outcome.NOT_APPLIED
+            raise
+
+    def _leader(self, target: Target) -> tuple[NodeId, Term] | None:
+        if target.group == CONTROLLER_GROUP:
+            return self._cluster.controller()
+        return self._host.leader_of(target.group)
+
+    async def _target(self, target: Any, request: Message, context: CallContext) -> Target:
+        """Whose leader answers. A topic that is not known here may have been created elsewhere a moment ago."""
+        patience = Patience(context, self._rng)
+        while True:
+            try:
+                found: Target = target(request)
+            except UnknownTopic as error:
+                if self._host.leads(CONTROLLER_GROUP):
+                    raise
+                await patience.wait_after(error, NEWS_WAIT_MS)
+            else:
+                return found
+
+
+def _parse(method: Method, data: bytes) -> Message:
+    try:
+        return method.request_class.FromString(data)
+    except DecodeError:
+        name = method.request_class.DESCRIPTOR.name
+        raise InvalidArgument(f"the request is not a {name}: the bytes cannot be parsed") from None

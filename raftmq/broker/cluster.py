@@ -1,0 +1,97 @@
+"""What the broker asks of the rest of the node: ports towards the controller, the replicas and the other nodes.
+
+Protocols, so that the services can be tested without a cluster, and so that nothing below has to know of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from raftmq.ids import GroupId, NodeId, Offset, Term
+from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.image import MetadataImage, TopicRecord
+from raftmq.records.batch import CheckedBatch
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.host import Bounds, Fetched
+from raftmq.replica.produce import Leadership
+from raftmq.replica.waits import Ack, Acks
+
+
+class ClusterView(Protocol):
+    """The cluster as this node's controller knows it. Reads are local and may be behind; decisions are the leader's."""
+
+    @property
+    def image(self) -> MetadataImage:
+        """Topics, nodes and assignments as of the last entry applied here."""
+
+    @property
+    def cluster_id(self) -> str: ...
+    @property
+    def cluster_name(self) -> str: ...
+    @property
+    def node_id(self) -> NodeId: ...
+
+    def controller(self) -> tuple[NodeId, Term] | None:
+        """The controller's leader as far as this node knows."""
+
+    async def create_topic(self, spec: CreateTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
+        """Return when the topic is committed and every partition has a leader.
+
+        `validate_only`: decide, but create nothing; the record is what would be created.
+
+        Raises NotLeader (nothing done) where this node is not the controller's leader, InvalidArgument naming the
+        field of the request, AlreadyExists, DeadlineExceeded saying what is still missing.
+        """
+
+    async def delete_topic(self, name: str, timeout_ms: int) -> None:
+        """Raises NotLeader, UnknownTopic, DeadlineExceeded."""
+
+    async def allocate_producer_id(self, timeout_ms: int) -> int:
+        """A producer id that was never given before. Works on any node. Raises NoLeader, DeadlineExceeded."""
+
+    def node_silence_ms(self, node: NodeId) -> int:
+        """Milliseconds since this node heard `node` last; 0 for itself."""
+
+
+class Replicas(Protocol):
+    """The replicas on this node, for those who describe them."""
+
+    @property
+    def groups(self) -> Mapping[GroupId, ReplicaGroup]: ...
+    def group(self, group_id: GroupId) -> ReplicaGroup | None: ...
+    def leadership(self, group_id: GroupId) -> Leadership | None: ...
+
+
+class Host(Protocol):
+    """The records of the partitions that this node leads: what ``raftmq.replica.host.ReplicaHost`` offers.
+
+    NotLeader is raised where another node (or nobody) leads the group: the caller routes.
+    """
+
+    @property
+    def replicas(self) -> Replicas: ...
+
+    def leads(self, group_id: GroupId) -> bool: ...
+    def leader_of(self, group_id: GroupId) -> tuple[NodeId, Term] | None: ...
+    def in_sync(self, group_id: GroupId) -> tuple[NodeId, ...]: ...
+
+    async def produce(
+        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+    ) -> Ack: ...
+
+    async def fetch(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int
+    ) -> Fetched: ...
+
+    async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds: ...
+    def transfer(self, group_id: GroupId, to: NodeId | None) -> NodeId: ...
+
+
+class Forward(Protocol):
+    """Hands a call to another node's ``Peer.Forward`` and returns the serialised response.
+
+    Raises the other node's RaftmqError; ConnectionError where surely nothing was sent; grpc.RpcError for the rest.
+    """
+
+    async def __call__(self, node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes: ...

@@ -1,0 +1,107 @@
+"""The listener for clients, and the door for calls that other nodes hand on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from raftmq.broker.calls import Calls
+from raftmq.broker.dispatch import Method
+from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor, guarded
+from raftmq.internal.v1 import peer_pb2
+
+CONCURRENT_CALLS_MAX = 4_096
+"""Calls under way at once, long polls among them; one more is answered RESOURCE_EXHAUSTED by gRPC itself."""
+FORWARD_METHOD = "/raftmq.internal.v1.Peer/Forward"
+
+
+def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
+    """gRPC's settings for clients, who may be anywhere and may mean harm."""
+    return (
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # Two processes would share the port, and each lose half of the connections to the other.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", 1_024),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # A client that waits in a long poll may ask every few seconds whether the node is still there. Faster ones
+        # are a flood, and are sent away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        # Clients that vanished without a word must not hold their calls for ever.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
+    )
+
+
+class ClientServer:
+    """Listens for clients on one event loop. Every method of the table, and nothing else."""
+
+    def __init__(
+        self,
+        address: str,
+        calls: Calls,
+        *,
+        max_message_bytes: int,
+        max_concurrent_calls: int = CONCURRENT_CALLS_MAX,
+        counts: CallCounts | None = None,
+    ) -> None:
+        self.counts = CallCounts() if counts is None else counts
+        self._address = address
+        self._calls = calls
+        self._max_message_bytes = max_message_bytes
+        self._max_concurrent_calls = max_concurrent_calls
+        self._server: aio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; the port. Raises OSError where the address is taken or is no address of this machine."""
+        server = aio.server(
+            interceptors=(ErrorInterceptor(self.counts),),
+            options=server_options(self._max_message_bytes),
+            maximum_concurrent_rpcs=self._max_concurrent_calls,
+        )
+        server.add_generic_rpc_handlers(tuple(_handlers(self._calls)))
+        try:
+            port = int(server.add_insecure_port(self._address))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}: {error}") from None
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take no more calls, let those under way end within `grace_s` seconds, then cut them. Idempotent."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(grace_s)
+
+
+def _handlers(calls: Calls) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    """Without serializers: a request stays bytes until ``Calls`` reads it, and can be handed on as it came."""
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+    for method in calls.methods.values():
+        _, service, name = method.name.split("/")
+        by_service.setdefault(service, {})[name] = grpc.unary_unary_rpc_method_handler(_behaviour(calls, method))
+    return [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items()]
+
+
+def _behaviour(calls: Calls, method: Method) -> Behaviour:
+    async def call(request: bytes, context: Context) -> bytes:
+        remaining_s = context.time_remaining()
+        return await calls.serve(method.name, request, None if remaining_s is None else remaining_s * 1000)
+
+    return call
+
+
+def forward_handler(calls: Calls, counts: CallCounts) -> Behaviour:
+    """What the peer listener does with a forwarded call: its errors go back with raftmq's trailers, like a client's."""
+
+    async def call(request: peer_pb2.ForwardRequest, _context: Context) -> peer_pb2.ForwardResponse:
+        remaining_ms = request.remaining_ms or None
+        response = await calls.serve(request.method, request.request, remaining_ms, forwarded=True)
+        return peer_pb2.ForwardResponse(response=response)
+
+    return guarded(FORWARD_METHOD, call, counts)

@@ -1,0 +1,128 @@
+"""What this node knows, in the words of the API: headers, topics, nodes, and where a record belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raftmq.broker.cluster import ClusterView, Host
+from raftmq.errors import InvalidArgument, UnknownPartition, UnknownTopic
+from raftmq.ids import GroupId, Offset, PartitionId, Term
+from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
+from raftmq.records.slots import HASH_SLOTS, partition_for_key
+from raftmq.v1 import broker_pb2, types_pb2
+
+NAME_SHOWN = 100
+"""Characters of a name from a request that an error repeats."""
+
+
+class View:
+    """The node's picture of the cluster. It may be behind; see ``ClusterView``."""
+
+    def __init__(self, host: Host, cluster: ClusterView) -> None:
+        self.host = host
+        self.cluster = cluster
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def topic(self, name: str, field: str = "topic") -> TopicRecord:
+        """Raises InvalidArgument (no name) or UnknownTopic."""
+        if not name:
+            raise InvalidArgument("names no topic", field=field)
+        topic = self.cluster.image.topics.get(name)
+        if topic is None:
+            raise UnknownTopic(f"there is no topic {name[:NAME_SHOWN]!r}", field=field)
+        return topic
+
+    @staticmethod
+    def partition(topic: TopicRecord, number: int, field: str = "partition") -> PartitionRecord:
+        """Raises UnknownPartition."""
+        if number >= len(topic.partitions):
+            raise UnknownPartition(
+                f"topic {topic.name} has partitions 0 to {len(topic.partitions) - 1}, not {number}", field=field
+            )
+        return topic.partitions[number]
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def header(self, group: GroupId | None = None, epoch: Term | None = None) -> types_pb2.ResponseHeader:
+        """The header of a reply about `group`, answered in the term `epoch` if one is given; None: about no group."""
+        leader = None if group is None else self.host.leader_of(group)
+        known = Term(0) if leader is None else leader[1]
+        return types_pb2.ResponseHeader(
+            cluster_id=self.cluster.cluster_id,
+            node_id=self.cluster.node_id,
+            leader_epoch=known if epoch is None else epoch,
+            leader_node_id=0 if leader is None else leader[0],
+        )
+
+    def controller_header(self) -> types_pb2.ResponseHeader:
+        """The header of a reply about the cluster as a whole."""
+        leader = self.cluster.controller()
+        return types_pb2.ResponseHeader(
+            cluster_id=self.cluster.cluster_id,
+            node_id=self.cluster.node_id,
+            leader_epoch=0 if leader is None else leader[1],
+            leader_node_id=0 if leader is None else leader[0],
+        )
+
+    def high_watermark(self, group_id: GroupId) -> Offset:
+        """First offset not visible to consumers, as of now; 0 where this node holds no replica of the group."""
+        group = self.host.replicas.group(group_id)
+        return Offset(0) if group is None else group.machine.next_offset
+
+    def topic_info(self, topic: TopicRecord) -> broker_pb2.TopicInfo:
+        """`topic` with its leaders, as far as they are known here."""
+        return broker_pb2.TopicInfo(
+            name=topic.name,
+            topic_id=topic.topic_id,
+            partitions=[self._partition_info(partition) for partition in topic.partitions],
+            replication_factor=topic.replication_factor,
+            min_in_sync_replicas=topic.min_in_sync_replicas,
+            max_batch_bytes=topic.max_batch_bytes,
+            hash_slots=HASH_SLOTS,
+        )
+
+    def topics(self) -> list[broker_pb2.TopicInfo]:
+        """All topics, by name."""
+        return [self.topic_info(topic) for _, topic in sorted(self.cluster.image.topics.items())]
+
+    def nodes(self) -> list[broker_pb2.NodeInfo]:
+        """All nodes that have registered, by id."""
+        return [node_info(node) for _, node in sorted(self.cluster.image.nodes.items())]
+
+    def _partition_info(self, partition: PartitionRecord) -> broker_pb2.PartitionInfo:
+        leader = self.host.leader_of(partition.group)
+        return broker_pb2.PartitionInfo(
+            partition=partition.partition,
+            group_id=partition.group,
+            leader_node_id=0 if leader is None else leader[0],
+            leader_epoch=0 if leader is None else leader[1],
+            replicas=[replica.node for replica in partition.replicas],
+            in_sync=self.host.in_sync(partition.group),
+        )
+
+
+def node_info(node: NodeRecord) -> broker_pb2.NodeInfo:
+    return broker_pb2.NodeInfo(
+        node_id=node.id.node, host=node.host, port=node.client_port, rack=node.rack, fenced=node.fenced
+    )
+
+
+def partition_of_keys(records: Sequence[types_pb2.Record], partitions: int) -> PartitionId | None:
+    """The one partition that all keys belong to; None where no record has a key.
+
+    Raises InvalidArgument where there are several: a batch goes to one partition.
+    """
+    found: PartitionId | None = None
+    for position, record in enumerate(records):
+        if not record.HasField("key"):
+            continue
+        wanted = partition_for_key(record.key, partitions)
+        if found is None:
+            found = wanted
+        elif wanted != found:
+            raise InvalidArgument(
+                f"keys of partitions {found} and {wanted} in one request: set `partition`, or split it",
+                field=f"records[{position}].key",
+            )
+    return found
