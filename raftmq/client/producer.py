@@ -50,6 +50,8 @@ class Producer:
         self._partitions = 0
         self._max_record_bytes = 0
         self._sticky: int | None = None
+        self._handed_in = 0
+        """Bytes since `enqueue` last let the others run."""
         self._open = False
 
     # -- one record
@@ -83,7 +85,14 @@ class Producer:
         record, size = self._record(value, key, headers, timestamp_ms)
         if not self._budget.try_take(size):
             await self._budget.take(size)
-        return self._append(record, size, partition)
+        receipt = self._append(record, size, partition)
+        self._handed_in += size
+        if self._handed_in >= self._settings.max_batch_bytes:
+            # With room in the buffer nothing here suspends: a loop that only hands in would keep everybody waiting,
+            # its own records too.
+            self._handed_in = 0
+            await asyncio.sleep(0)
+        return receipt
 
     def send_nowait(
         self,

@@ -20,6 +20,7 @@ from raftmq import status
 from raftmq.errors import (
     AlreadyExists,
     FencedProducer,
+    InvalidArgument,
     NoLeader,
     NotLeader,
     OffsetOutOfRange,
@@ -48,12 +49,14 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one call. At most one of the first three; `gate` holds the call before anything else."""
+    """What happens to one call. At most one of these but `gate`, which holds the call before anything else."""
 
     refuse: RaftmqError | None = None
     """Answered instead of being handled."""
     lose_answer: bool = False
     """Handled, then the connection's status is all that comes back: a bare UNAVAILABLE."""
+    later: int = 0
+    """A bare UNAVAILABLE at once, and handled all the same, but only when so many more calls have come."""
     bare: grpc.StatusCode | None = None
     """Not handled; a status without raftmq's trailers."""
     gate: asyncio.Event | None = None
@@ -69,6 +72,8 @@ class FakePartition:
     accepted: dict[int, tuple[int, list[tuple[int, int, int, int]]]] = field(default_factory=dict)
     """Producer id -> epoch and (first sequence, count, CRC, base offset) of its batches."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    violations: list[str] = field(default_factory=list)
+    """What a correct client never does."""
 
     @property
     def end(self) -> int:
@@ -111,7 +116,8 @@ class FakePartition:
         for first, _, known_crc, offset in window:
             if first == sequence and known_crc == crc:
                 return offset
-        raise AssertionError(f"the client sent other content under sequence {sequence}")
+        self.violations.append(f"other content under sequence {sequence}")
+        raise InvalidArgument(self.violations[-1])
 
     def notify(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
@@ -135,6 +141,7 @@ class FakeCluster:
         self.epochs: dict[int, int] = {}
         self._servers: dict[int, grpc.aio.Server] = {}
         self._called = asyncio.Event()
+        self._late: list[tuple[int, Callable[[], Awaitable[object]]]] = []
         self._faults: dict[str, deque[Fault | None]] = {}
 
     def script(self, method: str, *faults: Fault | None) -> None:
@@ -144,6 +151,16 @@ class FakeCluster:
     def next_fault(self, method: str) -> Fault | None:
         faults = self._faults.get(method)
         return faults.popleft() if faults else None
+
+    def postpone(self, calls: int, work: Callable[[], Awaitable[object]]) -> None:
+        self._late.append((len(self.calls) + calls, work))
+
+    async def do_postponed(self) -> None:
+        due = [work for at, work in self._late if at <= len(self.calls)]
+        self._late = [(at, work) for at, work in self._late if at > len(self.calls)]
+        for work in due:
+            with contextlib.suppress(RaftmqError):  # There is nobody to be told.
+                await work()
 
     def note_call(self, node_id: int, method: str) -> None:
         self.calls.append((node_id, method))
@@ -233,6 +250,10 @@ class _Service:
         fault = self._cluster.next_fault(method) or Fault()
         if fault.gate is not None:
             await fault.gate.wait()
+        await self._cluster.do_postponed()
+        if fault.later:
+            self._cluster.postpone(fault.later, work)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "injected: delayed")
         if fault.bare is not None:
             await context.abort(fault.bare, "injected")
         try:

@@ -127,6 +127,50 @@ async def test_order_and_no_duplicates_under_random_faults(cluster: FakeCluster,
     assert [receipt.base_offset for receipt in receipts] == list(range(0, 120, 2))
 
 
+@pytest.mark.parametrize("seed", range(25))
+async def test_every_outcome_is_true_when_the_delivery_time_is_short(
+    cluster: FakeCluster, client: Client, seed: int
+) -> None:
+    """Some batches fail for good, some attempts are applied long after the client has given them up. Then still:
+    acknowledged is stored once, NOT_APPLIED never, UNKNOWN at most once; and nothing overtakes.
+    """
+    rng = random.Random(seed)
+    (partition,) = cluster.create("t")
+    for _ in range(400):
+        fault = rng.choice(
+            [
+                None,
+                LOST,
+                UNAVAILABLE,
+                Fault(later=rng.randrange(1, 12)),
+                Fault(later=rng.randrange(1, 40)),
+                Fault(refuse=errors.NoLeader("nobody")),
+                Fault(refuse=errors.MessageTooLarge("final")) if rng.random() < 0.3 else None,
+            ]
+        )
+        cluster.script("Produce", fault)
+    async with client.producer("t", max_in_flight=4, delivery_timeout_ms=rng.choice([5, 15, 1_000])) as producer:
+        receipts: list[asyncio.Future[BatchReceipt]] = []
+        for number in range(40):
+            receipts.append(await producer.enqueue_batch([NewRecord(b"%d" % number)], partition=0))
+            if rng.random() < 0.3:
+                await asyncio.wait(receipts, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([rng.choice(receipts)])
+    for _ in range(40):  # What is still under way arrives.
+        await client.cluster.nodes()
+    stored = [int(value) for value in partition.values()]
+    assert stored == sorted(set(stored)), "a duplicate, or one overtook another"
+    for number, receipt in enumerate(receipts):
+        error = receipt.exception()
+        if error is None:
+            assert number in stored
+            assert receipt.result().base_offset == stored.index(number)
+        else:
+            assert isinstance(error, RaftmqError)
+            assert error.outcome is not Outcome.NOT_APPLIED or number not in stored, error
+    assert partition.violations == []
+
+
 async def test_the_leader_moves_and_its_node_dies(cluster: FakeCluster, client: Client) -> None:
     (partition,) = cluster.create("t")
     async with client.producer("t") as producer:
@@ -199,6 +243,23 @@ async def test_a_batch_of_unknown_outcome_is_raised_and_the_rest_goes_on_under_a
     assert partition.values() == [b"sure"]
     assert partition.batches[0].header.producer_epoch == 1
     assert cluster.count("InitProducer") == 2
+
+
+async def test_what_was_under_way_behind_it_is_raised_too(cluster: FakeCluster, client: Client) -> None:
+    (partition,) = cluster.create("t")
+    lost = Fault(refuse=errors.LeadershipLost("gone"))
+    cluster.script("Produce", None, *[lost] * 1_000)
+    async with client.producer("t", max_in_flight=2, delivery_timeout_ms=200) as producer:
+        first, head, behind = await enqueue_batches(producer, 3)
+        await first
+        await asyncio.wait([head])
+        cluster._faults.clear()
+        await producer.send(b"sure", partition=0)
+    failed = [head.exception(), behind.exception()]
+    assert [type(error) for error in failed] == [errors.DeadlineExceeded, errors.Unavailable]
+    assert [error.outcome for error in failed if isinstance(error, RaftmqError)] == [Outcome.UNKNOWN] * 2
+    assert partition.values() == [*expected(1), b"sure"]
+    assert [batch.header.producer_epoch for batch in partition.batches] == [0, 1]
 
 
 async def test_an_expired_producer_starts_over(cluster: FakeCluster, client: Client) -> None:
@@ -290,6 +351,13 @@ async def test_a_full_buffer_holds_the_sender_back(cluster: FakeCluster, client:
         assert (await (await behind)).offset is not None
         await producer.flush()
         assert producer.buffered_bytes == 0
+
+
+async def test_a_loop_that_only_hands_in_lets_the_sender_run(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    async with client.producer("t", max_batch_bytes=1_000) as producer:
+        receipts = [await producer.enqueue(bytes(100)) for _ in range(5_000)]
+        assert receipts[0].done()
 
 
 async def test_who_stops_waiting_for_room_leaves_the_line(cluster: FakeCluster, client: Client) -> None:
