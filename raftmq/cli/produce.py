@@ -60,7 +60,7 @@ def produce(
         sending = _Sending(Acks[acks.name])
         try:
             async with Target(bootstrap, config).client() as client:
-                async with client.producer(name, acks=sending.acks, idempotent=sending.idempotent) as producer:
+                async with client.producer(name, acks=sending.acks) as producer:
                     await sending.send_all(producer, sources, separator, partition)
                 sending.raise_failure()
         except RaftmqError:
@@ -76,7 +76,6 @@ class _Sending:
 
     def __init__(self, acks: Acks) -> None:
         self.acks = acks
-        self.idempotent = acks in (Acks.ALL, Acks.QUORUM)  # the weaker ones cannot be
         self.handed_in = 0
         self.acknowledged = 0
         self._per_partition: Counter[int] = Counter()

@@ -26,7 +26,7 @@ app = typer.Typer(help="Topics: create, list, describe, delete.", no_args_is_hel
 @app.command()
 def create(
     name: TopicArgument,
-    partitions: Annotated[int, typer.Option(min=1, help="0 or unset: the cluster's default.")] = 0,
+    partitions: Annotated[int, typer.Option(min=0, help="0: the cluster's default.")] = 0,
     replicas: Annotated[int, typer.Option(min=0, help="Copies of each partition; 0: the cluster's default.")] = 0,
     min_in_sync: Annotated[
         int, typer.Option(min=0, help="Copies that must be in sync for a write; 0: the majority.")
