@@ -14,24 +14,28 @@ import random
 import signal
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 import structlog
 import uvloop
 from structlog.typing import EventDict
 
 from raftmq import __version__
+from raftmq.broker.admin_service import AdminService
+from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
+from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.forwarding import Forwarder
+from raftmq.broker.interceptor import CallCounts
 from raftmq.broker.server import ClientServer
-from raftmq.broker.services import entries
-from raftmq.broker.wire import serve_forwarded
+from raftmq.broker.view import View
 from raftmq.config import ClusterConfig, NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
 from raftmq.controller.formation import Formation, empty_answer
 from raftmq.controller.joining import join, known_formation
 from raftmq.controller.reconciler import reconcile
-from raftmq.errors import RaftmqError
+from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata.events import VERSION, NodeRegistered
@@ -54,6 +58,8 @@ _log = structlog.get_logger(__name__)
 
 EXIT_STORAGE_FAILED = 70
 """Exit status after a failed write or sync (EX_SOFTWARE of sysexits.h): what is on disk must be looked at anew."""
+CLIENT_GRACE_S = 2.0
+"""How long calls that are under way may take when the node stops."""
 EXIT_REFUSED = 78
 """Exit status where the node must not start like this (EX_CONFIG): the text on stderr says what to do."""
 
@@ -94,6 +100,7 @@ class Node(Events):
         self._image = MetadataImage()
         self._image_due = False
         self._serving = False
+        self._counts = CallCounts()
         self._closers = AsyncExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
@@ -110,7 +117,14 @@ class Node(Events):
         _log.info("disk opened", store=f"{identity.store_id:x}", boot=identity.boot_count, suspect=identity.suspect)
         if identity.suspect:
             _log.warning("this disk may have lost synced data; this node votes again in a group when it has caught up")
-        self._peers = PeerServer(str(config.peer_bind), self._info, "", self._inbox, self._forwarded, self._identified)
+        self._peers = PeerServer(
+            str(config.peer_bind),
+            self._info,
+            "",
+            self._inbox,
+            guarded(FORWARD_METHOD, self._serve_forwarded, self._counts),
+            self._identified,
+        )
         await self._peers.start()
         self._closers.push_async_callback(self._peers.close)
         self._formation = known_formation(self._store) or await self._join()
@@ -119,7 +133,7 @@ class Node(Events):
         self._closers.push_async_callback(self._transport.close)
         self._closers.push_async_callback(self._driver.stop)
         await self._client_server.start()
-        self._closers.push_async_callback(self._client_server.stop)
+        self._closers.push_async_callback(self._client_server.stop, CLIENT_GRACE_S)
         self._serving = True
         caretaker = asyncio.create_task(self._care.run(), name="caretaker")
         self._closers.push_async_callback(self._hand_over)
@@ -149,10 +163,25 @@ class Node(Events):
         self._host = ReplicaHost(self._replicas, self._driver)
         forwarder = Forwarder(self._forward)
         self._controller = Controller(cluster, formation.cluster_id, self._host, forwarder)
-        self._calls = Calls(
-            self._host, self._controller, forwarder, entries(self._host, self._controller, cluster), rng
+        view = View(self._host, self._controller)
+        facts = ServerFacts(
+            self._info.boot,
+            cluster.limits.max_message_bytes,
+            cluster.limits.max_batch_bytes,
+            cluster.timeouts.produce_timeout_ms,
         )
-        self._client_server = ClientServer(str(config.client_bind), self._calls, cluster.limits.max_message_bytes)
+        entries = {
+            **BrokerService(view, forwarder, facts, rng).entries(),
+            **AdminService(view).entries(),
+            **ClusterService(view, self._store).entries(),
+        }
+        self._calls = Calls(self._host, self._controller, forwarder, entries, rng)
+        self._client_server = ClientServer(
+            str(config.client_bind),
+            self._calls,
+            max_message_bytes=cluster.limits.max_message_bytes,
+            counts=self._counts,
+        )
         self._care = Caretaker(
             self._controller, self._host, self._registration(), forwarder, cluster.timeouts.session_timeout_ms
         )
@@ -185,10 +214,14 @@ class Node(Events):
             return empty_answer(self._me, self._config.cluster.seed_digest)
         return self._formation.answer(self._me)
 
-    async def _serve_forwarded(self, method: str, request: bytes, remaining_ms: int) -> bytes:
-        if method.startswith("/"):
-            return await self._calls.serve(method, request, remaining_ms or None, forwarded=True)
-        return await self._controller.handle(method, request, remaining_ms)
+    async def _serve_forwarded(self, call: peer_pb2.ForwardRequest, _context: object) -> peer_pb2.ForwardResponse:
+        if not self._serving:
+            raise NotReady("this node is still starting")
+        if call.method.startswith("/"):
+            response = await self._calls.serve(call.method, call.request, call.remaining_ms or None, forwarded=True)
+        else:
+            response = await self._controller.handle(call.method, call.request, call.remaining_ms)
+        return peer_pb2.ForwardResponse(response=response)
 
     async def _forward(self, node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes:
         assert self._formation is not None
@@ -286,10 +319,11 @@ async def _main(config: NodeConfig) -> int:
     node = Node(config)
     starting = asyncio.create_task(node.start(), name="start")
     stop = asyncio.create_task(stopping.wait(), name="stop")
-    await asyncio.wait({starting, stop, node.failed}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {stop, node.failed}
+    await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
-        await asyncio.wait({stop, node.failed}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if node.failed.done():
         _fail_stop(node.failed.result())
     _log.info("stopping")

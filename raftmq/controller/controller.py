@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from raftmq.config import ClusterConfig
-from raftmq.controller.topics import TopicSpec
 from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, Outcome, RaftmqError, Unimplemented
 from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
 from raftmq.internal.v1 import storage_pb2
@@ -131,17 +130,18 @@ class Controller:
 
     # -- topics ----------------------------------------------------------------------------------------------------
 
-    async def create_topic(self, spec: TopicSpec, timeout_ms: int) -> TopicRecord:
-        """Create, and wait until every partition has a leader. Raises as ``decide``, and what is wrong with `spec`."""
+    async def create_topic(
+        self, spec: decisions.CreateTopic, timeout_ms: int, *, validate_only: bool = False
+    ) -> TopicRecord:
+        """Create, and wait until every partition has a leader. Raises as ``decide``, and what is wrong with `spec`.
+
+        ``validate_only``: decide, but create nothing; the record is what would be created.
+        """
         self._leading()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_ms / 1000
-        wish = decisions.CreateTopic(
-            spec.name, spec.partitions, spec.replication_factor, spec.min_in_sync_replicas, spec.max_batch_bytes
-        )
-        if spec.validate_only:
-            return self._replayed(decisions.create_topic(self.image, wish, self._policy)).topics[spec.name]
-        await self.decide(lambda image: decisions.create_topic(image, wish, self._policy), timeout_ms)
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        if validate_only:
+            return self._replayed(decisions.create_topic(self.image, spec, self._policy)).topics[spec.name]
+        await self.decide(lambda image: decisions.create_topic(image, spec, self._policy), timeout_ms)
         topic = self.image.topics[spec.name]
         await self._led(topic, deadline)
         return topic

@@ -39,9 +39,7 @@ async def join(
     said = ""
     while True:
         answers = await _ask_all(config, me, identify)
-        decided = decide(
-            config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers
-        )
+        decided = decide(config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers)
         if isinstance(decided, Formation):
             await asyncio.to_thread(_write, store, decided)
             _log.info("cluster formed", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])

@@ -28,8 +28,8 @@ from raftmq.ports import (
     Store,
     TruncateFrom,
 )
-from raftmq.raft.node import RaftNode
 from raftmq.raft.messages import AppendEntries, AppendOrder, Message
+from raftmq.raft.node import RaftNode
 from raftmq.raft.ready import Ready
 from raftmq.raft.types import Entry, EntryKind, HardState, Membership, Role
 from raftmq.records.entry import CorruptEntry, LogEntry, chain_follows, seal

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from raftmq.raft import errors as raft
 from raftmq.errors import (
     DeadlineExceeded,
     NoLeader,
@@ -20,6 +19,7 @@ from raftmq.errors import (
 )
 from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import BatchRow
+from raftmq.raft import errors as raft
 from raftmq.raft.types import Role
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.entry import LogEntry

@@ -8,7 +8,7 @@ from random import Random
 from raftmq.ids import CONTROLLER_GROUP, Generation, LogIndex, ReplicaId, Term, Tick
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.partition.machine import PartitionMachine
-from raftmq.ports import ReplicaRow, StateKind, Store, StorageError
+from raftmq.ports import ReplicaRow, StateKind, StorageError, Store
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from raftmq.raft import errors as raft
 from raftmq.errors import InvalidArgument, NoLeader, NotEnoughReplicas, NotLeader, Overloaded, RaftmqError
 from raftmq.ids import LogIndex, ReplicaId, Term, Tick, WallMs
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.overlay import ProducerOverlay
 from raftmq.partition.producers import Duplicate, Placement
+from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import Draft, ReplicaGroup, nodes_of
