@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +34,7 @@ BOOT_METADATA = "raftmq-boot"
 
 HANDSHAKE_TIMEOUT_S = 1.5
 """From the dial to the acceptance of the hello."""
+PROBE_TIMEOUT_S = 0.5
 BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 1.0
 
@@ -171,7 +171,7 @@ class PeerLink:
             boot = await self._stream()
             failures = failures + 1 if boot is None else 0
             if boot is not None and not self._cut and self.route.channel is Channel.RAFT:
-                verdict = await probe(self.route.host, self.route.port)
+                verdict = await probe(self.route.host, self.route.port, PROBE_TIMEOUT_S)
                 if verdict is Verdict.GONE:
                     self._events.on_peer_lost(self.route.node, boot)
             await self._pause(failures)

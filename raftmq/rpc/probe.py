@@ -15,8 +15,6 @@ import asyncio
 import socket
 from enum import Enum
 
-PROBE_TIMEOUT_S = 0.5
-
 _CLIENT_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """Connection preface and an empty SETTINGS frame (RFC 9113, section 3.4)."""
 
@@ -29,7 +27,7 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
-async def probe(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> Verdict:
+async def probe(host: str, port: int, timeout_s: float) -> Verdict:
     """Connect to a gRPC server without TLS and wait for its greeting, at most `timeout_s` in all.
 
     A name with several addresses is gone when all of them are.

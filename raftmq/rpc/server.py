@@ -141,8 +141,9 @@ class PeerServer:
                 first = await anext(messages, b"")
             stream = self._greet(first)
         except (HelloRefused, MalformedFrame, TimeoutError) as error:
-            self._refuse(str(error) or f"no hello within {HELLO_TIMEOUT_S} s", context)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            reason = str(error) or f"no hello within {HELLO_TIMEOUT_S} s"
+            self._refuse(reason, context)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         await context.send_initial_metadata(((BOOT_METADATA, str(self._identity.boot)),))
         key = (stream.peer.node, stream.channel)
         try:
@@ -188,7 +189,7 @@ class PeerServer:
             raise HelloRefused(f"this is node {self._me.node}, not {hello.to_node}")
         if peer.node == self._me.node:
             raise HelloRefused(f"this is node {self._me.node} too")
-        if hello.channel not in list(Channel):
+        if hello.channel not in [int(channel) for channel in Channel]:
             raise HelloRefused(f"channel {hello.channel} is not known here")
         if not (1 <= peer.store <= NUMBER_MAX and 1 <= peer.boot <= NUMBER_MAX):
             raise HelloRefused("store and boot count of the sender are missing or too large")
