@@ -117,6 +117,8 @@ class LocalCluster:
             )
         self._children[node] = child
         self._pid_file(node).write_text(f"{child.pid}\n")
+        while child.poll() is None and not listeners.command_line(child.pid):
+            await asyncio.sleep(0)  # it has no command line yet by which others could recognise it
 
     async def start_all(self) -> tuple[NodeId, ...]:
         """Start every node that does not run, and return those. If one cannot be started, none stays."""

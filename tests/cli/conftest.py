@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Ended:
         return json.loads(self.out)
 
 
-Command = Callable[..., Awaitable[Ended]]
+Command = Callable[..., Coroutine[Any, Any, Ended]]
 
 
 @pytest.fixture

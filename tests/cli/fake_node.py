@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from raftmq import config
-from raftmq.v1 import broker_pb2, broker_pb2_grpc
+from raftmq.v1 import broker_pb2
 
 
 def main() -> None:
@@ -28,20 +28,18 @@ def main() -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if ".deaf" in misbehaviour else lambda *_: stopped.set())
 
-    def answer(
-        _request: broker_pb2.GetMetadataRequest, _context: grpc.ServicerContext
-    ) -> broker_pb2.GetMetadataResponse:
-        nodes = [broker_pb2.NodeInfo(node_id=entry.id) for entry in cluster.nodes]
-        return broker_pb2.GetMetadataResponse(nodes=nodes, controller_node_id=0 if ".alone" in misbehaviour else 1)
-
+    nodes = [broker_pb2.NodeInfo(node_id=entry.id) for entry in cluster.nodes]
+    answer = broker_pb2.GetMetadataResponse(nodes=nodes, controller_node_id=0 if ".alone" in misbehaviour else 1)
+    method = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer.SerializeToString())
     server = grpc.server(ThreadPoolExecutor(1))
-    servicer = broker_pb2_grpc.BrokerServicer()
-    servicer.GetMetadata = answer  # type: ignore[method-assign]
-    broker_pb2_grpc.add_BrokerServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("raftmq.v1.Broker", {"GetMetadata": method}),)
+    )
     server.add_insecure_port(str(node.client_bind))
     server.start()
     print(f"node {node.node_id} is up", flush=True)
-    stopped.wait()
+    while not stopped.wait(0.05):  # a handler runs only between waits: another thread may have got the signal
+        pass
     server.stop(None)
 
 

@@ -168,7 +168,7 @@ async def test_latest_without_follow_is_nothing(client_command: Command, cluster
 
 async def test_follow_waits_for_what_comes(client_command: Command, cluster: FakeCluster) -> None:
     cluster.create("orders")
-    consuming = asyncio.create_task(client_command("consume", "orders", "--follow", "--max", "1"))
+    consuming = asyncio.ensure_future(client_command("consume", "orders", "--follow", "--max", "1"))
     await cluster.called("Fetch", 1)
     await client_command("produce", "orders", stdin=b"new\n")
     assert (await consuming).out == "new\n"

@@ -52,10 +52,10 @@ def another(cluster: LocalCluster) -> LocalCluster:
 async def test_nodes_start_answer_and_stop(cluster: LocalCluster) -> None:
     assert await cluster.start_all() == (N1, N2, N3)
     await cluster.wait_ready()
-    assert cluster.running == (N1, N2, N3)
+    assert list(cluster.running) == [N1, N2, N3]
     assert "node 2 is up" in cluster.log_tail(N2)
     assert await cluster.stop_all() == ()
-    assert cluster.running == ()
+    assert not cluster.running
     assert list((cluster.config_file.parent).glob("*.pid")) == []
 
 
@@ -66,7 +66,7 @@ async def test_another_supervisor_finds_and_stops_them(cluster: LocalCluster) ->
     assert other.running == (N1,)
     assert other.pid(N1) == cluster.pid(N1)
     assert await other.stop(N1)
-    assert cluster.running == ()
+    assert not cluster.running
 
 
 async def test_a_node_is_killed_and_started_again(cluster: LocalCluster) -> None:
@@ -81,9 +81,9 @@ async def test_a_node_is_killed_and_started_again(cluster: LocalCluster) -> None
 
 async def test_a_node_that_runs_is_not_started_twice(cluster: LocalCluster) -> None:
     await cluster.start(N1)
+    await cluster.wait_answering(N1)
     with pytest.raises(SupervisorError, match=f"node 1 runs already \\(pid {cluster.pid(N1)}\\)"):
         await another(cluster).start(N1)
-    assert await another(cluster).start_all() == (N2, N3)
 
 
 async def test_a_taken_port_names_its_holder_and_nothing_stays_started(cluster: LocalCluster) -> None:
@@ -93,7 +93,7 @@ async def test_a_taken_port_names_its_holder_and_nothing_stays_started(cluster: 
         taken.listen()
         with pytest.raises(SupervisorError, match=f"{address} is taken by pid {os.getpid()} "):
             await cluster.start_all()
-    assert cluster.running == ()
+    assert not cluster.running
 
 
 async def test_a_pid_file_of_another_process_is_not_believed(cluster: LocalCluster) -> None:
@@ -110,7 +110,7 @@ async def test_a_node_that_is_deaf_is_killed(cluster: LocalCluster) -> None:
     await cluster.start(N1)
     await cluster.wait_answering(N1)
     assert not await cluster.stop(N1)
-    assert cluster.running == ()
+    assert not cluster.running
 
 
 async def test_a_paused_node_lives_and_can_be_stopped(cluster: LocalCluster) -> None:
@@ -129,7 +129,7 @@ async def test_a_paused_node_lives_and_can_be_stopped(cluster: LocalCluster) -> 
 async def test_a_node_that_ends_is_told_with_its_last_words(cluster: LocalCluster) -> None:
     cluster.config_file.with_name("n2.broken").touch()
     await cluster.start(N2)
-    with pytest.raises(SupervisorError, match="node 2 ended with status 1.*\n.*the disk is upside down"):
+    with pytest.raises(SupervisorError, match=r"node 2 ended with status 1.*\n.*the disk is upside down"):
         await cluster.wait_ready([N2])
 
 
