@@ -1,4 +1,4 @@
-"""Which of a node's ports are taken, and by whom: so that a refusal to start can name the process."""
+"""What the system knows of ports and processes: who listens where, whose pid is it, has it ended."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has let go of all it had. (Its command line is gone a moment before its sockets are.)"""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in ("Z", "X")
 
 
 def _listening_inodes(port: int) -> set[str]:

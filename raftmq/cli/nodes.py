@@ -36,7 +36,7 @@ def serve(
 
     try:
         cluster = load(config)
-        status = server.run(cluster, cluster.node(node).node_id)
+        exit_status = server.run(cluster, cluster.node(node).node_id)
     except Exception as error:  # noqa: BLE001  the edge of the program: whatever it is gets words and a code
         fail(error)
     raise typer.Exit(status)

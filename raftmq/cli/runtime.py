@@ -73,7 +73,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
         # The reader has what it wanted (`| head`). What is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.OK) from None
-    except typer.Exit:
+    except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001  the edge of the program: whatever it is gets words and a code
         fail(error)

@@ -117,8 +117,9 @@ class LocalCluster:
             )
         self._children[node] = child
         self._pid_file(node).write_text(f"{child.pid}\n")
+        # Until it has a command line, no other supervisor could recognise it.
         while child.poll() is None and not listeners.command_line(child.pid):
-            await asyncio.sleep(0)  # it has no command line yet by which others could recognise it
+            await asyncio.sleep(_POLL_SECONDS / 100)
 
     async def start_all(self) -> tuple[NodeId, ...]:
         """Start every node that does not run, and return those. If one cannot be started, none stays."""
@@ -146,7 +147,7 @@ class LocalCluster:
         patience_ms = self.config.timeouts.shutdown_timeout_ms + STOP_MARGIN_MS
         _signal(pid, signal.SIGTERM)
         _signal(pid, signal.SIGCONT)  # a paused process takes its SIGTERM only now
-        if await self._ended(node, patience_ms / 1000):
+        if await self._ended(node, pid, patience_ms / 1000):
             self._forget(node)
             return True
         await self.kill(node)
@@ -161,7 +162,7 @@ class LocalCluster:
         pid = self.pid(node)
         if pid is not None:
             _signal(pid, signal.SIGKILL)
-            if not await self._ended(node, STOP_MARGIN_MS / 1000):
+            if not await self._ended(node, pid, STOP_MARGIN_MS / 1000):
                 raise SupervisorError(f"node {node} (pid {pid}) does not end after SIGKILL: its disk may be stuck")
         self._forget(node)
 
@@ -237,10 +238,12 @@ class LocalCluster:
         self._children.pop(node, None)
         self._pid_file(node).unlink(missing_ok=True)
 
-    async def _ended(self, node: NodeId, timeout: float) -> bool:
+    async def _ended(self, node: NodeId, pid: int, timeout: float) -> bool:
+        """False if it takes longer than `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while self.pid(node) is not None:
+        child = self._children.get(node)
+        while child.poll() is None if child is not None and child.pid == pid else not listeners.has_ended(pid):
             if loop.time() > deadline:
                 return False
             await asyncio.sleep(_POLL_SECONDS / 10)
