@@ -26,8 +26,8 @@ from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
 from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.forwarding import Forwarder
-from raftmq.broker.interceptor import CallCounts
-from raftmq.broker.server import ClientServer
+from raftmq.broker.interceptor import CallCounts, guarded
+from raftmq.broker.server import FORWARD_METHOD, ClientServer
 from raftmq.broker.view import View
 from raftmq.config import ClusterConfig, NodeConfig
 from raftmq.controller.caretaker import Caretaker
