@@ -39,7 +39,7 @@ def serve(
         exit_status = server.run(cluster, cluster.node(node).node_id)
     except Exception as error:  # noqa: BLE001  the edge of the program: whatever it is gets words and a code
         fail(error)
-    raise typer.Exit(status)
+    raise typer.Exit(exit_status)
 
 
 def up(

