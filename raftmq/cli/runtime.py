@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvloop
@@ -79,7 +79,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
         fail(error)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception) -> NoReturn:
     """Print an error as a person should see it and end the process with its code (typer.Exit)."""
     if exits.debugging():
         raise error

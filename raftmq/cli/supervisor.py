@@ -29,6 +29,7 @@ import grpc
 import grpc.aio
 
 from raftmq.cli import listeners
+from raftmq.cli.exits import CommandError
 from raftmq.config import ClusterConfig, NodeConfig, dump
 from raftmq.ids import NodeId
 from raftmq.v1 import broker_pb2, broker_pb2_grpc
@@ -41,7 +42,7 @@ _CALL_SECONDS = 1.0
 _Settled = Callable[[broker_pb2.GetMetadataResponse], bool]
 
 
-class SupervisorError(Exception):
+class SupervisorError(CommandError):
     """A node cannot be started, ended too early, or does not answer. The text says what to do."""
 
 

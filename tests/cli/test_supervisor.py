@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from raftmq.cli import supervisor
-from raftmq.cli.demo.place import topology
+from raftmq.cli.demo.place import free_ports
 from raftmq.cli.supervisor import LocalCluster, SupervisorError
-from raftmq.config import Timeouts
+from raftmq.config import ClusterConfig, NodeEntry, Timeouts
 from raftmq.ids import NodeId
 
 N1, N2, N3 = NodeId(1), NodeId(2), NodeId(3)
@@ -36,8 +36,14 @@ def python(tmp_path: Path) -> str:
 @pytest.fixture
 async def cluster(tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalCluster]:
     monkeypatch.setattr(supervisor, "STOP_MARGIN_MS", 2_000)
-    times = Timeouts(shutdown_timeout_ms=1)
-    config = topology(None, tmp_path / "data").model_copy(update={"timeouts": times})
+    ports = free_ports(9)
+    nodes = tuple(
+        NodeEntry(
+            id=i, client_port=ports.pop(), peer_port=ports.pop(), http_port=ports.pop(), data=tmp_path / f"data/n{i}"
+        )
+        for i in (1, 2, 3)
+    )
+    config = ClusterConfig(cluster="test", nodes=nodes, timeouts=Timeouts(shutdown_timeout_ms=1))
     cluster = LocalCluster(config, python=python)
     yield cluster
     for node in cluster.nodes:
