@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raftmq.ids import NodeId, Tick
+from raftmq.ids import BootCount, NodeId, Tick
 from raftmq.metadata.image import MetadataImage
 
 
@@ -19,7 +19,7 @@ class Sessions:
         self._began = now
         self._timeout = timeout
         self._silence = silence
-        self._since: dict[NodeId, Tick] = {}
+        self._since: dict[NodeId, tuple[BootCount, Tick]] = {}
 
     def observe(self, image: MetadataImage, now: Tick) -> tuple[list[NodeId], list[NodeId]]:
         """(nodes to fence, nodes to unfence). A new leader waits one timeout before it fences anybody."""
@@ -28,7 +28,8 @@ class Sessions:
         for node_id, node in sorted(image.nodes.items()):
             alive = self._silence(node_id) < self._timeout
             if alive:
-                self._since.setdefault(node_id, now)
+                if self._since.get(node_id, (None,))[0] != node.boot:
+                    self._since[node_id] = (node.boot, now)
                 if node.fenced:
                     unfence.append(node_id)
             else:
@@ -38,6 +39,6 @@ class Sessions:
         return fence, unfence
 
     def age(self, node_id: NodeId, now: Tick) -> int:
-        """How long the node has been heard without a break, in milliseconds; 0 if it is not."""
+        """How long this process of the node has been heard without a break, in milliseconds; 0 if it is not."""
         since = self._since.get(node_id)
-        return 0 if since is None else now - since
+        return 0 if since is None else now - since[1]
