@@ -323,6 +323,23 @@ class Cluster:
         assert node.role is Role.LEADER, f"{number} is {node.role}"
         return node
 
+    def elect_by(self, number: int, *voters: int) -> None:
+        """Make `number` the leader by the votes of `voters`, which alone are reached; what it says first as the
+        leader is still in flight."""
+        self.drop()
+        self.now = Tick(self.now + 2 * ELECTION)
+        for member in (number, *voters):
+            self[member].leader_lost(self.now)
+        for _ in ("learns the newest term from refusals", "wins"):
+            self[number].campaign(self.now)
+            self.settle()
+            for _ in ("pre-votes", "answers", "votes", "answers"):
+                self.drop(lambda m: not {m.source.node, m.target.node} <= {number, *voters})
+                self.deliver()
+            if self[number].role is Role.LEADER:
+                return
+        raise AssertionError(f"{number} was not elected")
+
     def propose(self, payload: object, number: int | None = None, size: int = 1) -> LogIndex:
         at = number if number is not None else self.leader
         assert at is not None
@@ -391,6 +408,16 @@ class Solo:
     def log(self) -> list[int]:
         """The term of every entry."""
         return [entry.term for entry in self.host.written.entries]
+
+    @staticmethod
+    def appends_up_to(leader: Host, follower: Host, last: int) -> list[Message]:
+        """What `leader` may send `follower` when a frame ends after entry `last`."""
+        log, begin = leader.written, follower.written.last
+        entries = tuple(log.entry(index) for index in range(begin + 1, last + 1))
+        before = log.term_at(begin)
+        assert before is not None
+        term, commit = leader.node.term, leader.node.commit_index
+        return [AppendEntries(leader.me, follower.me, term, begin, before, entries, commit)]
 
     # -- messages from peers -------------------------------------------------------------------------------------
 
