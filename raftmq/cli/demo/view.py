@@ -21,7 +21,9 @@ class View:
 
     def event(self, text: str, style: str = "") -> None:
         """Something happened: one line with its time since the start."""
-        self._console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {escape(text)}", style=style or None)
+        self._console.print(
+            f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {escape(text)}", style=style or None, soft_wrap=True
+        )
 
     @contextmanager
     def phase(self, title: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
