@@ -1,0 +1,205 @@
+"""A node's surroundings, tiny and precise: a host that remembers what it was asked, and a cluster that says yes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from raftmq.errors import NotLeader, RaftmqError
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
+from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
+from raftmq.ports import BatchRow
+from raftmq.records.batch import CheckedBatch
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.host import Bounds, Fetched
+from raftmq.replica.produce import Leadership
+from raftmq.replica.waits import Ack, Acks
+
+CLUSTER_ID = "0123456789abcdef0123456789abcdef"
+TERM = Term(7)
+
+
+def node_record(number: int) -> NodeRecord:
+    return NodeRecord(
+        ReplicaId(NodeId(number), StoreId(100 + number)), BootCount(3), "127.0.0.1", 9400 + number, "127.0.0.1",
+        9500 + number, 9600 + number, f"rack-{number}", False, 1,
+    )  # fmt: skip
+
+
+def topic_record(name: str, groups: list[int], *, topic_id: int = 1, max_batch_bytes: int = 1024 * 1024) -> TopicRecord:
+    replicas = tuple(ReplicaId(NodeId(n), StoreId(100 + n)) for n in (1, 2, 3))
+    partitions = tuple(
+        PartitionRecord(GroupId(group), PartitionId(number), replicas) for number, group in enumerate(groups)
+    )
+    return TopicRecord(topic_id, name, 3, 2, max_batch_bytes, partitions)
+
+
+def image_of(*topics: TopicRecord) -> MetadataImage:
+    return MetadataImage(
+        version=LogIndex(41),
+        nodes={NodeId(n): node_record(n) for n in (1, 2, 3)},
+        topics={topic.name: topic for topic in topics},
+        groups={one.group: (topic.name, one.partition) for topic in topics for one in topic.partitions},
+    )
+
+
+@dataclass
+class FakeMachine:
+    next_offset: Offset = Offset(0)
+    log_start_offset: Offset = Offset(0)
+
+
+@dataclass
+class FakeGroup:
+    """What the broker looks at when it answers a produce."""
+
+    machine: FakeMachine = field(default_factory=FakeMachine)
+
+    def voters(self) -> list[ReplicaId]:
+        return [ReplicaId(NodeId(n), StoreId(100 + n)) for n in (1, 2, 3)]
+
+
+class FakeReplicas:
+    def __init__(self) -> None:
+        self.held: dict[GroupId, ReplicaGroup] = {}
+
+    @property
+    def groups(self) -> Mapping[GroupId, ReplicaGroup]:
+        return self.held
+
+    def group(self, group_id: GroupId) -> ReplicaGroup | None:
+        return self.held.get(group_id)
+
+    def leadership(self, group_id: GroupId) -> Leadership | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Produced:
+    group: GroupId
+    batch: CheckedBatch
+    acks: Acks
+    min_in_sync: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fetch as the host got it."""
+
+    group: GroupId
+    offset: Offset
+    max_bytes: int
+    min_bytes: int
+    max_wait_ms: int
+
+
+class FakeHost:
+    """Leads what `leaders` says; answers at once, or with the next of `errors`, or never (`stuck`)."""
+
+    def __init__(self, me: int, leaders: dict[int, int]) -> None:
+        self.me = NodeId(me)
+        self.leaders: dict[GroupId, NodeId] = {GroupId(g): NodeId(n) for g, n in leaders.items()}
+        self.replicas = FakeReplicas()
+        self.logs: dict[GroupId, list[BatchRow]] = {}
+        self.produced: list[Produced] = []
+        self.asked: list[Asked] = []
+        self.transfers: list[tuple[GroupId, NodeId | None]] = []
+        self.errors: list[Exception] = []
+        self.stuck = False
+        self.on_leader_asked: Callable[[GroupId], None] = lambda group: None
+
+    def leads(self, group_id: GroupId) -> bool:
+        self.on_leader_asked(group_id)
+        return self.leaders.get(group_id) == self.me
+
+    def leader_of(self, group_id: GroupId) -> tuple[NodeId, Term] | None:
+        leader = self.leaders.get(group_id)
+        return None if leader is None else (leader, TERM)
+
+    def in_sync(self, group_id: GroupId) -> tuple[NodeId, ...]:
+        return (NodeId(1), NodeId(2)) if group_id in self.leaders else ()
+
+    async def produce(
+        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+    ) -> Ack:
+        await self._pass(group_id)
+        self.produced.append(Produced(group_id, batch, acks, min_in_sync, timeout_ms))
+        log = self.logs.setdefault(group_id, [])
+        offset = log[-1].next_offset if log else Offset(0)
+        index = LogIndex(len(log) + 2)
+        log.append(BatchRow(offset, batch.count, index, TERM, 1_700_000_000_000, batch.header_bytes, batch.payload))
+        group = FakeGroup(FakeMachine(log[-1].next_offset))
+        self.replicas.held[group_id] = cast(ReplicaGroup, group)
+        return Ack(offset, batch.count, TERM, index, 1_700_000_000_000, (NodeId(1), NodeId(2)), False, 1, 2, 3)
+
+    async def fetch(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int
+    ) -> Fetched:
+        await self._pass(group_id)
+        self.asked.append(Asked(group_id, offset, max_bytes, min_bytes, max_wait_ms))
+        log = self.logs.get(group_id, [])
+        return Fetched([row for row in log if row.next_offset > offset], self._bounds(group_id))
+
+    async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds:
+        await self._pass(group_id)
+        return self._bounds(group_id)
+
+    def transfer(self, group_id: GroupId, to: NodeId | None) -> NodeId:
+        self.transfers.append((group_id, to))
+        return to or NodeId(2)
+
+    def _bounds(self, group_id: GroupId) -> Bounds:
+        log = self.logs.get(group_id, [])
+        return Bounds(Offset(0), log[-1].next_offset if log else Offset(0), TERM)
+
+    async def _pass(self, group_id: GroupId) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.leaders.get(group_id) != self.me:
+            raise NotLeader("this node does not lead the partition")
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
+
+
+class FakeCluster:
+    """Node `me` of a cluster whose controller's leader is `controller_node`."""
+
+    def __init__(self, me: int, image: MetadataImage, controller_node: int | None = 1) -> None:
+        self.node_id = NodeId(me)
+        self.cluster_id = CLUSTER_ID
+        self.cluster_name = "test"
+        self.image = image
+        self.controller_node = controller_node
+        self.created: list[tuple[CreateTopic, int, bool]] = []
+        self.deleted: list[str] = []
+        self.producer_id = 1000
+        self.error: RaftmqError | None = None
+
+    def controller(self) -> tuple[NodeId, Term] | None:
+        return None if self.controller_node is None else (NodeId(self.controller_node), Term(4))
+
+    async def create_topic(self, spec: CreateTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
+        self._decide()
+        self.created.append((spec, timeout_ms, validate_only))
+        return topic_record(spec.name, [50 + n for n in range(spec.partitions or 3)], topic_id=9)
+
+    async def delete_topic(self, name: str, timeout_ms: int) -> None:
+        self._decide()
+        self.deleted.append(name)
+
+    async def allocate_producer_id(self, timeout_ms: int) -> int:
+        self.producer_id += 1
+        return self.producer_id
+
+    def node_silence_ms(self, node: NodeId) -> int:
+        return 0 if node == self.node_id else 25 if node == 2 else 1 << 40
+
+    def _decide(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.controller_node != self.node_id:
+            raise NotLeader("this node is not the controller's leader")

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from raftmq.ids import GroupId, Offset
+from raftmq.records.batch import decode_records, make_batch
+from raftmq.records.slots import partition_for_key
+from raftmq.replica.waits import Acks
+from raftmq.v1 import broker_pb2, types_pb2
+from tests.broker.cluster import LEADERS, Node, running
+from tests.broker.fakes import CLUSTER_ID, TERM, Asked
+
+Produce = broker_pb2.ProduceRequest
+Fetch = broker_pb2.FetchRequest
+
+
+def records(*values: bytes, key: bytes | None = None) -> list[types_pb2.Record]:
+    return [types_pb2.Record(key=key, value=value) for value in values]
+
+
+def keys_of(partition: int, count: int) -> list[bytes]:
+    """`count` keys that belong to `partition` of three."""
+    found = [key for key in (b"key-%d" % n for n in range(1000)) if partition_for_key(key, 3) == partition]
+    return found[:count]
+
+
+async def test_a_batch_goes_to_the_host_byte_for_byte_and_comes_back_with_a_receipt(node: Node) -> None:
+    batch = make_batch(records(b"a", b"b"), producer_id=5, producer_epoch=1, first_sequence=9)
+    answer = await node.broker.Produce(Produce(topic="orders", partition=2, batch=batch))
+
+    [produced] = node.host.produced
+    assert produced.group == GroupId(3)
+    assert produced.batch.payload == batch.records
+    assert produced.batch.header_bytes == batch.header.SerializeToString()
+    assert (produced.batch.producer_id, produced.batch.producer_epoch, produced.batch.first_sequence) == (5, 1, 9)
+    assert produced.min_in_sync == 2
+    assert answer == broker_pb2.ProduceResponse(
+        header=types_pb2.ResponseHeader(cluster_id=CLUSTER_ID, node_id=1, leader_epoch=TERM, leader_node_id=1),
+        receipt=types_pb2.Receipt(
+            topic="orders",
+            partition=2,
+            base_offset=0,
+            count=2,
+            leader_epoch=TERM,
+            log_index=2,
+            append_time_ms=1_700_000_000_000,
+            replicas=[1, 2],
+            queue_us=1000,
+            sync_us=2000,
+            replication_us=3000,
+        ),
+        high_watermark=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (types_pb2.ACKS_UNSPECIFIED, Acks.ALL),
+        (types_pb2.ACKS_ALL, Acks.ALL),
+        (types_pb2.ACKS_QUORUM, Acks.QUORUM),
+        (types_pb2.ACKS_LEADER, Acks.LEADER),
+        (types_pb2.ACKS_NONE, Acks.NONE),
+    ],
+)
+async def test_acks_unset_is_the_strictest(node: Node, asked: types_pb2.Acks.ValueType, meant: Acks) -> None:
+    await node.broker.Produce(Produce(topic="orders", partition=0, records=records(b"v"), acks=asked))
+    assert node.host.produced[0].acks is meant
+
+
+@pytest.mark.parametrize(
+    ("timeout", "low", "high"),
+    [
+        (None, 2_001, 30_000),
+        (Duration(seconds=2), 1, 2_000),
+        (Duration(seconds=10_000), 30_001, 300_000),
+    ],
+)
+async def test_the_request_says_how_long_to_wait(node: Node, timeout: Duration | None, low: int, high: int) -> None:
+    await node.broker.Produce(Produce(topic="orders", partition=0, records=records(b"v"), timeout=timeout))
+    assert low <= node.host.produced[0].timeout_ms <= high
+
+
+async def test_the_deadline_less_its_margin_bounds_the_wait(node: Node) -> None:
+    request = Produce(topic="orders", partition=0, records=records(b"v"), timeout=Duration(seconds=60))
+    await node.broker.Produce(request, timeout=20)
+    assert 0 < node.host.produced[0].timeout_ms < 19_000  # gRPC rounds the time up by a hundredth
+
+
+async def test_plain_records_become_one_batch(node: Node) -> None:
+    await node.broker.Produce(Produce(topic="orders", partition=0, records=records(b"a", b"b", b"c")))
+    [produced] = node.host.produced
+    header = types_pb2.BatchHeader.FromString(produced.batch.header_bytes)
+    assert [record.value for record in decode_records(header, produced.batch.payload)] == [b"a", b"b", b"c"]
+
+
+async def test_keys_choose_the_partition_and_records_without_a_key_go_along() -> None:
+    async with running(1, leaders=dict.fromkeys(LEADERS, 1)) as [node]:
+        for partition in range(3):
+            first, second = keys_of(partition, 2)
+            mixed = [*records(b"1", key=first), *records(b"2"), *records(b"3", key=second)]
+            answer = await node.broker.Produce(Produce(topic="orders", records=mixed))
+            assert answer.receipt.partition == partition
+
+
+async def test_the_empty_key_is_a_key(node: Node) -> None:
+    for _ in range(3):
+        answer = await node.broker.Produce(Produce(topic="orders", records=records(b"v", key=b"")))
+        assert answer.receipt.partition == partition_for_key(b"", 3) == 0
+
+
+async def test_without_a_key_batches_take_turns_on_partitions_that_have_a_leader() -> None:
+    async with running(1, leaders={0: 1, 1: 1, 3: 1}) as [node]:
+        took = [
+            (await node.broker.Produce(Produce(topic="orders", records=records(b"v")))).receipt.partition
+            for _ in range(6)
+        ]
+    assert set(took) == {0, 2}
+
+
+async def test_a_batch_needs_no_partition_where_there_is_only_one(node: Node) -> None:
+    answer = await node.broker.Produce(Produce(topic="single", batch=make_batch(records(b"v"))))
+    assert (answer.receipt.topic, answer.receipt.partition) == ("single", 0)
+
+
+async def test_fetch_gives_back_what_was_produced(node: Node) -> None:
+    batches = [make_batch(records(b"a", b"b")), make_batch(records(b"c"))]
+    for batch in batches:
+        await node.broker.Produce(Produce(topic="orders", partition=0, batch=batch))
+
+    answer = await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=1))
+    assert [(one.base_offset, one.leader_epoch, one.header, one.records) for one in answer.batches] == [
+        (0, TERM, batches[0].header, batches[0].records),
+        (2, TERM, batches[1].header, batches[1].records),
+    ]
+    assert all(one.append_time_ms == 1_700_000_000_000 for one in answer.batches)
+    assert (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset) == (3, 3, 0)
+    assert answer.next_offset == 3
+    assert answer.header == types_pb2.ResponseHeader(
+        cluster_id=CLUSTER_ID, node_id=1, leader_epoch=TERM, leader_node_id=1
+    )
+
+
+async def test_fetch_without_news_says_to_go_on_from_the_same_offset(node: Node) -> None:
+    answer = await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=0))
+    assert not answer.batches
+    assert answer.next_offset == 0
+
+
+async def test_fetch_limits_have_defaults(node: Node) -> None:
+    await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=0))
+    assert node.host.asked == [Asked(GroupId(1), Offset(0), 1024 * 1024, 1, 0)]
+
+
+async def test_fetch_limits_are_passed_on_and_the_wait_is_clamped(node: Node) -> None:
+    request = Fetch(
+        topic="orders", partition=2, offset=0, max_bytes=8 * 2**20, min_bytes=8 * 2**20, max_wait=Duration(seconds=900)
+    )
+    await node.broker.Fetch(request)
+    assert node.host.asked == [Asked(GroupId(3), Offset(0), 8 * 2**20, 8 * 2**20, 60_000)]
+
+
+async def test_fetch_waits_no_longer_than_its_caller(node: Node) -> None:
+    await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=0, max_wait=Duration(seconds=60)), timeout=20)
+    assert 0 < node.host.asked[0].max_wait_ms < 19_000
