@@ -274,24 +274,19 @@ class Database:
             self._let_go()
 
     def _let_go(self) -> None:
+        """The families' tables are dropped, not closed: to close one flushes it."""
         with self._gate:
             self._closed = True
             for cursor in self._cursors:
                 cursor.drop()
             self._cursors.clear()
             self._handles.clear()
-            failures = [failure for table in (*self._tables.values(), self._rocks) if (failure := _close(table))]
             self._tables.clear()
+            rocks = self._rocks
             del self._rocks
-        # After a failed write close complains about it once more: that is known.
-        if failures and self._failure is None:
-            raise StorageError(f"close failed: {failures[0]}")
-
-
-def _close(table: Rdict) -> str | None:
-    """What went wrong, if anything did: the other handles must be closed too."""
-    try:
-        table.close()
-    except Exception as error:  # noqa: BLE001 - the binding raises nothing finer
-        return str(error) or type(error).__name__
-    return None
+            try:
+                rocks.close()
+            except Exception as error:
+                # After a failed write close complains about it once more: that is known.
+                if self._failure is None:
+                    raise self.fail("close failed", error) from error

@@ -59,12 +59,11 @@ class RocksStore:
     def _open(self, node: NodeId, tuning: Tuning) -> Opened:
         try:
             return open_disk(self._directory, node, tuning)
-        except StorageRefused:
+        except BaseException as error:
             self._directory.release()
+            if isinstance(error, StorageError | OSError):
+                raise StorageRefused(f"{self._directory.path} cannot be opened: {error}") from error
             raise
-        except (StorageError, OSError) as error:
-            self._directory.release()
-            raise StorageRefused(f"{self._directory.path} cannot be opened: {error}") from error
 
     @property
     def identity(self) -> StoreIdentity:

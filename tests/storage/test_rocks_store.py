@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from tests.storage.conformance import Harness, StoreConformance
 
 
 def abandon(store: RocksStore) -> None:
-    """What is left of a store whose process was killed: nothing flushed, nothing synced, the lock gone."""
-    store._database.close(flush=False)
-    store._marker.close()
-    store._directory.release()
+    """Leave on disk what a killed process leaves: the files as they are at this moment, before ``close`` flushes."""
+    path = store._directory.path
+    image = path.with_name(path.name + ".image")
+    shutil.copytree(path, image)
+    store.close()
+    shutil.rmtree(path)
+    image.rename(path)
 
 
 class _RocksHarness:
