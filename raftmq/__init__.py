@@ -38,7 +38,7 @@ else:
         raise AttributeError(f"module 'raftmq' has no attribute {name!r}")
 
 
-__version__ = "0.1.0"
+from raftmq.version import __version__
 
 __all__ = [
     "Acks",

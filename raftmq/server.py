@@ -20,7 +20,6 @@ import structlog
 import uvloop
 from structlog.typing import EventDict
 
-from raftmq import __version__
 from raftmq.broker.admin_service import AdminService
 from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
@@ -53,6 +52,7 @@ from raftmq.rpc.peer_stream import join_address
 from raftmq.rpc.server import PeerServer
 from raftmq.rpc.transport import GrpcTransport
 from raftmq.storage.rocks import RocksStore
+from raftmq.version import __version__
 
 _log = structlog.get_logger(__name__)
 

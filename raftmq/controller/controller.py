@@ -21,8 +21,9 @@ from raftmq.metadata import decisions, events
 from raftmq.metadata.events import Event, NodeRegistered
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.machine import MetadataMachine
-from raftmq.replica.group import Draft, ReplicaGroup
+from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import ReplicaHost
+from raftmq.replica.sealing import Draft
 
 _log = structlog.get_logger(__name__)
 

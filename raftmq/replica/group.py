@@ -12,14 +12,11 @@ more; the node and its other groups go on. Failure of the disk is not handled he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from raftmq.errors import LeadershipLost, RaftmqError
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import (
-    Anchor,
-    Channel,
     GroupMessage,
     PutEntries,
     PutReplica,
@@ -28,56 +25,18 @@ from raftmq.ports import (
     Store,
     TruncateFrom,
 )
-from raftmq.raft.messages import AppendEntries, AppendOrder, Message
+from raftmq.raft.messages import Message
 from raftmq.raft.node import RaftNode
 from raftmq.raft.ready import Ready
-from raftmq.raft.types import Entry, EntryKind, HardState, Membership, Role
-from raftmq.records.entry import CorruptEntry, LogEntry, chain_follows, seal
-from raftmq.records.membership_codec import decode_membership, encode_membership
+from raftmq.raft.types import EntryKind, HardState, Membership, Role
+from raftmq.records.entry import CorruptEntry, LogEntry
 from raftmq.records.poison import PoisonEntry
-from raftmq.replica.clock import LogClock
 from raftmq.replica.machine import StateMachine
 from raftmq.replica.outbox import Mark, Outbox, ReadOrder
+from raftmq.replica.readback import ReadBack
+from raftmq.replica.replication import Replication
+from raftmq.replica.sealing import Draft, LogEnd
 from raftmq.replica.tail import Tail
-
-NOOP_VERSION = 1
-MEMBERSHIP_VERSION = 1
-CATCH_UP_BYTES = 1024 * 1024
-"""How much is read from disk at a time, for a follower that is behind or for a replay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An entry that this node proposes: its place in the log is not known yet, so it is not sealed."""
-
-    version: int
-    count: int
-    inline: bytes
-    payload: bytes = b""
-    payload_crc: int | None = None
-    stamp: tuple[int, int] | None = None
-    """(log tick, wall stamp) where the proposer had to know them; None: stamped when it is sealed."""
-
-    @property
-    def size(self) -> int:
-        return len(self.inline) + len(self.payload) + 80
-
-
-class _End(NamedTuple):
-    """The end of the log: what the next entry is sealed on."""
-
-    chain: bytes
-    offset: Offset
-    log_tick: int
-    wall_ms: int
-
-    @staticmethod
-    def of(entry: LogEntry) -> _End:
-        return _End(entry.chain, entry.next_offset, entry.log_tick, entry.wall_ms)
-
-    @staticmethod
-    def of_anchor(anchor: Anchor) -> _End:
-        return _End(anchor.chain, anchor.offset, anchor.log_tick, anchor.wall_ms)
 
 
 class Observer:
@@ -113,18 +72,15 @@ class ReplicaGroup:
         self.machine = machine
         self.row = row
         self.halted: str | None = None
-        self.clock_jumps = 0
+        self.tail = Tail(LogIndex(node.last_index + 1))
         self._store = store
         self._observer = observer
-        self._end = _End.of_anchor(row.anchor) if end is None else _End.of(end)
-        self._clock: LogClock | None = None
-        self.tail = Tail(LogIndex(node.last_index + 1))
+        self._end = LogEnd(row.anchor, end)
+        self._read_back = ReadBack(row.group, row.generation)
+        self._replication = Replication(node, self.tail, self._read_back)
         self._durable = node.last_index
         self._seen = (node.role, node.term, node.leader)
         self._commands: dict[LogIndex, tuple[Term, Callable[[object | RaftmqError], None]]] = {}
-        self._read: dict[ReplicaId | None, list[LogEntry]] = {}
-        self._reading: set[ReplicaId | None] = set()
-        self._bulk_until: dict[ReplicaId, LogIndex] = {}
         self._drafted = 0
         self._wall_ms = 0
         self._now = Tick(0)
@@ -148,10 +104,7 @@ class ReplicaGroup:
 
     def stamp(self, now: Tick, wall_ms: int) -> tuple[int, int]:
         """(log tick, wall stamp) for a draft made now. Leader only; drafts must be proposed in the order stamped."""
-        assert self._clock is not None, "only a leader stamps entries"
-        stamp = self._clock.stamp(now, wall_ms)
-        self.clock_jumps = self._clock.jumps
-        return stamp
+        return self._end.stamp(now, wall_ms)
 
     def propose_command(self, draft: Draft, done: Callable[[object | RaftmqError], None]) -> LogIndex:
         """Append a command; ``done`` gets what the state machine answered, or LeadershipLost."""
@@ -167,8 +120,7 @@ class ReplicaGroup:
 
     def read_done(self, order: ReadOrder, entries: tuple[LogEntry, ...]) -> None:
         """What was ordered from disk is here."""
-        self._reading.discard(order.reader)
-        self._read[order.reader] = list(entries)
+        self._read_back.done(order, entries)
 
     # -- what the owner wants to know ------------------------------------------------------------------------------
 
@@ -187,7 +139,13 @@ class ReplicaGroup:
 
     @property
     def end_chain(self) -> bytes:
+        """Chain hash over the whole log."""
         return self._end.chain
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often, in this term, the wall clock was too far off to be believed."""
+        return self._end.clock_jumps
 
     def voters(self) -> list[ReplicaId]:
         return sorted(self.node.membership.all_voters)
@@ -201,7 +159,7 @@ class ReplicaGroup:
 
     def forget_member(self, member: ReplicaId) -> None:
         """Its process is another, or frames to it were lost: start over with what it has."""
-        self._read.pop(member, None)
+        self._read_back.forget(member)
         self.node.member_restarted(member)
 
     # -- the pump --------------------------------------------------------------------------------------------------
@@ -217,7 +175,7 @@ class ReplicaGroup:
                 while self.halted is None and self.node.has_ready():
                     self._take(self.node.ready(), outbox)
                     self._apply(outbox)
-                self._fill_appends(outbox)
+                self._replication.fill(self.id, outbox)
         except (PoisonEntry, CorruptEntry) as error:
             self.halt(str(error))
         self._observer.progressed(self)
@@ -233,7 +191,7 @@ class ReplicaGroup:
         ops = outbox.round.ops
         if ready.truncate_from is not None:
             self._truncate(ready.truncate_from, outbox)
-        sealed = tuple(self._seal(entry) for entry in ready.entries)
+        sealed = tuple(self._end.seal(entry) for entry in ready.entries)
         self._drafted = 0  # every proposal has come out in this Ready, or was overtaken by another leader's entries
         self._note_row(ready, sealed, outbox)
         if sealed:
@@ -264,10 +222,8 @@ class ReplicaGroup:
         if was_leader and (ready.role is not Role.LEADER or changed_term):
             self._fail_commands("leadership was lost")
         if ready.role is Role.LEADER and (changed_term or not was_leader):
-            # Kept after leadership ends: this Ready may still hold entries that were proposed before.
-            self._clock = LogClock(self._now, self._wall_ms, self._end.log_tick, self._end.wall_ms)
-            self._bulk_until.clear()
-            self._read = {reader: entries for reader, entries in self._read.items() if reader is None}
+            self._end.start_term(self._now, self._wall_ms)
+            self._replication.start_term()
         self._observer.leadership_changed(self)
 
     def _fail_commands(self, why: str) -> None:
@@ -277,63 +233,17 @@ class ReplicaGroup:
 
     # -- the log ---------------------------------------------------------------------------------------------------
 
-    def _seal(self, entry: Entry) -> LogEntry:
-        """The entry as it will lie on disk, on top of the present end of the log."""
-        payload = entry.payload
-        if isinstance(payload, LogEntry):
-            if payload.base_offset != self._end.offset or not chain_follows(self._end.chain, payload):
-                raise CorruptEntry(
-                    f"the leader's entry {entry.index} of term {entry.term} does not continue this replica's log: "
-                    "one of the two is damaged (chain hash or offset differs)"
-                )
-            sealed = payload
-        else:
-            sealed = self._seal_own(entry)
-        self._end = _End.of(sealed)
-        return sealed
-
-    def _seal_own(self, entry: Entry) -> LogEntry:
-        assert self._clock is not None, "only a leader makes entries"
-        draft = self._draft(entry)
-        log_tick, wall_ms = draft.stamp if draft.stamp is not None else self._clock.latest()
-        return seal(
-            previous_chain=self._end.chain,
-            index=entry.index,
-            term=entry.term,
-            kind=entry.kind,
-            version=draft.version,
-            base_offset=self._end.offset,
-            count=draft.count,
-            log_tick=log_tick,
-            wall_ms=wall_ms,
-            inline=draft.inline,
-            payload=draft.payload,
-            payload_crc=draft.payload_crc,
-        )
-
-    @staticmethod
-    def _draft(entry: Entry) -> Draft:
-        if isinstance(entry.payload, Draft):
-            return entry.payload
-        if entry.kind is EntryKind.MEMBERSHIP:
-            assert entry.membership is not None
-            return Draft(MEMBERSHIP_VERSION, 0, encode_membership(entry.membership))
-        assert entry.kind is EntryKind.NOOP, f"the core made an entry of kind {entry.kind!r}"
-        return Draft(NOOP_VERSION, 0, b"")
-
     def _truncate(self, index: LogIndex, outbox: Outbox) -> None:
         """Rare: entries that another leader did not keep. One or two short reads from disk are affordable."""
-        first = self._load(index, outbox)
-        previous = self._load(LogIndex(index - 1), outbox) if index > self.row.raft_start else None
-        self._end = _End.of(previous) if previous is not None else _End.of_anchor(self.row.anchor)
-        assert first is not None and first.base_offset == self._end.offset
+        first = self._load(index)
+        self._end.truncate(self._load(LogIndex(index - 1)) if index > self.row.raft_start else None)
+        assert first.base_offset == self._end.offset, "offsets must be contiguous"
         self.tail.truncate_from(index)
         self._durable = min(self._durable, LogIndex(index - 1))
-        for held in self._read.values():
-            held[:] = [entry for entry in held if entry.index < index]
+        self._read_back.truncated()
         outbox.round.ops.append(TruncateFrom(self.generation, index, first.base_offset))
 
-    def _load(self, index: LogIndex, outbox: Outbox) -> LogEntry | None:
+    def _load(self, index: LogIndex) -> LogEntry:
         entry = self.tail.get(index)
         if entry is not None:
             return entry
@@ -389,9 +299,10 @@ class ReplicaGroup:
         commit = self.node.commit_index
         while machine.applied_index < commit:
             index = LogIndex(machine.applied_index + 1)
-            entry = self.tail.get(index) or self._from_disk(None, index)
+            entry = self.tail.get(index) or self._read_back.get(None, index)
             if entry is None:
-                self._order_read(None, index, commit, outbox)
+                last = min(commit, LogIndex(self.tail.first_index - 1))
+                self._read_back.order(None, index, last, outbox)
                 break
             result = machine.apply(entry)
             waiting = self._commands.pop(index, None)
@@ -400,107 +311,7 @@ class ReplicaGroup:
                 done(result if term == entry.term else LeadershipLost("another leader's entry took its place"))
         if self.node.applied_index < machine.applied_index:
             self.node.applied(machine.applied_index)
-
-    def _from_disk(self, reader: ReplicaId | None, index: LogIndex) -> LogEntry | None:
-        held = self._read.get(reader)
-        if not held:
-            return None
-        position = index - held[0].index
-        return held[position] if 0 <= position < len(held) else None
-
-    def _order_read(self, reader: ReplicaId | None, first: LogIndex, last: LogIndex, outbox: Outbox) -> None:
-        if reader not in self._reading:
-            self._reading.add(reader)
-            # Only what the disk surely has: the rest is in the tail.
-            last = min(last, LogIndex(self.tail.first_index - 1))
-            outbox.reads.append(ReadOrder(self.id, self.generation, first, last, CATCH_UP_BYTES, reader))
-
-    # -- replication -----------------------------------------------------------------------------------------------
-
-    def _fill_appends(self, outbox: Outbox) -> None:
-        for target in list(self.node.append_targets()):
-            while (order := self.node.next_append(target)) is not None:
-                entries: Iterable[LogEntry] = ()
-                channel = Channel.RAFT
-                if order.first <= order.last:
-                    entries = self.tail.range(order.first, order.last, order.max_bytes)
-                    if not entries:
-                        entries = self._catch_up(order)
-                        channel = Channel.BULK
-                    if not entries:
-                        self._order_read(target, order.first, order.last, outbox)
-                        break
-                message = self._append(order, tuple(entries))
-                outbox.send(target.node, GroupMessage(self.id, message), self._channel(message, channel))
-        if self._read:
-            self._drop_spent_reads()
-
-    def _drop_spent_reads(self) -> None:
-        """What was read from disk stays only as long as somebody has yet to get it."""
-        leads = self.node.role is Role.LEADER
-        for reader, held in list(self._read.items()):
-            if reader is None:
-                spent = not held or held[-1].index <= self.machine.applied_index
-            else:
-                spent = not held or not leads or held[-1].index <= self.node.match_index(reader)
-            if spent:
-                del self._read[reader]
-
-    def _catch_up(self, order: AppendOrder) -> tuple[LogEntry, ...]:
-        """Entries that were read back from disk for this follower, from where the order starts."""
-        taken: list[LogEntry] = []
-        size = 0
-        index = order.first
-        while index <= order.last and (entry := self._from_disk(order.target, index)) is not None:
-            size += entry.size
-            if taken and size > order.max_bytes:
-                break
-            taken.append(entry)
-            index = LogIndex(index + 1)
-        return tuple(taken)
-
-    def _append(self, order: AppendOrder, entries: tuple[LogEntry, ...]) -> AppendEntries:
-        self._check_runs(order, entries)
-        return self.node.sent(
-            order,
-            tuple(Entry(e.index, e.term, e.kind, e, e.size, self._membership_of(e)) for e in entries),
-        )
-
-    @staticmethod
-    def _check_runs(order: AppendOrder, entries: tuple[LogEntry, ...]) -> None:
-        """Each entry must be the one that the core means: an index alone does not say so."""
-        runs = [*order.runs, (Term(0), LogIndex(order.last + 1))]
-        position = 0
-        for entry in entries:
-            while entry.index >= runs[position + 1][1]:
-                position += 1
-            if entry.term != runs[position][0]:
-                raise CorruptEntry(
-                    f"entry {entry.index} read back is of term {entry.term}, the log has term {runs[position][0]} there"
-                )
-
-    def _membership_of(self, entry: LogEntry) -> Membership | None:
-        if entry.kind is not EntryKind.MEMBERSHIP:
-            return None
-        from_row = dict(self.row.memberships).get(entry.index)
-        return from_row if from_row is not None else decode_membership(entry.inline)
-
-    def _channel(self, message: AppendEntries, filled_from: Channel) -> Channel:
-        """Appends of one follower must not overtake each other: back to RAFT only when nothing of BULK is under way."""
-        target = message.target
-        if not message.entries:
-            return Channel.RAFT
-        if filled_from is Channel.BULK:
-            self._bulk_until[target] = message.entries[-1].index
-            return Channel.BULK
-        until = self._bulk_until.get(target)
-        if until is None:
-            return Channel.RAFT
-        if self.node.match_index(target) >= until:
-            del self._bulk_until[target]
-            return Channel.RAFT
-        self._bulk_until[target] = message.entries[-1].index
-        return Channel.BULK
+            self._read_back.spent(None, machine.applied_index)
 
 
 def fresh_row(group: GroupId, generation: Generation, membership: Membership) -> ReplicaRow:

@@ -24,8 +24,9 @@ from raftmq.raft.types import Role
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.entry import LogEntry
 from raftmq.replica.driver import Driver, SystemClock
-from raftmq.replica.group import Draft, ReplicaGroup
+from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
+from raftmq.replica.sealing import Draft
 from raftmq.replica.waits import Ack, Acks
 
 T = TypeVar("T")

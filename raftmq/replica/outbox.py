@@ -22,6 +22,8 @@ class ReadOrder:
     last: LogIndex
     max_bytes: int
     reader: ReplicaId | None
+    epoch: int
+    """Of the group's ``ReadBack``: tells whether the log was truncated meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

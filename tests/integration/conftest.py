@@ -44,7 +44,7 @@ def configuration(directory: Path, links: Links | None = None) -> ClusterConfig:
                 data=directory / f"n{number}",
                 rack=f"r{number}",
                 peer_overrides=overrides,
-            )  # fmt: skip
+            )
         )
     return ClusterConfig(cluster="integration", nodes=tuple(nodes))
 

@@ -1,7 +1,7 @@
 """One small TCP forwarder for each directed link between nodes, so that a test can cut a link and mend it.
 
-A cut link is a black hole: bytes are taken and dropped, connections stay open. Toxiproxy does more, and is what the chaos
-experiments use; this needs nothing but the standard library.
+A cut link is a black hole: bytes are taken and dropped, connections stay open. Toxiproxy does more, and is what the
+chaos experiments use; this needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from itertools import permutations
 from typing import Self
+
+from raftmq.config import Address
 
 NODES = (1, 2, 3)
 
@@ -34,10 +36,10 @@ class Links:
                 0,
             )
 
-    def overrides(self, source: int) -> dict[int, str]:
+    def overrides(self, source: int) -> dict[int, Address]:
         """Where `source` must dial each other node."""
         return {
-            target: f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            target: Address("127.0.0.1", server.sockets[0].getsockname()[1])
             for (start, target), server in self._servers.items()
             if start == source
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +23,7 @@ UNKNOWN = b"unknown"
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 90) -> None:
     """Wait until `condition` holds. The limit is for a cluster that is stuck, not for a slow machine."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  it happens in another process
             await asyncio.sleep(0.05)
 
 
@@ -61,7 +62,7 @@ class Workload:
                 for _ in range(20):
                     number, self.sent = self.sent, self.sent + 1
                     future = await producer.enqueue(f"{number}".encode(), key=f"{number % KEYS}".encode())
-                    future.add_done_callback(lambda done, number=number: self._ended(number, done))  # type: ignore[misc]
+                    future.add_done_callback(partial(self._ended, number))
                 await asyncio.sleep(0.005)
 
     def _ended(self, number: int, done: asyncio.Future[RecordReceipt]) -> None:

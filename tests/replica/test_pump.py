@@ -7,8 +7,8 @@ from raftmq.errors import (
     LeadershipLost,
     NotEnoughReplicas,
     NotLeader,
-    OutOfOrderSequence,
     Outcome,
+    OutOfOrderSequence,
     RaftmqError,
 )
 from raftmq.ids import BootCount, NodeId
@@ -223,6 +223,4 @@ def test_not_leader_is_said_before_anything_changes(world: World) -> None:
 
     batch = check_batch(make_batch([types_pb2.Record(value=b"x")]), max_batch_bytes=1000)
     with pytest.raises(NotLeader):
-        stale.produce(
-            batch, Acks.ALL, 2, world.time.tick(), world.time.wall_ms(), world.time.tick(), lambda _: None
-        )
+        stale.produce(batch, Acks.ALL, 2, world.time.tick(), world.time.wall_ms(), world.time.tick(), lambda _: None)

@@ -27,7 +27,7 @@ def entries(*counts: int, first: int = 1) -> list[LogEntry]:
                 wall_ms=0,
                 inline=b"",
                 payload=b"x" * 100 * count,
-            )  # fmt: skip
+            )
         )
         chain, offset = made[-1].chain, made[-1].next_offset
     return made
