@@ -210,20 +210,31 @@ class Demo:
         return read, loop.time() - began
 
     async def _compare_replicas(self, client: Client) -> Sequence[Replica]:
-        """Ask every node for its chain hashes, until all say them of the same log indexes or time is over."""
+        """Ask every node for its chain hashes, until all say them of the same log indexes or time is over.
+
+        A node that has just come back may not answer yet, or not know the topic's name: its data catch up first.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_SECONDS
         with self._view.phase("compare replicas"):
             while True:
-                replicas = [
-                    Replica(node, state.partition, state.chain_index, state.chain_hash)
-                    for node in self._cluster.nodes
-                    for state in await client.cluster.list_replicas(node, topics=[TOPIC])
-                ]
+                replicas = [replica for node in self._cluster.nodes for replica in await _replicas_of(client, node)]
                 indexes = {(replica.partition, replica.log_index) for replica in replicas}
-                if len(indexes) == PARTITIONS or loop.time() > deadline:
+                complete = len(replicas) == REPLICAS * PARTITIONS and len(indexes) == PARTITIONS
+                if complete or loop.time() > deadline:
                     return replicas
                 await asyncio.sleep(POLL_SECONDS)
+
+
+async def _replicas_of(client: Client, node: NodeId) -> list[Replica]:
+    """What a node says of its replicas of the topic; nothing while it cannot be asked."""
+    try:
+        states = await client.cluster.list_replicas(node, topics=[TOPIC])
+    except RaftmqError as error:
+        if not error.retriable:
+            raise
+        return []
+    return [Replica(node, state.partition, state.chain_index, state.chain_hash) for state in states]
 
 
 def _row(value: bytes | None) -> int:
