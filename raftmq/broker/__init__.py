@@ -14,21 +14,20 @@ from random import Random
 from raftmq.broker.admin_service import AdminService
 from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
-from raftmq.broker.cluster import ClusterView, Forward, Host
+from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.cluster_service import ClusterService
-from raftmq.broker.forwarding import Forwarder, through
+from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.interceptor import CallCounts
-from raftmq.broker.server import ClientServer, forward_handler
+from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
 from raftmq.ports import Store
 
 
 def assemble(
-    host: Host, cluster: ClusterView, store: Store, forward: Forward, facts: ServerFacts, rng: Random
+    host: Host, cluster: ClusterView, store: Store, forwarder: Forwarder, facts: ServerFacts, rng: Random
 ) -> Calls:
-    """All methods of a node, ready for ``ClientServer`` and ``forward_handler``."""
+    """All methods of a node: for ``ClientServer``, and for what other nodes hand on."""
     view = View(host, cluster)
-    forwarder = Forwarder(forward)
     entries = {
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
@@ -42,10 +41,8 @@ __all__ = [
     "Calls",
     "ClientServer",
     "ClusterView",
-    "Forward",
+    "Forwarder",
     "Host",
     "ServerFacts",
     "assemble",
-    "forward_handler",
-    "through",
 ]

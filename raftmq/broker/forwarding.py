@@ -17,21 +17,6 @@ from raftmq import status
 from raftmq.broker.cluster import Forward
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import NodeId
-from raftmq.internal.v1 import peer_pb2
-from raftmq.rpc.transport import GrpcTransport
-
-
-def through(transport: GrpcTransport, cluster_id: str, me: NodeId) -> Forward:
-    """Forward by ``Peer.Forward`` on the links of `transport`."""
-
-    async def forward(node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes:
-        call = peer_pb2.ForwardRequest(
-            cluster_id=cluster_id, from_node=me, method=method, request=request, remaining_ms=remaining_ms
-        )
-        answer = await transport.forward(node, call, remaining_ms / 1000)
-        return answer.response
-
-    return forward
 
 
 class Forwarder:

@@ -1,4 +1,4 @@
-"""The listener for clients, and the door for calls that other nodes hand on."""
+"""The listener for clients."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from grpc import aio
 
 from raftmq.broker.calls import Calls
 from raftmq.broker.dispatch import Method
-from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor, guarded
-from raftmq.internal.v1 import peer_pb2
+from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor
 
 CONCURRENT_CALLS_MAX = 4_096
 """Calls under way at once, long polls among them; one more is answered RESOURCE_EXHAUSTED by gRPC itself."""
 FORWARD_METHOD = "/raftmq.internal.v1.Peer/Forward"
+"""Under this name ``guarded`` counts calls that other nodes handed on."""
 
 
 def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
@@ -94,14 +94,3 @@ def _behaviour(calls: Calls, method: Method) -> Behaviour:
         return await calls.serve(method.name, request, None if remaining_s is None else remaining_s * 1000)
 
     return call
-
-
-def forward_handler(calls: Calls, counts: CallCounts) -> Behaviour:
-    """What the peer listener does with a forwarded call: its errors go back with raftmq's trailers, like a client's."""
-
-    async def call(request: peer_pb2.ForwardRequest, _context: Context) -> peer_pb2.ForwardResponse:
-        remaining_ms = request.remaining_ms or None
-        response = await calls.serve(request.method, request.request, remaining_ms, forwarded=True)
-        return peer_pb2.ForwardResponse(response=response)
-
-    return guarded(FORWARD_METHOD, call, counts)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from grpc import aio
 
-from raftmq.broker import Calls, ClientServer, ServerFacts, assemble
+from raftmq.broker import Calls, ClientServer, Forwarder, ServerFacts, assemble
 from raftmq.broker.forwarding import error_of
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
@@ -78,7 +78,7 @@ async def _start(number: int, leaders: dict[int, int], nodes: dict[int, Node]) -
         return await nodes[node].calls.serve(method, request, remaining_ms, forwarded=True)
 
     store = MemoryStore(node=NodeId(number), store_id=StoreId(100 + number))
-    calls = assemble(host, cluster, store, forward, FACTS, Random(number))
+    calls = assemble(host, cluster, store, Forwarder(forward), FACTS, Random(number))
     server = ClientServer("127.0.0.1:0", calls, max_message_bytes=MAX_MESSAGE_BYTES)
     port = await server.start()
     # Generous: what is too large must be refused by the node, not here.

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+import raftmq
+from raftmq.errors import AlreadyExists, Outcome, PreconditionFailed
+from raftmq.metadata.decisions import CreateTopic
+from raftmq.v1 import admin_pb2, broker_pb2
+from tests.broker.cluster import FACTS, Node, refusal
+from tests.broker.fakes import CLUSTER_ID
+
+
+async def test_metadata_names_nodes_topics_and_leaders(node: Node) -> None:
+    answer = await node.broker.GetMetadata(broker_pb2.GetMetadataRequest())
+    assert answer.header.cluster_id == CLUSTER_ID
+    assert (answer.controller_node_id, answer.metadata_version) == (1, 41)
+    assert [(one.node_id, one.host, one.port) for one in answer.nodes] == [
+        (1, "127.0.0.1", 9401),
+        (2, "127.0.0.1", 9402),
+        (3, "127.0.0.1", 9403),
+    ]
+    assert [topic.name for topic in answer.topics] == ["orders", "single"]
+    orders = answer.topics[0]
+    assert (orders.topic_id, orders.replication_factor, orders.min_in_sync_replicas) == (1, 3, 2)
+    assert orders.hash_slots == 16_384
+    assert [(p.partition, p.group_id, p.leader_node_id, list(p.replicas)) for p in orders.partitions] == [
+        (0, 1, 1, [1, 2, 3]),
+        (1, 2, 2, [1, 2, 3]),
+        (2, 3, 1, [1, 2, 3]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [([], ["orders", "single"]), (["single", "nope", "single"], ["single"]), (["nope"], [])]
+)
+async def test_metadata_of_some_topics_leaves_out_the_unknown(node: Node, asked: list[str], told: list[str]) -> None:
+    answer = await node.broker.GetMetadata(broker_pb2.GetMetadataRequest(topics=asked))
+    assert [topic.name for topic in answer.topics] == told
+
+
+async def test_topics_are_listed_and_described(node: Node) -> None:
+    listed = await node.admin.ListTopics(admin_pb2.ListTopicsRequest())
+    described = await node.admin.DescribeTopic(admin_pb2.DescribeTopicRequest(name="single"))
+    assert [topic.name for topic in listed.topics] == ["orders", "single"]
+    assert described.topic == listed.topics[1]
+
+
+async def test_the_server_says_what_it_is(node: Node) -> None:
+    answer = await node.broker.GetServerInfo(broker_pb2.GetServerInfoRequest())
+    assert answer.header.node_id == 1
+    assert (answer.version, answer.api_level, answer.boot_count) == (raftmq.__version__, 1, FACTS.boot_count)
+    assert (answer.max_message_bytes, answer.max_batch_bytes) == (FACTS.max_message_bytes, FACTS.max_batch_bytes)
+
+
+async def test_a_new_producer_gets_an_id_and_epoch_zero(node: Node) -> None:
+    answers = [await node.broker.InitProducer(broker_pb2.InitProducerRequest()) for _ in range(2)]
+    assert [(one.producer_id, one.producer_epoch) for one in answers] == [(1001, 0), (1002, 0)]
+
+
+async def test_a_known_producer_gets_its_next_epoch(node: Node) -> None:
+    request = broker_pb2.InitProducerRequest(producer_id=7, producer_epoch=4)
+    answer = await node.broker.InitProducer(request)
+    assert (answer.producer_id, answer.producer_epoch) == (7, 5)
+    assert node.cluster.producer_id == 1000
+
+
+async def test_a_producer_without_epochs_left_must_ask_for_an_id(node: Node) -> None:
+    request = broker_pb2.InitProducerRequest(producer_id=7, producer_epoch=2**31 - 1)
+    error = await refusal(node.broker.InitProducer(request))
+    assert (type(error), error.field) == (PreconditionFailed, "producer_epoch")
+
+
+async def test_a_topic_is_created_as_it_was_asked_for(node: Node) -> None:
+    request = admin_pb2.CreateTopicRequest(
+        name="new",
+        partitions=4,
+        replication_factor=3,
+        min_in_sync_replicas=2,
+        max_batch_bytes=4096,
+        validate_only=True,
+        timeout=Duration(seconds=3600),
+    )
+    answer = await node.admin.CreateTopic(request)
+    [(spec, timeout_ms, validate_only)] = node.cluster.created
+    assert spec == CreateTopic("new", 4, 3, 2, 4096)
+    assert 10_000 < timeout_ms <= 60_000
+    assert validate_only
+    assert [partition.group_id for partition in answer.topic.partitions] == [50, 51, 52, 53]
+
+
+async def test_what_the_controller_refuses_is_told(node: Node) -> None:
+    node.cluster.error = AlreadyExists("topic new exists", field="name")
+    error = await refusal(node.admin.CreateTopic(admin_pb2.CreateTopicRequest(name="new")))
+    assert (type(error), error.field, error.outcome) == (AlreadyExists, "name", Outcome.NOT_APPLIED)
