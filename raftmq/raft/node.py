@@ -239,7 +239,8 @@ class RaftNode:
     def snapshot_installed(self, meta: SnapshotMeta) -> None:
         """The snapshot that a Ready ordered is durable in place of the log up to ``meta.index``.
 
-        Everything that the log held after it is gone as well: it conflicted, or ended before.
+        Everything that the log held is gone: it ended before the snapshot, or conflicted with it (otherwise
+        ``wants_snapshot`` said no, and the host did nothing but call this). Readies taken before are durable too.
         """
         core = self._core
         if not core.install(meta) and meta.index > core.commit_index:

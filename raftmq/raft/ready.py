@@ -28,7 +28,8 @@ class Ready:
     entries: tuple[Entry, ...]
     """To be appended, contiguous, starting at ``truncate_from`` or at the end of the log."""
     snapshot: SnapshotMeta | None
-    """A snapshot that a leader orders this replica to fetch and install. None: nothing ordered."""
+    """A snapshot that a leader orders this replica to fetch and install. None: nothing ordered. The order is
+    repeated while the leader hears nothing: a fetch that is under way goes on."""
     send_now: tuple[Message, ...]
     """May leave before the batch is durable."""
     send_after_persist: tuple[Message, ...]

@@ -6,6 +6,11 @@ counting needs a schedule that chance does not find; ``paper/test_5_4_safety.py`
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from raftmq.ids import LogIndex, ReplicaId
@@ -38,6 +43,28 @@ def test_a_seed_says_everything() -> None:
     one, other = weather(7), weather(7)
     assert one.cluster.network == other.cluster.network
     assert [node.status() for node in one.cluster] == [node.status() for node in other.cluster]
+
+
+def test_the_hash_seed_of_the_process_says_nothing() -> None:
+    """The same storm in two processes whose sets and dicts of strings are ordered differently."""
+    program = (
+        "from raft.test_storm import weather\n"
+        "for seed in range(8):\n"
+        "    storm = weather(seed)\n"
+        "    print(storm.cluster.network, [host.synced.entries for host in storm.cluster.hosts.values()])\n"
+    )
+    tests = Path(__file__).parents[1]
+    paths = os.pathsep.join(map(str, (tests, tests.parent)))
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": paths},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(outputs) == 1
 
 
 def test_the_storms_are_not_in_vain() -> None:
