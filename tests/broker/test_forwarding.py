@@ -166,6 +166,13 @@ async def test_a_read_is_tried_again_whatever_became_of_the_first(pair: Pair) ->
     assert len(first.hops) == 2
 
 
+async def test_what_only_reads_has_surely_applied_nothing(pair: Pair) -> None:
+    first, second = pair
+    second.host.errors = [DeadlineExceeded("late", outcome=Outcome.UNKNOWN)]
+    error = await refusal(first.broker.Fetch(broker_pb2.FetchRequest(topic="orders", partition=1, offset=0)))
+    assert (type(error), error.outcome) == (DeadlineExceeded, Outcome.NOT_APPLIED)
+
+
 async def test_a_handler_that_never_ends_is_cut_off_in_time(pair: Pair) -> None:
     first, second = pair
     second.host.stuck = True
