@@ -49,7 +49,7 @@ def place(
     """
     assert partitions >= 1
     assert replication_factor >= 1
-    live = sorted((node for node in nodes if not node.fenced), key=lambda node: node.id)
+    live = [node for node in nodes if not node.fenced]
     assert len({node.id.node for node in live}) == len(live), "a node has one disk at a time"
     if len(live) < replication_factor:
         fenced = sorted(node.id.node for node in nodes if node.fenced)
@@ -66,7 +66,7 @@ class _Spread:
     """Picks node by node: the least loaded rack that the partition has fewest replicas in, then its least loaded node.
 
     Balancing racks before nodes matters: picking the least loaded *nodes* can leave the only empty ones in one rack,
-    where a partition may not use them together.
+    where a partition may not use them together. Ties are broken by name and id: the order of `nodes` means nothing.
     """
 
     def __init__(self, nodes: Sequence[Candidate], already: Mapping[NodeId, Load]) -> None:

@@ -144,16 +144,23 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
 
 
 def _check_record(record: types_pb2.Record, field: str, position: int) -> None:
-    """Raise InvalidArgument where `record` breaks a limit. The path is put together only then: this is per record."""
+    """Raise InvalidArgument where `record` breaks a limit. One expression decides for the records that break none."""
+    if (
+        0 <= record.timestamp_ms <= TIMESTAMP_MAX_MS
+        and 0 <= record.deliver_at_ms <= TIMESTAMP_MAX_MS
+        and 0 <= record.expires_at_ms <= TIMESTAMP_MAX_MS
+        and record.priority <= PRIORITY_MAX
+        and not record.HasField("offset_delta")
+        and not record.headers
+    ):
+        return
+    path = f"{field}[{position}]"
     for name in ("timestamp_ms", "deliver_at_ms", "expires_at_ms"):
-        if not 0 <= getattr(record, name) <= TIMESTAMP_MAX_MS:
-            _in_range(getattr(record, name), 0, TIMESTAMP_MAX_MS, f"{field}[{position}].{name}")
-    if record.priority > PRIORITY_MAX:
-        _in_range(record.priority, 0, PRIORITY_MAX, f"{field}[{position}].priority")
+        _in_range(getattr(record, name), 0, TIMESTAMP_MAX_MS, f"{path}.{name}")
+    _in_range(record.priority, 0, PRIORITY_MAX, f"{path}.priority")
     if record.HasField("offset_delta"):
-        raise InvalidArgument("offsets are given by the log", field=f"{field}[{position}].offset_delta")
-    if record.headers:
-        _check_record_headers(record, f"{field}[{position}].headers")
+        raise InvalidArgument("offsets are given by the log", field=f"{path}.offset_delta")
+    _check_record_headers(record, f"{path}.headers")
 
 
 def _check_record_headers(record: types_pb2.Record, field: str) -> None:

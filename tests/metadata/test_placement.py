@@ -49,6 +49,11 @@ def test_two_racks_of_unequal_size_share_every_partition() -> None:
     assert spread(leader_counts(assignments), [node(1), node(2), node(3)]) == 1
 
 
+def test_a_large_rack_carries_more_than_a_small_one() -> None:
+    nodes = [node(1, "a"), node(2, "a"), node(3, "a"), node(4, "b"), node(5, "c")]
+    assert set(replica_counts(place(nodes, 10, 1, {})).values()) == {2}
+
+
 def test_what_nodes_carry_already_counts() -> None:
     already = {NodeId(1): Load(replicas=4, leaders=2), NodeId(2): Load(replicas=4, leaders=2)}
     assert numbers(place([node(1), node(2), node(3)], 2, 1, already)) == [[3], [3]]

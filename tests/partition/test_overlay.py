@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -53,7 +53,12 @@ class Leader:
         self.last_index = 0
 
     def produce(self, batch: Batch, elapsed: int) -> None:
+        """`batch.first_sequence` counts from where its producer has got to."""
         self.log_tick += elapsed
+        state = self.at_once.get(batch.producer_id, self.log_tick)
+        known = state is not None and state.epoch == batch.producer_epoch
+        position = state.batches[-1].next_sequence if state is not None and known else 0
+        batch = replace(batch, first_sequence=max(0, batch.first_sequence + position))
         decision = outcome(self.overlay, batch, self.log_tick)
         assert decision == outcome(self.at_once, batch, self.log_tick)
         if decision != APPEND:
@@ -84,12 +89,13 @@ batches = st.builds(
     Batch,
     producer_id=st.integers(0, 2).map(ProducerId),
     producer_epoch=st.integers(0, 1),
-    first_sequence=st.integers(0, 6),
+    first_sequence=st.sampled_from([0, 0, 0, 0, 1, -1, -2, -3]),
     count=st.integers(1, 2),
     crc=st.integers(0, 1),
 )
 steps = st.one_of(
-    st.tuples(st.just("produce"), batches, st.integers(0, 8)),
+    st.tuples(st.just("produce"), batches, st.sampled_from([0, 0, 1, 7, EXPIRY_MS - 1, EXPIRY_MS])),
+    st.tuples(st.just("produce"), batches, st.just(0)),
     st.tuples(st.just("commit"), st.integers(1, 4)),
     st.tuples(st.just("lose_leadership")),
 )
@@ -124,6 +130,23 @@ def test_an_uncommitted_batch_already_counts() -> None:
     assert duplicate.original.log_index == 5
     with pytest.raises(OutOfOrderSequence):
         overlay.decide(batch(2), 0)
+
+
+def test_what_is_not_applied_yet_goes_on_counting() -> None:
+    table = ProducerTable()
+    overlay = ProducerOverlay(table)
+    for sequence in (0, 1):
+        overlay.note(batch(sequence), at(sequence + 1))
+    apply(table, batch(0), at(1))
+    overlay.applied(LogIndex(1))
+    assert overlay.decide(batch(2), 0) == APPEND
+
+
+def test_an_uncommitted_batch_expires_like_any_other() -> None:
+    overlay = ProducerOverlay(ProducerTable(EXPIRY_MS))
+    overlay.note(batch(0), at(1, log_tick=5))
+    assert isinstance(overlay.decide(batch(0), 4 + EXPIRY_MS), Duplicate)
+    assert overlay.decide(batch(0), 5 + EXPIRY_MS) == APPEND
 
 
 def test_the_overlay_is_empty_when_everything_is_applied() -> None:

@@ -241,6 +241,14 @@ def write(disk: dict[tuple[StateKind, bytes], bytes], machine: PartitionMachine)
             disk[kind, key] = value
 
 
+def test_what_was_restored_is_not_written_again() -> None:
+    log, machine, restarted = LogBuilder(), PartitionMachine(), PartitionMachine()
+    machine.apply(log.data(1, producer=(1, 0, 0)))
+    restarted.restore((kind, key, value) for kind, key, value in machine.take_rows() if value is not None)
+    assert snapshot(restarted) == snapshot(machine)
+    assert restarted.take_rows() == []
+
+
 def test_an_applied_entry_is_not_applied_again() -> None:
     log, machine = LogBuilder(), PartitionMachine()
     entry = log.data()
