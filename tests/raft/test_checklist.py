@@ -102,6 +102,26 @@ def test_item_3_a_candidate_counts_its_own_vote_only_when_it_is_durable() -> Non
     assert solo.node.role.value == "leader"
 
 
+def test_item_3_a_mark_of_an_older_term_does_not_vouch_for_the_vote() -> None:
+    solo = Solo(term=1)
+    entry = Entry(LogIndex(1), Term(1), EntryKind.DATA)
+    solo.node.step(
+        AppendEntries(replica(2), replica(1), Term(1), LogIndex(0), Term(0), (entry,), LogIndex(0)), solo.now
+    )
+    solo.host.pump()
+    solo.now = Tick(2 * ELECTION)
+    solo.node.tick(solo.now)
+    solo.host.pump()
+    solo.node.step(vote_reply(2, 1, 2, True, True), solo.now)
+    solo.host.pump()
+    solo.node.step(vote_reply(2, 1, 2, True), solo.now)
+    while len(solo.host.unsynced) > 1:
+        solo.host.sync(1)
+        assert solo.node.role.value == "candidate"
+    solo.host.sync(1)
+    assert solo.node.role.value == "leader"
+
+
 def test_item_6_a_suspect_replica_neither_votes_nor_campaigns() -> None:
     solo = Solo([1, 1], term=5, suspect=True)
     assert solo.node.deadline() is None
