@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-import raftmq
 from raftmq.broker.deadlines import CallContext
 from raftmq.broker.dispatch import Entry
 from raftmq.broker.fetching import Fetching
@@ -17,6 +16,7 @@ from raftmq.errors import InvalidArgument, PreconditionFailed
 from raftmq.ids import BootCount
 from raftmq.records.batch import PRODUCER_EPOCH_MAX, PRODUCER_ID_MAX
 from raftmq.v1 import broker_pb2
+from raftmq.version import __version__
 
 API_LEVEL = 1
 """Grows when calls or fields are added."""
@@ -96,7 +96,7 @@ class BrokerService:
     ) -> broker_pb2.GetServerInfoResponse:
         return broker_pb2.GetServerInfoResponse(
             header=self._view.controller_header(),
-            version=raftmq.__version__,
+            version=__version__,
             api_level=API_LEVEL,
             boot_count=self._facts.boot_count,
             max_message_bytes=self._facts.max_message_bytes,

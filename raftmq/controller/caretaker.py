@@ -12,7 +12,7 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, GroupId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
-from raftmq.replica.driver import SystemClock
+from raftmq.ports import Clock
 from raftmq.replica.host import ReplicaHost
 from raftmq.v1 import cluster_pb2
 
@@ -32,14 +32,20 @@ class Caretaker:
     """Runs until cancelled. Whatever fails is tried again in the next interval: nothing here is urgent."""
 
     def __init__(
-        self, controller: Controller, host: ReplicaHost, me: NodeRegistered, forward: Forward, session_timeout_ms: int
+        self,
+        controller: Controller,
+        host: ReplicaHost,
+        me: NodeRegistered,
+        forward: Forward,
+        clock: Clock,
+        session_timeout_ms: int,
     ) -> None:
         self._controller = controller
         self._host = host
         self._me = me
         self._forward = forward
         self._session_timeout_ms = session_timeout_ms
-        self._clock = SystemClock()
+        self._clock = clock
         self._term: Term | None = None
         self._sessions: Sessions | None = None
         self._resting: dict[GroupId, int] = {}

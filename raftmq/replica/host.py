@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from raftmq.errors import (
     DeadlineExceeded,
@@ -17,13 +17,12 @@ from raftmq.errors import (
     PreconditionFailed,
     RaftmqError,
 )
-from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
-from raftmq.ports import BatchRow
+from raftmq.ids import Generation, GroupId, NodeId, Offset, ReplicaId, Term, Tick
+from raftmq.ports import BatchRow, Clock
 from raftmq.raft import errors as raft
 from raftmq.raft.types import Role
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.entry import LogEntry
-from raftmq.replica.driver import Driver, SystemClock
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
 from raftmq.replica.sealing import Draft
@@ -49,16 +48,24 @@ class Fetched:
     bounds: Bounds
 
 
+class BatchReader(Protocol):
+    """Reads batches off the loop."""
+
+    async def read_batches(
+        self, generation: Generation, offset: Offset, end: Offset, max_bytes: int
+    ) -> list[BatchRow]: ...
+
+
 class ReplicaHost:
     """Every method runs on the event loop. Errors are ``RaftmqError`` with their outcome.
 
     NotLeader is raised where another node (or nobody) leads the group: the caller routes.
     """
 
-    def __init__(self, replicas: Replicas, driver: Driver) -> None:
+    def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock) -> None:
         self.replicas = replicas
-        self._driver = driver
-        self._clock = SystemClock()
+        self._reader = reader
+        self._clock = clock
 
     # -- who leads -------------------------------------------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class ReplicaHost:
         held = group.tail.batches(offset, end, max_bytes)
         if held is not None:
             return [_row(entry) for entry in held]
-        return await self._driver.read_batches(group.generation, offset, end, max_bytes)
+        return await self._reader.read_batches(group.generation, offset, end, max_bytes)
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
         """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""

@@ -1,4 +1,5 @@
-"""Entries that are no longer in memory, read back from disk: for a follower that is behind, or for the state machine."""
+"""Entries that are no longer in memory, read back from disk: for a follower that is behind, or for the state
+machine."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,15 +18,18 @@ StartCluster = Callable[..., Awaitable[LocalCluster]]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listens on now, from below the range that the kernel takes for outgoing connections."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 def configuration(directory: Path, links: Links | None = None) -> ClusterConfig:
@@ -58,8 +62,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
         await running.wait_ready()
         yield running
     finally:
-        for node in running.nodes:
-            await running.kill(node)
+        await _end(running)
 
 
 @pytest.fixture
@@ -75,5 +78,11 @@ async def linked(tmp_path: Path) -> AsyncIterator[tuple[LocalCluster, Links]]:
             await running.wait_ready()
             yield running, links
         finally:
-            for node in running.nodes:
-                await running.kill(node)
+            await _end(running)
+
+
+async def _end(running: LocalCluster) -> None:
+    """Kill what runs. The logs are shown where the test failed."""
+    for node in running.nodes:
+        await running.kill(node)
+        print(f"--- node {node}", running.log_tail(node, 40), sep="\n")

@@ -1,0 +1,232 @@
+"""A node without the outside world: replicas, controller and calls, wired together.
+
+``server`` puts gRPC, RocksDB and a process around it; ``sim`` puts virtual time, a scripted network and a disk in
+memory around the very same thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Protocol
+
+import structlog
+
+from raftmq.broker.admin_service import AdminService
+from raftmq.broker.broker_service import BrokerService, ServerFacts
+from raftmq.broker.calls import Calls
+from raftmq.broker.cluster_service import ClusterService
+from raftmq.broker.forwarding import Forwarder
+from raftmq.broker.view import View
+from raftmq.config import NodeConfig
+from raftmq.controller.caretaker import Caretaker
+from raftmq.controller.controller import Controller
+from raftmq.controller.formation import Formation
+from raftmq.controller.reconciler import reconcile
+from raftmq.errors import NotReady, RaftmqError
+from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId
+from raftmq.internal.v1 import peer_pb2
+from raftmq.metadata.events import VERSION, NodeRegistered
+from raftmq.metadata.image import MetadataImage
+from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, Store
+from raftmq.raft.config import RaftConfig
+from raftmq.raft.types import Membership
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.host import BatchReader, ReplicaHost
+from raftmq.replica.manager import Events, Replicas, ReplicaSettings
+
+_log = structlog.get_logger(__name__)
+
+
+class Links(Protocol):
+    """What a node needs of its connections to the others: ``ports.Transport``, peers and forwarded calls."""
+
+    def send(self, node: NodeId, channel: Channel, frame: Frame) -> None: ...
+    def set_peers(self, peers: Mapping[NodeId, tuple[str, int]]) -> None: ...
+    def hurry(self, node: NodeId) -> None: ...
+    async def forward(
+        self, node: NodeId, request: peer_pb2.ForwardRequest, timeout_s: float
+    ) -> peer_pb2.ForwardResponse: ...
+
+
+class Assembly(Events):
+    """Also ``ports.Receiver``: what arrives from other nodes is given to it.
+
+    ``start`` must be called once, before anything else; ``upkeep`` then runs for as long as the node does.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        formation: Formation,
+        store: Store,
+        links: Links,
+        reader: BatchReader,
+        wake: Callable[[], None],
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        identity = store.identity
+        self.me = ReplicaId(config.node_id, identity.store_id)
+        self._config = config
+        self._formation = formation
+        self._links = links
+        self._image = MetadataImage()
+        self._image_due = False
+        self._started = False
+        self._boots: dict[NodeId, BootCount] = {}
+        self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
+        self.host = ReplicaHost(self.replicas, reader, clock)
+        forwarder = Forwarder(self._forward)
+        cluster = config.cluster
+        self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
+        view = View(self.host, self.controller)
+        facts = ServerFacts(
+            identity.boot_count,
+            cluster.limits.max_message_bytes,
+            cluster.limits.max_batch_bytes,
+            cluster.timeouts.produce_timeout_ms,
+        )
+        entries = {
+            **BrokerService(view, forwarder, facts, rng).entries(),
+            **AdminService(view).entries(),
+            **ClusterService(view, store).entries(),
+        }
+        self.calls = Calls(self.host, self.controller, forwarder, entries, rng)
+        registration = _registration(config, self.me, identity.boot_count)
+        self._caretaker = Caretaker(
+            self.controller, self.host, registration, forwarder, clock, cluster.timeouts.session_timeout_ms
+        )
+
+    def start(self) -> None:
+        """Dial the others, and run what this disk holds; a new disk gets its replica of the controller's group."""
+        self._started = True
+        self._adopt(self.controller.image)
+        if self.replicas.group(CONTROLLER_GROUP) is None:
+            voters = self._formation.voters
+            mine = frozenset(voters) if self.me in voters else frozenset()
+            self.replicas.create(CONTROLLER_GROUP, Membership(mine), eager=self.me == min(voters))
+
+    async def upkeep(self) -> None:
+        """Register, fence, balance; until cancelled."""
+        await self._caretaker.run()
+
+    # -- what other nodes send ---------------------------------------------------------------------------------------
+
+    def on_frame(self, peer: PeerInfo, frame: Frame) -> None:
+        self.replicas.on_frame(peer, frame)
+        if self._boots.get(peer.node) != peer.boot:
+            # It has just come up, so our own links to it need not wait out their pause.
+            self._boots[peer.node] = peer.boot
+            self._links.hurry(peer.node)
+
+    def on_peer_up(self, node: NodeId, channel: Channel) -> None:
+        self.replicas.on_peer_up(node, channel)
+
+    def on_peer_lost(self, node: NodeId, boot: BootCount) -> None:
+        _log.warning("process of a peer is gone", peer=node, boot=boot)
+        self.replicas.on_peer_lost(node, boot)
+
+    async def serve_forwarded(self, call: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
+        """Answer a call that another node could not. Raises RaftmqError."""
+        if not self._started:
+            raise NotReady("this node is still starting")
+        if call.method.startswith("/"):
+            response = await self.calls.serve(call.method, call.request, call.remaining_ms or None, forwarded=True)
+        else:
+            response = await self.controller.handle(call.method, call.request, call.remaining_ms)
+        return peer_pb2.ForwardResponse(response=response)
+
+    async def _forward(self, node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes:
+        call = peer_pb2.ForwardRequest(
+            cluster_id=self._formation.cluster_id,
+            from_node=self.me.node,
+            method=method,
+            request=request,
+            remaining_ms=remaining_ms,
+        )
+        response = await self._links.forward(node, call, remaining_ms / 1000)
+        return response.response
+
+    # -- what changes ------------------------------------------------------------------------------------------------
+
+    def leader_known(self, notice: LeaderNotice) -> None:
+        if self._started:
+            self.controller.tell_news()
+
+    def group_progressed(self, group: ReplicaGroup) -> None:
+        if group.id == CONTROLLER_GROUP and not self._image_due and self._started:
+            # Not from inside the pump: following the image creates and removes groups.
+            self._image_due = True
+            asyncio.get_running_loop().call_soon(self._follow_image)
+
+    def _follow_image(self) -> None:
+        self._image_due = False
+        image = self.controller.image
+        if image is not self._image:
+            self._adopt(image)
+        self.controller.tell_news()
+
+    def _adopt(self, image: MetadataImage) -> None:
+        self._image = image
+        nodes = sorted({*self._config.peers, *image.nodes})
+        self._links.set_peers({node: self._address(node, image) for node in nodes if node != self.me.node})
+        self.replicas.set_nodes(nodes)
+        reconcile(image, self.replicas)
+
+    def _address(self, node: NodeId, image: MetadataImage) -> tuple[str, int]:
+        """Where to dial a node: this node's override, else what the node registered, else the file."""
+        registered = image.nodes.get(node)
+        if registered is None or node in self._config.entry.peer_overrides:
+            address = self._config.dial(node)
+            return address.host, address.port
+        return registered.peer_host, registered.peer_port
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def hand_over(self) -> None:
+        """Ask an in-sync replica of every group led here to take over, and wait until they have."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.cluster.timeouts.shutdown_timeout_ms / 1000
+        stuck: set[GroupId] = set()
+        while loop.time() < deadline:
+            led = [group for group in self.host.led_groups() if group not in stuck]
+            if not led:
+                return
+            for group in led:
+                try:
+                    self.host.transfer(group, None)
+                except RaftmqError as error:
+                    _log.info("leadership stays until the end", group=group, reason=error.message)
+                    stuck.add(group)
+            await asyncio.sleep(0.05)
+
+
+def settings(config: NodeConfig) -> ReplicaSettings:
+    """The knobs of the replicas, from cluster.yml."""
+    timeouts, limits = config.cluster.timeouts, config.cluster.limits
+    return ReplicaSettings(
+        raft=RaftConfig(
+            election_timeout=timeouts.election_timeout_ms,
+            heartbeat_interval=timeouts.heartbeat_interval_ms,
+            group_heartbeats=False,
+        ),
+        replica_lag_max=timeouts.replica_lag_max_ms,
+        tail_bytes=limits.tail_cache_bytes,
+    )
+
+
+def _registration(config: NodeConfig, me: ReplicaId, boot: BootCount) -> NodeRegistered:
+    client, peer = config.client_address, config.peer_address
+    return NodeRegistered(
+        id=me,
+        boot=boot,
+        host=client.host,
+        client_port=client.port,
+        peer_host=peer.host,
+        peer_port=peer.port,
+        http_port=config.entry.http_port,
+        rack=config.rack,
+        max_cluster_version=VERSION,
+    )
