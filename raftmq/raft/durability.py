@@ -14,8 +14,10 @@ again. So the marks that are under way are kept, and a truncation lowers every o
 exactly what has been in the log, untouched, ever since it was issued.
 
 Marks come back in the order of the Readies, and two of them may look alike: (3, 10) before the truncation and
-(3, 10) after it. So each one is kept, even of a Ready that had nothing to write, and the oldest that fits is
-meant. A mark that is not under way says nothing new and is ignored.
+(3, 10) after it. So each one counts, even of a Ready that had nothing to write, and the oldest that fits is
+meant. A host may leave out the marks of Readies that had nothing to write: then an older mark than the one meant
+may be found, which claims less. A leader is not held up by that: of the marks with a given last index, the first
+is the one whose batch wrote that entry. A mark that is not under way says nothing new and is ignored.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class _Mark:
     index: LogIndex
     durable_to: LogIndex
     """What the mark is worth. Invariant: <= index, and never touched by a truncation since."""
+    count: int = 1
+    """How many Readies in a row had this very mark (an idle group must not gather marks)."""
 
 
 class Durability:
@@ -44,9 +48,18 @@ class Durability:
         self.index = index
         self._under_way: deque[_Mark] = deque()
 
+    @property
+    def under_way(self) -> int:
+        """How many different marks are under way."""
+        return len(self._under_way)
+
     def issue(self, term: Term, last: LogIndex) -> None:
         """A Ready goes out with this mark."""
-        self._under_way.append(_Mark(term, last, last))
+        newest = self._under_way[-1] if self._under_way else None
+        if newest is not None and (newest.term, newest.index, newest.durable_to) == (term, last, last):
+            newest.count += 1
+        else:
+            self._under_way.append(_Mark(term, last, last))
 
     def truncated(self, index: LogIndex) -> None:
         """Entries at or after `index` have left the log: no mark issued so far speaks for them any more."""
@@ -60,8 +73,12 @@ class Durability:
         position = next((n for n, m in enumerate(self._under_way) if (m.term, m.index) == (term, index)), None)
         if position is None:
             return False
-        for _ in range(position + 1):
-            mark = self._under_way.popleft()
+        for _ in range(position):
+            self._under_way.popleft()
+        mark = self._under_way[0]
+        mark.count -= 1
+        if mark.count == 0:
+            self._under_way.popleft()
         self.term = max(self.term, mark.term)
         self.index = max(self.index, mark.durable_to)
         return True

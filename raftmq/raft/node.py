@@ -217,7 +217,8 @@ class RaftNode:
     def persisted(self, term: Term, index: LogIndex) -> None:
         """The batches of every Ready up to the one with this mark are durable. Late or stale marks are ignored.
 
-        To be called once for every Ready, in their order: marks may look alike, and the oldest is meant.
+        To be called at most once for every Ready, in their order: marks may look alike, and the oldest is meant.
+        Only a Ready without hard state, truncation and entries may be left out.
         """
         if self._core.durability.persisted(term, index):
             self._core.role.persisted()

@@ -112,6 +112,11 @@ class Batch:
     ready: Ready
     applied: LogIndex
 
+    @property
+    def matters(self) -> bool:
+        ready = self.ready
+        return ready.hard_state is not None or ready.truncate_from is not None or bool(ready.entries)
+
 
 class Host:
     """One replica's host: its disk (synced, and as written), and what it is asked to send."""
@@ -132,6 +137,7 @@ class Host:
         self.send = send
         self.rng = rng
         self.contact = contact
+        self.marks_of_empty_readies = True
         self.on_commit: Callable[[Host, Entry], None] = lambda host, entry: None
         self.start(now)
 
@@ -197,7 +203,8 @@ class Host:
             self.synced.applied = max(self.synced.applied, min(batch.applied, self.synced.last))
             for message in batch.ready.send_after_persist:
                 self.send(message)
-            self.node.persisted(batch.ready.term, batch.ready.persist_mark)
+            if batch.matters or self.marks_of_empty_readies:
+                self.node.persisted(batch.ready.term, batch.ready.persist_mark)
         self.pump()
 
     def compact(self, start: int) -> None:

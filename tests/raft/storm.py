@@ -123,6 +123,7 @@ class Storm:
     def __init__(
         self, seed: int, voters: int, spares: int = 0, group_heartbeats: bool = True, small: bool = False
     ) -> None:
+        self.seed = seed
         self.rng = Random(seed)
         window = {"max_inflight_messages": 2, "max_inflight_bytes": 40, "max_append_bytes": 20} if small else {}
         config = RaftConfig(ELECTION, HEARTBEAT, group_heartbeats, **window)
@@ -143,6 +144,7 @@ class Storm:
 
         host.send = send
         host.on_commit = self.truth.on_commit
+        host.marks_of_empty_readies = self.seed % 2 == 0
         if not self.cluster.config.group_heartbeats:
             host.contact = lambda member: self._contact(int(host.me.node), int(member.node))
             host.start(self.cluster.now)

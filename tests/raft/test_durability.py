@@ -33,6 +33,16 @@ def test_two_marks_that_look_alike_are_two_marks() -> None:
     assert marks.index == 7
 
 
+def test_an_idle_group_gathers_no_marks_and_a_host_may_leave_out_the_empty_ones() -> None:
+    marks = Durability(Term(3), LogIndex(0))
+    for _ in range(1000):
+        marks.issue(Term(3), LogIndex(10))
+    assert marks.under_way == 1
+    marks.issue(Term(3), LogIndex(11))
+    assert marks.persisted(Term(3), LogIndex(11))
+    assert (marks.index, marks.under_way) == (11, 0)
+
+
 def test_unknown_marks_are_ignored() -> None:
     marks = Durability(Term(1), LogIndex(5))
     marks.issue(Term(2), LogIndex(6))
