@@ -22,10 +22,6 @@ class IdentityKeeper:
         self._newest: Identity | None = None
         self._lock = asyncio.Lock()
 
-    @property
-    def newest(self) -> Identity | None:
-        return self._newest
-
     async def after(self, stale: Identity | None, *, timeout_ms: int) -> Identity:
         """An identity that is not `stale`: the newest one, or a new epoch where that is `stale` itself.
 

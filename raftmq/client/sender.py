@@ -229,13 +229,11 @@ class PartitionSender:
 
     def _give_up(self, batch: ClientBatch, error: RaftmqError) -> None:
         """The first batch failed for good: settle what becomes of it and of those behind it."""
-        fenced = isinstance(error, FencedProducer)
-        superseded = fenced and self._identity is not None and self._identities.newest != self._identity
-        if isinstance(error, OutOfOrderSequence) or (fenced and not superseded):
+        if isinstance(error, (OutOfOrderSequence, FencedProducer)):
             # Acknowledged records are missing, or another producer has taken over: nothing can follow.
             self._die(error)
             return
-        starts_over = superseded or (isinstance(error, UnknownProducer) and bool(batch.sequence))
+        starts_over = isinstance(error, UnknownProducer) and bool(batch.sequence)
         if not starts_over or batch.outcome is not Outcome.NOT_APPLIED:
             self._sealed.popleft()
             batch.fail(self._final(batch, error))

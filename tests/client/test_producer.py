@@ -366,11 +366,13 @@ async def test_who_stops_waiting_for_room_leaves_the_line(cluster: FakeCluster, 
     cluster.script("Produce", Fault(gate=gate))
     async with client.producer("t", buffer_bytes=1_000) as producer:
         await producer.enqueue(bytes(500))
+        await cluster.called("Produce", 1)
         waiting = asyncio.ensure_future(producer.enqueue(bytes(900)))
         behind = asyncio.ensure_future(producer.enqueue(bytes(100)))
         await asyncio.sleep(0)
         waiting.cancel()
-        receipt = await behind  # While the first batch is still held.
+        receipt = await behind
+        assert cluster.count("Produce") == 1, "it was let in only when the batch that is held gave up"
         gate.set()
         await receipt
         assert waiting.cancelled()
