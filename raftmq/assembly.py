@@ -13,12 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from raftmq.broker.admin_service import AdminService
-from raftmq.broker.broker_service import BrokerService, ServerFacts
-from raftmq.broker.calls import Calls
-from raftmq.broker.cluster_service import ClusterService
-from raftmq.broker.forwarding import Forwarder
-from raftmq.broker.view import View
+from raftmq.broker import Forwarder, ServerFacts, assemble
 from raftmq.config import NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
@@ -81,19 +76,13 @@ class Assembly(Events):
         forwarder = Forwarder(self._forward)
         cluster = config.cluster
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
-        view = View(self.host, self.controller)
         facts = ServerFacts(
             identity.boot_count,
             cluster.limits.max_message_bytes,
             cluster.limits.max_batch_bytes,
             cluster.timeouts.produce_timeout_ms,
         )
-        entries = {
-            **BrokerService(view, forwarder, facts, rng).entries(),
-            **AdminService(view).entries(),
-            **ClusterService(view, store).entries(),
-        }
-        self.calls = Calls(self.host, self.controller, forwarder, entries, rng)
+        self.calls = assemble(self.host, self.controller, store, forwarder, facts, rng)
         registration = _registration(config, self.me, identity.boot_count)
         self._caretaker = Caretaker(
             self.controller, self.host, registration, forwarder, clock, cluster.timeouts.session_timeout_ms

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from raftmq.config import ClusterConfig
-from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, Outcome, RaftmqError, Unimplemented
+from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, NotReady, Outcome, RaftmqError, Unimplemented
 from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
 from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import decisions, events
@@ -139,6 +139,7 @@ class Controller:
         ``validate_only``: decide, but create nothing; the record is what would be created.
         """
         self._leading()
+        self._expect_nodes(spec.replication_factor or self._policy.replication_factor)
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         if validate_only:
             return self._replayed(decisions.create_topic(self.image, spec, self._policy)).topics[spec.name]
@@ -146,6 +147,12 @@ class Controller:
         topic = self.image.topics[spec.name]
         await self._led(topic, deadline)
         return topic
+
+    def _expect_nodes(self, wanted: int) -> None:
+        """Raises NotReady while nodes that the configuration names have yet to register for the first time."""
+        registered = len(self.image.nodes)
+        if registered < wanted <= len(self._config.nodes):
+            raise NotReady(f"{registered} of {len(self._config.nodes)} nodes have registered so far: try again")
 
     def _replayed(self, decided: Sequence[Event]) -> MetadataImage:
         image = self.image
