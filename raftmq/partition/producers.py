@@ -216,7 +216,7 @@ class ProducerTable:
         return len(self._states)
 
     def __iter__(self) -> Iterator[tuple[ProducerId, ProducerState]]:
-        """Every producer with its state, in order of last use."""
+        """Every producer with its state, by the log tick of its last use."""
         return iter(self._states.items())
 
     def is_expired(self, state: ProducerState, log_tick: int) -> bool:
