@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 from rocksdict import ColumnFamily, Rdict, RdictIter, ReadOptions, WriteBatch
 
@@ -132,7 +133,8 @@ class Database:
             raise StorageError(f"RocksDB does not open {path}: {error}") from error
         self._write_options = write_options()
         self._gate = threading.Lock()
-        self._cursors: set[Cursor] = set()
+        # Weak: a scan that was asked for and never begun pins nothing once it is forgotten.
+        self._cursors: WeakSet[Cursor] = WeakSet()
         self._failure: str | None = None
         self._closed = False
 
@@ -146,8 +148,9 @@ class Database:
             raise StorageError("the store is closed")
 
     @property
-    def failed(self) -> bool:
-        return self._failure is not None
+    def usable(self) -> bool:
+        """Neither failed nor closed."""
+        return self._failure is None and not self._closed
 
     def fail(self, what: str, error: Exception) -> StorageError:
         """Latch a failure; what is returned is to be raised."""
@@ -267,7 +270,7 @@ class Database:
         if self._closed:
             return
         try:
-            if flush and not self.failed:
+            if flush and self.usable:
                 for family in Family:
                     self.flush(family)
         finally:

@@ -102,7 +102,9 @@ def _make(path: Path) -> None:
     """Make `path`, and its parents, durably; whatever the umask, `path` itself with mode 0700."""
     if os.path.lexists(path):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for missing in reversed([parent for parent in path.parents if not parent.exists()]):
+        missing.mkdir(exist_ok=True)
+        sync_directory(missing.parent)
     path.mkdir(mode=0o700, exist_ok=True)
     path.chmod(0o700)
     sync_directory(path.parent)

@@ -36,7 +36,9 @@ def database_options(tuning: Tuning, *, create: bool) -> Options:
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     options.set_max_total_wal_size(tuning.wal_total)
+    # RocksDB's own diary, not the write-ahead log.
     options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(8 * MIB)
     return options
 
 

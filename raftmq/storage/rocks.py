@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,13 +149,10 @@ class RocksStore:
         if self._closed:
             return
         self._closed = True
-        try:
-            if not self._database.failed:
+        with ExitStack() as stack:
+            stack.callback(self._directory.release)
+            stack.callback(self._marker.close)
+            stack.callback(self._database.close)
+            if self._database.usable:
                 self.sync()
                 self.settle()
-        finally:
-            try:
-                self._database.close()
-            finally:
-                self._marker.close()
-                self._directory.release()

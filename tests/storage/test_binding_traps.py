@@ -309,6 +309,18 @@ def test_close_lets_go_of_open_cursors_and_leaves_no_log_to_replay(tmp_path: Pat
     Database(tmp_path / "db", Tuning(), create=False).close()
 
 
+def test_a_scan_that_is_never_begun_pins_nothing(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "data", node=NODE)
+    store.write([put(mixed_log(4).entries)])
+    scans = [store.scan_headers(GENERATION, LogIndex(1)) for _ in range(5)]
+    assert len(store._database._cursors) == 5
+    next(scans[0])
+    del scans
+    gc.collect()
+    assert len(store._database._cursors) == 0
+    store.close()
+
+
 def test_a_missing_database_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="does not exist"):
         Database(tmp_path / "db", Tuning(), create=False)

@@ -1,0 +1,100 @@
+"""The time index: one row for each second in which data was appended, and never one for data that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raftmq.storage.keys import Family, generation_range, pair_number, value_number
+from raftmq.storage.rocks import RocksStore
+from tests.storage.build import GENERATION, NODE, LogBuilder, drop, put
+from tests.storage.test_rocks_store import abandon
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[RocksStore]:
+    store = RocksStore(path, node=NODE)
+    yield store
+    store.close()
+
+
+def rows(store: RocksStore) -> list[tuple[int, int]]:
+    with store._database.scan(Family.TIMES, *generation_range(GENERATION)) as cursor:
+        return [(pair_number(key, GENERATION), value_number(value)) for key, value in cursor]
+
+
+def expected(log: LogBuilder) -> list[tuple[int, int]]:
+    """By the definition: each second's first offset."""
+    first: dict[int, int] = {}
+    for entry in log.entries:
+        if entry.count:
+            first.setdefault(entry.wall_ms // 1000, entry.base_offset)
+    return sorted(first.items())
+
+
+def timed(*walls: int) -> LogBuilder:
+    log = LogBuilder()
+    log.noop()
+    for wall_ms in walls:
+        log.data(wall_ms=wall_ms)
+    return log
+
+
+def test_a_row_for_each_new_second(store: RocksStore) -> None:
+    log = timed(5000, 5400, 5999, 6000, 9000, 9001)
+    store.write([put(log.entries[:3])])
+    store.write([put(log.entries[3:])])
+    assert rows(store) == expected(log) == [(5, 0), (6, 9), (9, 12)]
+
+
+@pytest.mark.parametrize("index", range(1, 9))
+@pytest.mark.parametrize("again", [5000, 5999, 6500, 9000, 12_000])
+def test_truncation_takes_the_rows_of_what_is_gone(store: RocksStore, index: int, again: int) -> None:
+    log = timed(5000, 5400, 5999, 6000, 9000, 9001)
+    store.write([put(log.entries)])
+    store.write([log.cut(index)])
+    assert rows(store) == expected(log)
+    if not log.entries or again >= log.entries[-1].wall_ms:
+        log.data(wall_ms=again)
+        store.write([put(log.entries[-1:])])
+        assert rows(store) == expected(log)
+
+
+def test_append_truncate_and_append_in_one_batch(store: RocksStore) -> None:
+    log = timed(5000, 6000)
+    store.write([put(log.entries)])
+    first = [log.data(wall_ms=7000), log.data(wall_ms=8000)]
+    cut = log.cut(4)
+    second = [log.data(wall_ms=8500)]
+    deeper = log.cut(3)
+    third = [log.data(wall_ms=5500), log.data(wall_ms=8700)]
+    store.write([put(first), cut, put(second), deeper, put(third)])
+    assert rows(store) == expected(log) == [(5, 0), (8, 6)]
+
+
+def test_the_newest_second_is_known_after_a_restart(path: Path) -> None:
+    store = RocksStore(path, node=NODE)
+    log = timed(5000)
+    store.write([put(log.entries)])
+    store.sync()
+    abandon(store)
+    store = RocksStore(path, node=NODE)
+    log.data(wall_ms=5500)
+    log.data(wall_ms=6500)
+    store.write([put(log.entries[2:])])
+    assert rows(store) == expected(log) == [(5, 0), (6, 6)]
+    store.close()
+
+
+def test_a_dropped_replica_has_no_times(store: RocksStore) -> None:
+    log = timed(5000, 6000)
+    store.write([put(log.entries)])
+    store.write([drop(), put(log.entries[:2])])
+    assert rows(store) == [(5, 0)]
