@@ -20,7 +20,7 @@ from raftmq.storage.database import Database
 from raftmq.storage.keys import Family
 from raftmq.storage.options import Tuning, write_options
 from raftmq.storage.rocks import RocksStore
-from tests.storage.build import EVERYTHING, GENERATION, NODE, LogBuilder, put
+from tests.storage.build import EVERYTHING, GENERATION, NODE, LogBuilder, mixed_log, put
 from tests.storage.conformance import read_all
 
 
