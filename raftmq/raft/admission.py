@@ -54,7 +54,7 @@ def _well_formed(message: Message) -> bool:
         case HeartbeatReply():
             return _indexes(message.round)
         case InstallSnapshot(term=term, snapshot=meta):
-            return _indexes(meta.index) and 0 < meta.term <= term and bool(meta.membership.voters)
+            return _indexes(meta.index) and 0 < meta.term <= term
         case _:
             return isinstance(message, (VoteReply, TimeoutNow))
 

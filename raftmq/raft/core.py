@@ -13,7 +13,7 @@ The outbox is what the next ``Ready`` is made of.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -162,10 +162,20 @@ class Core:
         self.applied_index = index
         self.memberships.drop_below(index)
 
+    def completed(self, meta: SnapshotMeta) -> SnapshotMeta:
+        """`meta` with the configuration in force, where its sender did not know it.
+
+        A replica that was created as a newcomer, without one, has read the whole log since: if that holds no
+        configuration up to ``meta.index``, the one that the group was created with is still in force there. Whoever
+        was there at the time knows it; other newcomers learn the next one from the log, like the sender did.
+        """
+        return meta if meta.membership.voters else replace(meta, membership=self.memberships.oldest)
+
     def install(self, meta: SnapshotMeta) -> bool:
         """A snapshot took the place of the log up to ``meta.index``. Returns False when it came too late."""
         if not self.wants_snapshot(meta):
             return False
+        meta = self.completed(meta)
         self.log.reset(meta.index, meta.term)
         self.durability.truncated(LogIndex(meta.index + 1))
         self.durability.snapshot(meta.index)

@@ -113,7 +113,7 @@ class Follower(RoleBehaviour):
         core, meta = self.core, message.snapshot
         core.heard_leader(message.source)
         if core.wants_snapshot(meta):
-            core.outbox.snapshot = meta
+            core.outbox.snapshot = core.completed(meta)
             return
         if meta.index > core.commit_index:
             core.commit_to(meta.index)

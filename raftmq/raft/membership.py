@@ -66,6 +66,11 @@ class MembershipLog:
     def current_index(self) -> LogIndex:
         return self._indexes[-1]
 
+    @property
+    def oldest(self) -> Membership:
+        """The newest applied one."""
+        return self._memberships[0]
+
     def at(self, index: LogIndex) -> Membership | None:
         """The configuration in force at `index`. None: it was dropped."""
         position = bisect_right(self._indexes, index) - 1

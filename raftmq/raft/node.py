@@ -24,7 +24,6 @@ from random import Random
 from raftmq.ids import LogIndex, ReplicaId, Term, Tick
 from raftmq.raft import voting
 from raftmq.raft.admission import FROM_LEADER, admits
-from raftmq.raft.candidate import Candidate, PreCandidate
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.core import Core
 from raftmq.raft.errors import NotLeader
@@ -42,7 +41,7 @@ from raftmq.raft.messages import (
     VoteReply,
 )
 from raftmq.raft.ready import Ready
-from raftmq.raft.roles import RoleBehaviour
+from raftmq.raft.transitions import Transitions
 from raftmq.raft.types import (
     Entry,
     EntryKind,
@@ -52,43 +51,6 @@ from raftmq.raft.types import (
     Role,
     SnapshotMeta,
 )
-
-
-class _Transitions:
-    """The one place where roles replace each other (see ``roles.Roles``)."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def follow(self, term: Term | None = None, leader: ReplicaId | None = None) -> None:
-        core = self._core
-        if term is not None:
-            core.set_term(term)
-        if core.role.role is not Role.FOLLOWER:
-            core.forget_leader()
-            self._enter(Follower(core))
-            core.draw_timer()
-        if leader is not None:
-            core.heard_leader(leader)
-
-    def pre_campaign(self) -> None:
-        standing = PreCandidate(self._core)
-        self._enter(standing)
-        standing.start()
-
-    def campaign(self, transfer: bool = False) -> None:
-        standing = Candidate(self._core)
-        self._enter(standing)
-        standing.start(transfer)
-
-    def lead(self) -> None:
-        leader = Leader(self._core)
-        self._enter(leader)
-        leader.start()
-
-    def _enter(self, role: RoleBehaviour) -> None:
-        self._core.role.retire()
-        self._core.role = role
 
 
 class RaftNode:
@@ -115,7 +77,7 @@ class RaftNode:
         last_contact: Callable[[ReplicaId], Tick] | None = None,
     ) -> None:
         core = Core(config, me, restored, rng, now, last_contact)
-        core.roles = _Transitions(core)
+        core.roles = Transitions(core)
         core.role = Follower(core)
         self._core = core
         self._told = self._view()

@@ -437,6 +437,17 @@ def test_item_33_a_follower_behind_the_log_start_is_sent_to_a_snapshot_and_resum
     assert cluster[1].status().peers[replica(3)].state == "replicate"
 
 
+def test_item_32_a_snapshot_from_a_newcomer_that_does_not_know_the_first_configuration() -> None:
+    """Found by a storm: such a leader's order was dropped as malformed, and its newcomer never caught up."""
+    meta = SnapshotMeta(LogIndex(3), Term(2), members())
+    for known in (members(1, 2, 3), members()):
+        solo = Solo(term=2, voters=known)
+        solo.step(InstallSnapshot(replica(2), replica(1), Term(2), meta))
+        assert solo.host.ordered == replace(meta, membership=known)
+        solo.host.install(meta)
+        assert (solo.node.membership, solo.node.commit_index) == (known, 3)
+
+
 def test_item_33_a_lost_order_for_a_snapshot_is_repeated() -> None:
     solo = Solo([1, 1, 1, 1], term=1, commit=4)
     solo.host.compact(4)

@@ -38,6 +38,10 @@ def test_safety_in_the_storm_and_liveness_after_it(first: int) -> None:
         weather(seed).calm()
 
 
+def test_the_storm_in_which_a_newcomer_led_another_one_by_snapshot() -> None:
+    weather(20506).calm()
+
+
 def test_a_seed_says_everything() -> None:
     """Twice the same storm: the same messages in flight, the same states."""
     one, other = weather(7), weather(7)
