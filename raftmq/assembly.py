@@ -72,9 +72,9 @@ class Assembly(Events):
         self._started = False
         self._boots: dict[NodeId, BootCount] = {}
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
-        self.host = ReplicaHost(self.replicas, reader, clock)
-        forwarder = Forwarder(self._forward)
         cluster = config.cluster
+        self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
+        forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         facts = ServerFacts(
             identity.boot_count,

@@ -30,7 +30,7 @@ from raftmq.controller.joining import join, known_formation
 from raftmq.errors import NotReady
 from raftmq.ids import BootCount, NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, PeerInfo, StorageRefused
+from raftmq.ports import Channel, Frame, PeerInfo, StorageError, StorageRefused
 from raftmq.replica.driver import Driver, SystemClock
 from raftmq.rpc.calls import identify
 from raftmq.rpc.outbox import OutboxLimits
@@ -206,6 +206,9 @@ def run(cluster: ClusterConfig, node_id: NodeId) -> int:
     except (StorageRefused, OSError) as refusal:
         print(f"raftmq: node {node_id} cannot start: {refusal}", file=sys.stderr)
         return EXIT_REFUSED
+    except StorageError as failure:
+        print(f"raftmq: node {node_id} cannot use its data directory: {failure}", file=sys.stderr)
+        return EXIT_STORAGE_FAILED
 
 
 def _configure_logging(node_id: NodeId) -> None:

@@ -24,7 +24,7 @@ class Barriers:
         self._asked: dict[int, tuple[GroupId, Callable[[bool], None]]] = {}
         self._applying: dict[GroupId, list[tuple[LogIndex, int, Callable[[bool], None]]]] = {}
         self._serving: dict[GroupId, list[Callable[[bool], None]]] = {}
-        self._watches: dict[GroupId, list[tuple[Offset, int, Callable[[bool], None]]]] = {}
+        self._watches: dict[GroupId, dict[int, tuple[Offset, Callable[[bool], None]]]] = {}
 
     def barrier(self, group: ReplicaGroup, now: Tick, done: Callable[[bool], None]) -> None:
         """Ask. The caller must see to it that the group is looked at in the next round."""
@@ -46,9 +46,15 @@ class Barriers:
         else:
             heappush(self._applying.setdefault(group.id, []), (index, number, asked[1]))
 
-    def watch(self, group: ReplicaGroup, offset: Offset, done: Callable[[bool], None]) -> None:
-        """Call ``done`` as soon as the record at `offset` is visible."""
-        heappush(self._watches.setdefault(group.id, []), (offset, next(self._numbers), done))
+    def watch(self, group: ReplicaGroup, offset: Offset, done: Callable[[bool], None]) -> int:
+        """Call ``done`` as soon as the record at `offset` is visible. Returns a number for ``unwatch``."""
+        number = next(self._numbers)
+        self._watches.setdefault(group.id, {})[number] = (offset, done)
+        return number
+
+    def unwatch(self, group_id: GroupId, number: int) -> None:
+        """Nobody waits any more. Nothing happens if ``done`` was called."""
+        self._watches.get(group_id, {}).pop(number, None)
 
     def when_serving(self, group: ReplicaGroup, done: Callable[[bool], None]) -> None:
         """Call ``done`` as soon as this new leader has applied its term's first entry."""
@@ -62,8 +68,10 @@ class Barriers:
         while applying and applying[0][0] <= group.machine.applied_index:
             heappop(applying)[2](True)
         watches = self._watches.get(group.id)
-        while watches and watches[0][0] < group.machine.next_offset:
-            heappop(watches)[2](True)
+        if watches:
+            visible = group.machine.next_offset
+            for number in [number for number, (offset, _) in watches.items() if offset < visible]:
+                watches.pop(number)[1](True)
 
     def lost(self, group_id: GroupId) -> None:
         """This node no longer leads the group."""
@@ -73,6 +81,7 @@ class Barriers:
                 done(False)
         for done in self._serving.pop(group_id, []):
             done(False)
-        for waiting in (self._applying.pop(group_id, []), self._watches.pop(group_id, [])):
-            for _, _, done in sorted(waiting, key=lambda item: item[:2]):
-                done(False)
+        for _, _, done in sorted(self._applying.pop(group_id, []), key=lambda item: item[:2]):
+            done(False)
+        for _, done in self._watches.pop(group_id, {}).values():
+            done(False)

@@ -23,7 +23,6 @@ class LogClock:
         self._log_tick = last_log_tick
         self._wall_began = max(wall_ms, last_wall_ms)
         self._last_wall = last_wall_ms
-        self._last_tick = last_log_tick
         self.jumps = 0
         """How often the wall clock was too far off to be believed."""
 
@@ -35,9 +34,4 @@ class LogClock:
             self.jumps += 1
             wall_ms = expected
         self._last_wall = max(self._last_wall, wall_ms)
-        self._last_tick = max(self._last_tick, self._log_tick + elapsed)
-        return self.latest()
-
-    def latest(self) -> tuple[int, int]:
-        """The newest stamp given: for entries that slip in between ones which were stamped already."""
-        return self._last_tick, self._last_wall
+        return self._log_tick + elapsed, self._last_wall

@@ -130,6 +130,11 @@ class Driver:
         if not self._stopped and self._replicas is not None:
             self._replicas.read_done(result)
 
+    def _read_failed(self, order: ReadOrder, error: StorageError) -> None:
+        """Rows that cannot be read cost one group its replica here, not the node: others hold the same entries."""
+        if not self._stopped and self._replicas is not None and self._replicas.read_failed(order, str(error)):
+            _log.error("reading the log failed", group=order.group, first=order.first, error=str(error))
+
     def fail(self, error: BaseException) -> None:
         """Storage failed (also when somebody else saw it): never go on."""
         if not self._stopped:
@@ -201,9 +206,6 @@ class Driver:
         try:
             entries = self._store.read_entries(order.generation, order.first, order.last, order.max_bytes)
         except StorageError as error:
-            replicas = self._replicas
-            if replicas is not None and not self._stopped:
-                _log.error("reading the log failed", group=order.group, first=order.first, error=str(error))
-                self._post(partial(self.fail, error))
-            return
-        self._post(partial(self._read_back, ReadResult(order, tuple(entries))))
+            self._post(partial(self._read_failed, order, error))
+        else:
+            self._post(partial(self._read_back, ReadResult(order, tuple(entries))))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from raftmq.errors import (
+    DataLoss,
     DeadlineExceeded,
     NoLeader,
     NotLeader,
@@ -25,6 +26,7 @@ from raftmq.records.batch import CheckedBatch
 from raftmq.records.entry import LogEntry
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
+from raftmq.replica.produce import OVERLOAD_RETRY_MS
 from raftmq.replica.sealing import Draft
 from raftmq.replica.waits import Ack, Acks
 
@@ -62,8 +64,11 @@ class ReplicaHost:
     NotLeader is raised where another node (or nobody) leads the group: the caller routes.
     """
 
-    def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock) -> None:
+    def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int) -> None:
         self.replicas = replicas
+        self._memory_bytes = memory_bytes
+        """What batches that are not acknowledged yet may take, over all partitions."""
+        self._held_bytes = 0
         self._reader = reader
         self._clock = clock
 
@@ -108,12 +113,20 @@ class ReplicaHost:
         leadership = self.replicas.leadership(group_id)
         if leadership is None:
             raise NoLeader("this node has only just been elected: try again")
+        if self._held_bytes and self._held_bytes + batch.size > self._memory_bytes:
+            raise Overloaded(
+                f"batches of {self._held_bytes} bytes wait for their acknowledgement on this node",
+                retry_after_ms=OVERLOAD_RETRY_MS,
+            )
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        leadership.produce(
-            batch, acks, min_in_sync, self._clock.tick(), self._clock.wall_ms(), deadline, partial(_settle, answer)
-        )
+        now, wall_ms = self._clock.tick(), self._clock.wall_ms()
+        leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, partial(_settle, answer))
         self.replicas.touch(group_id)
-        return await answer
+        self._held_bytes += batch.size
+        try:
+            return await answer
+        finally:
+            self._held_bytes -= batch.size
 
     async def command(self, group_id: GroupId, draft: Draft, timeout_ms: int) -> object:
         """Replicate a command and return what the state machine answered."""
@@ -124,7 +137,7 @@ class ReplicaHost:
         except raft.NotLeader:
             raise NotLeader("leadership is being handed over") from None
         except raft.TooMuchUncommitted:
-            raise Overloaded("too much is waiting for a quorum", retry_after_ms=50) from None
+            raise Overloaded("too much is waiting for a quorum", retry_after_ms=OVERLOAD_RETRY_MS) from None
         self.replicas.touch(group_id)
         return await self._within(answer, timeout_ms, "the command was appended, but not committed in time")
 
@@ -164,12 +177,16 @@ class ReplicaHost:
         held = group.tail.batches(offset, end, max_bytes)
         if held is not None:
             return [_row(entry) for entry in held]
-        return await self._reader.read_batches(group.generation, offset, end, max_bytes)
+        try:
+            return await self._reader.read_batches(group.generation, offset, end, max_bytes)
+        except DataLoss:
+            self._led(group.id)  # the topic may have been deleted under the read
+            raise
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
         """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""
         seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.replicas.barriers.watch(group, offset, partial(_tell, seen))
+        number = self.replicas.barriers.watch(group, offset, partial(_tell, seen))
         try:
             async with asyncio.timeout(wait_ms / 1000):
                 if not await seen:
@@ -177,7 +194,7 @@ class ReplicaHost:
         except TimeoutError:
             return False
         finally:
-            seen.cancel()
+            self.replicas.barriers.unwatch(group.id, number)
         return True
 
     def _bounds(self, group: ReplicaGroup) -> Bounds:

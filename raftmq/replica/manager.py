@@ -245,6 +245,14 @@ class Replicas(Observer):
             hosted.group.read_done(result.order, result.entries)
             self._touch(result.order.group)
 
+    def read_failed(self, order: ReadOrder, reason: str) -> bool:
+        """What ``round`` ordered cannot be read. True if the replica was halted, False if it had gone meanwhile."""
+        hosted = self._hosted.get(order.group)
+        if hosted is None or hosted.group.generation != order.generation:
+            return False
+        hosted.group.halt(reason)
+        return True
+
     def _reschedule(self, hosted: _Hosted) -> None:
         wanted = hosted.group.deadline()
         if hosted.leadership is not None:

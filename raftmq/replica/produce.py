@@ -168,7 +168,7 @@ class Leadership:
         if not len(self.waits):
             return
         persisted = self.group.node.match_index(self.group.me)
-        self.waits.mark(persisted, applied, now)
+        self.waits.persisted(persisted, now)
         self._end(Acks.LEADER, persisted, now)
         self._end(Acks.QUORUM, applied, now)
         if self.waits.waits_for_all:
@@ -181,7 +181,7 @@ class Leadership:
     def _ack(self, wait: Wait, now: Tick) -> Ack:
         node = self.group.node
         holders = [voter for voter in self.group.voters() if node.match_index(voter) >= wait.index]
-        persisted_at = now if wait.persisted_at is None else wait.persisted_at
+        persisted_at = max(wait.proposed_at, self.waits.persisted_at(wait.index, now))
         return Ack(
             base_offset=wait.base_offset,
             count=wait.count,
@@ -198,7 +198,7 @@ class Leadership:
     def tick(self, now: Tick) -> None:
         """Time has passed: waits may run out, and a replica that lags may leave the set that ALL waits for."""
         self.progressed(now)
-        self.waits.expire(now)
+        self.waits.expire(now, self._committed())
 
     def settled(self) -> bool:
         """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""
@@ -212,4 +212,11 @@ class Leadership:
     def lost(self) -> None:
         """Leadership of this term is over."""
         leader = self.group.node.leader
-        self.waits.lose_leadership("new leader unknown" if leader is None else f"node {leader.node} leads now")
+        self.waits.lose_leadership(
+            "new leader unknown" if leader is None else f"node {leader.node} leads now", self._committed()
+        )
+
+    def _committed(self) -> LogIndex:
+        """Of what was appended in this term, the part that is surely committed. Once the term is over, an index alone
+        says nothing: another leader's entry may be there."""
+        return self.group.machine.applied_index if self.current else LogIndex(0)

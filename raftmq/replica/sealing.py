@@ -26,7 +26,7 @@ class Draft:
     payload: bytes = b""
     payload_crc: int | None = None
     stamp: tuple[int, int] | None = None
-    """(log tick, wall stamp) where the proposer had to know them; None: the newest that was given."""
+    """(log tick, wall stamp) where the proposer had to know them; None: those of the entry before."""
 
     @property
     def size(self) -> int:
@@ -102,7 +102,8 @@ class LogEnd:
     def _seal_own(self, entry: Entry) -> LogEntry:
         assert self._clock is not None, "only a leader makes entries"
         draft = _draft(entry)
-        log_tick, wall_ms = draft.stamp if draft.stamp is not None else self._clock.latest()
+        # Not the clock's newest stamp: entries that were stamped before may follow, and stamps never fall.
+        log_tick, wall_ms = draft.stamp or (self._end.log_tick, self._end.wall_ms)
         return seal(
             previous_chain=self._end.chain,
             index=entry.index,

@@ -9,14 +9,18 @@ A wait ends exactly once: by its condition, by its deadline, or because leadersh
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from raftmq.errors import DeadlineExceeded, LeadershipLost, Outcome, RaftmqError
 from raftmq.ids import LogIndex, NodeId, Offset, Term, Tick
+
+PERSISTED_NOTES = 4096
 
 
 class Acks(IntEnum):
@@ -58,8 +62,6 @@ class Wait:
     proposed_at: Tick
     duplicate: bool = False
     wall_ms: int = 0
-    persisted_at: Tick | None = None
-    committed: bool = False
     ended: bool = False
 
     def end(self, answer: Ack | RaftmqError) -> None:
@@ -67,9 +69,9 @@ class Wait:
             self.ended = True
             self.done(answer)
 
-    def expired(self) -> DeadlineExceeded:
-        """What is known when the time is over."""
-        if self.committed:
+    def expired(self, applied: LogIndex) -> DeadlineExceeded:
+        """What is known when the time is over and everything up to `applied` is committed."""
+        if self.index <= applied:
             where = "" if self.base_offset is None else f" at offset {self.base_offset}"
             return DeadlineExceeded(
                 f"committed{where}, but not every in-sync replica confirmed it in time",
@@ -94,6 +96,8 @@ class AckWaits:
             Acks.ALL: [],
         }
         self._deadlines: list[tuple[Tick, int, Wait]] = []
+        self._persisted: deque[tuple[LogIndex, Tick]] = deque(maxlen=PERSISTED_NOTES)
+        """(index, when the leader's disk had it), newest last: for what receipts say of the time taken."""
 
     def __len__(self) -> int:
         return sum(len(heap) for heap in self._heaps.values())
@@ -105,6 +109,10 @@ class AckWaits:
     def add(self, wait: Wait) -> None:
         number = next(self._order)
         heappush(self._heaps[wait.acks], (wait.index, number, wait))
+        if len(self._deadlines) > 64 and len(self._deadlines) > 4 * len(self):
+            # Most have long been answered: deadlines are far away, and answers are not.
+            self._deadlines = [item for item in self._deadlines if not item[2].ended]
+            heapify(self._deadlines)
         heappush(self._deadlines, (wait.deadline, number, wait))
 
     def deadline(self) -> Tick | None:
@@ -123,27 +131,30 @@ class AckWaits:
                 taken.append(wait)
         return taken
 
-    def mark(self, persisted: LogIndex, applied: LogIndex, now: Tick) -> None:
-        """Note how far waits for ALL have come, for their receipts and for what an expiry can say."""
-        for index, _, wait in self._heaps[Acks.ALL]:
-            wait.committed = wait.committed or index <= applied
-            if wait.persisted_at is None and index <= persisted:
-                wait.persisted_at = now
+    def persisted(self, index: LogIndex, now: Tick) -> None:
+        """The leader's disk holds everything up to `index`."""
+        if not self._persisted or self._persisted[-1][0] < index:
+            self._persisted.append((index, now))
 
-    def expire(self, now: Tick) -> None:
+    def persisted_at(self, index: LogIndex, now: Tick) -> Tick:
+        """When the leader's disk had `index`; `now` if it is not known any more or not yet."""
+        position = bisect_left(self._persisted, index, key=lambda note: note[0])
+        return self._persisted[position][1] if position < len(self._persisted) else now
+
+    def expire(self, now: Tick, applied: LogIndex) -> None:
         """End every wait whose deadline has passed."""
         while self._deadlines and self._deadlines[0][0] <= now:
             wait = heappop(self._deadlines)[2]
             if not wait.ended:
-                wait.end(wait.expired())
+                wait.end(wait.expired(applied))
 
-    def lose_leadership(self, hint: str) -> None:
-        """End every wait: another leader may keep the entry or not."""
+    def lose_leadership(self, hint: str, applied: LogIndex) -> None:
+        """End every wait. What is beyond `applied` another leader may keep or not; the rest is committed."""
         for heap in self._heaps.values():
             for _, _, wait in heap:
                 error: RaftmqError = LeadershipLost(
                     f"leadership was lost before the batch was acknowledged ({hint})",
-                    outcome=Outcome.APPLIED if wait.committed else Outcome.UNKNOWN,
+                    outcome=Outcome.APPLIED if wait.index <= applied else Outcome.UNKNOWN,
                 )
                 wait.end(error)
             heap.clear()

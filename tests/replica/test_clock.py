@@ -25,9 +25,3 @@ def test_a_wall_clock_that_runs_away_is_not_followed_and_is_counted() -> None:
     _, wall = clock.stamp(Tick(200), 1_000_205)
     assert wall == 1_000_205
     assert clock.jumps == 1
-
-
-def test_latest_repeats_the_newest_stamp() -> None:
-    clock = LogClock(now=Tick(0), wall_ms=10, last_log_tick=4, last_wall_ms=7)
-    assert clock.latest() == (4, 7)
-    assert clock.stamp(Tick(3), 12) == clock.latest() == (7, 12)
