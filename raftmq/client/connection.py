@@ -28,15 +28,20 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_RECEIVE_BYTES),
     # Of gRPC's defaults the reconnect back-off grows to two minutes: a restarted node would be found far too late.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A cut cable or a frozen node says nothing at all; only a ping without an answer tells.
+    # Despite its name this is also the time that an attempt to connect gets.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
+    # A cut cable or a frozen node says nothing at all; only a ping without an answer tells. The third of these is the
+    # one that bounds the answer; it is a minute by default.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # gRPC knows nothing of outcomes, and a retry that we do not see cannot be counted. Ours are in retry.py.
     ("grpc.enable_retries", 0),
+    # Nodes are reached as they advertise themselves, never through what the environment has for web traffic.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

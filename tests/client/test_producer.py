@@ -53,6 +53,38 @@ async def test_records_handed_in_together_travel_together(cluster: FakeCluster, 
     assert cluster.count("Produce") == 1
 
 
+async def test_while_a_batch_is_under_way_records_gather(cluster: FakeCluster, client: Client) -> None:
+    (partition,) = cluster.create("t")
+    async with client.producer("t", linger_ms=60_000) as producer:
+        await producer.send(b"0")  # Idle: it leaves at once, whatever the linger.
+        gate = asyncio.Event()
+        cluster.script("Produce", Fault(gate=gate))
+        held = producer.send_nowait(b"1")
+        await cluster.called("Produce", 2)
+        gathered = [producer.send_nowait(b"2")]
+        await client.cluster.nodes()  # Long enough for a batch to leave.
+        gathered.append(producer.send_nowait(b"3"))
+        await client.cluster.nodes()
+        assert cluster.count("Produce") == 2
+        gate.set()
+        await asyncio.gather(held, *gathered)
+    assert [batch.header.count for batch in partition.batches] == [1, 1, 2]
+
+
+async def test_but_not_longer_than_the_linger(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    async with client.producer("t", linger_ms=1) as producer:
+        await producer.send(b"0")
+        gate = asyncio.Event()
+        cluster.script("Produce", Fault(gate=gate))
+        held = producer.send_nowait(b"1")
+        await cluster.called("Produce", 2)
+        lingering = producer.send_nowait(b"2")
+        await cluster.called("Produce", 3)
+        gate.set()
+        await asyncio.gather(held, lingering)
+
+
 async def test_batches_are_full_by_bytes_and_by_records(cluster: FakeCluster, client: Client) -> None:
     (partition,) = cluster.create("t")
     async with client.producer("t", max_batch_bytes=1_000, max_batch_records=4) as producer:
@@ -183,6 +215,18 @@ async def test_the_leader_moves_and_its_node_dies(cluster: FakeCluster, client: 
         await producer.send(b"direct", partition=0)
         assert cluster.count("Produce", 2) == before + 1
     assert partition.values() == [*expected(4), b"after", b"direct"]
+
+
+async def test_a_reply_tells_who_leads_now(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    async with client.producer("t") as producer:
+        await producer.send(b"a")
+        cluster.move_leader("t", 0, 2)
+        await producer.send(b"b")  # Forwarded by the node that led before.
+        assert cluster.count("Produce", 1) == 2
+        await producer.send(b"c")
+        assert cluster.count("Produce", 1) == 2
+        assert cluster.count("Produce", 2) == 1
 
 
 async def test_without_idempotence_an_unknown_outcome_is_raised(cluster: FakeCluster, client: Client) -> None:
