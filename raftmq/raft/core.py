@@ -105,8 +105,14 @@ class Core:
 
     @property
     def may_campaign(self) -> bool:
-        """A voter of the newest configuration of its log, with a disk that can be believed."""
-        return not self.suspect and self.me in self.membership.all_voters
+        """A voter, with a disk that can be believed.
+
+        Also one that its newest configuration removes, as long as that is not known to be committed: nobody but
+        it may hold that entry, and no other log may then be as up to date (dissertation, section 4.2.2). It does
+        not count itself, because votes are counted by the newest configuration.
+        """
+        in_doubt = self.memberships.since(self.commit_index)
+        return not self.suspect and any(self.me in membership.all_voters for membership in in_doubt)
 
     def others(self, members: frozenset[ReplicaId]) -> list[ReplicaId]:
         """`members` without this replica, in an order that is the same everywhere."""

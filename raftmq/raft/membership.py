@@ -76,6 +76,10 @@ class MembershipLog:
         position = bisect_right(self._indexes, index) - 1
         return self._memberships[position] if position >= 0 else None
 
+    def since(self, index: LogIndex) -> list[Membership]:
+        """The configuration in force at `index`, and every later one."""
+        return self._memberships[max(bisect_right(self._indexes, index) - 1, 0) :]
+
     def append(self, index: LogIndex, membership: Membership) -> None:
         assert index > self._indexes[-1]
         self._indexes.append(index)

@@ -488,19 +488,38 @@ def test_item_36_a_learner_does_not_count_until_it_is_a_voter() -> None:
     assert node.commit_index == 3
 
 
-def test_item_37_a_removed_replica_stops_campaigning_once_it_knows() -> None:
-    cluster = Cluster(3)
-    node = cluster.elect(1)
-    node.change_membership(members(1, 2))
-    cluster.settle()
-    entry = cluster.hosts[1].written.entry(2)
-    term = node.term
-    cluster[3].step(AppendEntries(replica(1), replica(3), term, LogIndex(1), term, (entry,), LogIndex(1)), cluster.now)
-    cluster.settle()
-    assert cluster[3].deadline() is None
-    cluster.drop()
-    cluster.run(20 * ELECTION, cut=[1, 2])
-    assert (cluster[3].role, cluster[3].term) == (Role.FOLLOWER, term)
+def removed(commit: int) -> Solo:
+    """Replica 1, which has taken the entry that removes it, as far as `commit`."""
+    solo = Solo([1], term=1, commit=1)
+    entry = Entry(LogIndex(2), Term(1), EntryKind.MEMBERSHIP, membership=members(2, 3))
+    solo.step(AppendEntries(replica(2), replica(1), Term(1), LogIndex(1), Term(1), (entry,), LogIndex(commit)))
+    return solo
+
+
+def test_item_37_a_removed_replica_stops_campaigning_once_the_removal_is_committed() -> None:
+    solo = removed(commit=2)
+    assert solo.node.deadline() is None
+    assert solo.tick(100 * ELECTION) == []
+    assert (solo.node.role, solo.node.term) == (Role.FOLLOWER, 1)
+
+
+def test_item_37_until_then_it_may_be_needed_and_campaigns_without_counting_itself() -> None:
+    """It may be the only one with the newest entry; then nobody else can win (found by a storm)."""
+    solo = removed(commit=1)
+    sent = solo.tick(2 * ELECTION)
+    assert [m.target for m in sent if isinstance(m, RequestVote)] == [replica(2), replica(3)]
+    solo.voted(2, pre_vote=True)
+    assert solo.node.status().role.value == "pre_candidate"
+    solo.voted(3, pre_vote=True)
+    assert solo.node.status().role.value == "candidate"
+    solo.voted(2)
+    assert solo.node.status().role.value == "candidate"
+    solo.voted(3)
+    assert solo.node.status().role.value == "leader"
+    solo.acked(2, 3)
+    assert solo.node.status().role.value == "leader"
+    solo.acked(3, 3)
+    assert (solo.node.status().role.value, solo.node.commit_index) == ("follower", 3)
 
 
 def test_item_38_a_group_is_never_left_without_voters() -> None:

@@ -38,6 +38,10 @@ def test_safety_in_the_storm_and_liveness_after_it(first: int) -> None:
         weather(seed).calm()
 
 
+def test_the_storm_in_which_only_a_replica_that_removed_itself_could_win() -> None:
+    weather(32386).calm()
+
+
 def test_the_storm_in_which_a_newcomer_led_another_one_by_snapshot() -> None:
     weather(20506).calm()
 
