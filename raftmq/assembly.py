@@ -29,7 +29,8 @@ from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import BatchReader, ReplicaHost
-from raftmq.replica.manager import Events, Replicas, ReplicaSettings
+from raftmq.replica.leading import Events
+from raftmq.replica.manager import Replicas, ReplicaSettings
 
 _log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ GENERATED = (PACKAGE / "v1", PACKAGE / "internal")
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 400
 TEST_MODULE_LINES_MAX = 700
-OVERLONG = {"raftmq/replica/group.py": 470, "raftmq/replica/manager.py": 470}
+OVERLONG: dict[str, int] = {}
 """A ratchet: modules that have outgrown the limit, and may only shrink. None is to be added."""
 
 DOUBLES = {"raftmq.rpc.memory", "raftmq.storage.memory"}

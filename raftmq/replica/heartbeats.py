@@ -51,6 +51,7 @@ class NodeHeartbeats:
     def __init__(self, local_term: Callable[[GroupId], Term | None]) -> None:
         self._local_term = local_term
         self._peers: dict[NodeId, _Peer] = {}
+        self._dead: dict[NodeId, BootCount] = {}
 
     # -- membership of the cluster ---------------------------------------------------------------------------------
 
@@ -124,7 +125,24 @@ class NodeHeartbeats:
             peer.held, peer.held_version, peer.disputed = {}, 0, {}
             peer.acked_version = 0
         peer.heard = now
+        if self._dead.get(sender.node, sender.boot) != sender.boot:
+            del self._dead[sender.node]  # another process; a late frame of the dead one proves nothing
         return restarted
+
+    def lost(self, node: NodeId, boot: BootCount) -> bool:
+        """There is proof that this process of `node` is gone. False if another one was heard meanwhile."""
+        if self.boot_of(node) not in (boot, 0):
+            return False
+        self._dead[node] = boot
+        return True
+
+    def reached(self, node: NodeId) -> None:
+        """A stream to `node` was established: whatever runs there is alive."""
+        self._dead.pop(node, None)
+
+    def is_dead(self, member: ReplicaId) -> bool:
+        """The process that held this replica is known to be gone."""
+        return member.node in self._dead
 
     def on_heartbeat(
         self, sender: PeerInfo, beat: NodeHeartbeat
@@ -178,6 +196,10 @@ class NodeHeartbeats:
         """When any frame of `node` arrived last."""
         peer = self._peers.get(node)
         return NEVER if peer is None else peer.heard
+
+    def silence(self, node: NodeId, now: Tick) -> int:
+        """Milliseconds since `node` was heard last; far more than any timeout if it never was."""
+        return now - self.last_heard(node)
 
     def store_of(self, node: NodeId) -> StoreId:
         """The disk that `node` last spoke for; 0 if it was never heard."""

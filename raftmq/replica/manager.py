@@ -12,7 +12,6 @@ from heapq import heappop, heappush
 from random import Random
 
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, Term, Tick
-from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import (
     Channel,
     Clock,
@@ -29,8 +28,9 @@ from raftmq.raft.config import RaftConfig
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
-from raftmq.replica.group import Observer, ReplicaGroup, fresh_row, nodes_of
-from raftmq.replica.heartbeats import NEVER, NodeHeartbeats
+from raftmq.replica.group import Observer, ReplicaGroup, fresh_row
+from raftmq.replica.heartbeats import NodeHeartbeats
+from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
@@ -46,28 +46,6 @@ class ReplicaSettings:
     """For the newest entries of all groups together."""
     flush_interval: int = 500
     """How often derived state is written where no entry takes it along."""
-
-
-@dataclass(slots=True)
-class _Hosted:
-    """A group and what this node keeps beside it."""
-
-    group: ReplicaGroup
-    leadership: Leadership | None = None
-    led_members: frozenset[ReplicaId] = frozenset()
-    flushed: LogIndex = LogIndex(0)
-    eager: int = 0
-    scheduled: Tick | None = None
-
-
-class Events:
-    """What the node above wants to hear. The default hears nothing."""
-
-    def leader_known(self, notice: LeaderNotice) -> None:
-        """Another leader, or another in-sync set, of a group is known."""
-
-    def group_progressed(self, group: ReplicaGroup) -> None:
-        """A replica on this node applied something, or its role changed."""
 
 
 class Replicas(Observer):
@@ -89,7 +67,6 @@ class Replicas(Observer):
     ) -> None:
         self.me = me
         self.barriers = Barriers()
-        self.leaders: dict[GroupId, LeaderNotice] = {}
         self.heartbeats = NodeHeartbeats(self._local_term)
         self._settings = settings
         self._store = store
@@ -98,15 +75,14 @@ class Replicas(Observer):
         self._rng = rng
         self._wake = wake
         self._events = events
-        self._hosted: dict[GroupId, _Hosted] = {}
+        self._leading = Leading(me.node, clock, self.heartbeats, self.barriers, events, settings.replica_lag_max)
+        self._hosted: dict[GroupId, Hosted] = {}
         self._dirty: set[GroupId] = set()
         self._deadlines: list[tuple[Tick, GroupId]] = []
         self._watched: set[GroupId] = set()
         self._unflushed: set[GroupId] = set()
         self._pending_ops: list[WriteOp] = []
         self._pending_sync = False
-        self._notices: dict[GroupId, LeaderNotice] = {}
-        self._dead: dict[NodeId, BootCount] = {}
         self._rounds = 0
         self._next_beat = clock.tick()
         self._next_flush = clock.tick()
@@ -127,6 +103,11 @@ class Replicas(Observer):
     def group(self, group_id: GroupId) -> ReplicaGroup | None:
         hosted = self._hosted.get(group_id)
         return None if hosted is None else hosted.group
+
+    @property
+    def leaders(self) -> dict[GroupId, LeaderNotice]:
+        """The newest notice of each group that this node has heard of."""
+        return self._leading.known
 
     def leadership(self, group_id: GroupId) -> Leadership | None:
         """Of a group that this node leads."""
@@ -155,9 +136,7 @@ class Replicas(Observer):
     def drop(self, group_id: GroupId) -> None:
         """Remove a replica and its data. The group is gone, or this node is no longer part of it."""
         hosted = self._hosted.pop(group_id)
-        if hosted.leadership is not None:
-            self.heartbeats.unlead(group_id)
-            hosted.leadership.lost()
+        self._leading.end(hosted)
         hosted.group.halt("the replica was removed from this node")
         for known in (self._dirty, self._watched, self._unflushed):
             known.discard(group_id)
@@ -167,8 +146,8 @@ class Replicas(Observer):
         self._pending_sync = True
         self._wake()
 
-    def _host(self, group: ReplicaGroup) -> _Hosted:
-        hosted = _Hosted(group, flushed=group.machine.applied_index)
+    def _host(self, group: ReplicaGroup) -> Hosted:
+        hosted = Hosted(group, flushed=group.machine.applied_index)
         self._hosted[group.id] = hosted
         self._touch(group.id)
         return hosted
@@ -184,10 +163,6 @@ class Replicas(Observer):
         if group.is_leader:
             return self.heartbeats.follower_contact(group.id, group.node.term, member)
         return self.heartbeats.leader_contact(group.id, group.node.term, member)
-
-    def is_dead(self, member: ReplicaId) -> bool:
-        """The process that held this replica is known to be gone."""
-        return member.node in self._dead
 
     # -- one pass --------------------------------------------------------------------------------------------------
 
@@ -219,7 +194,10 @@ class Replicas(Observer):
                 self._reschedule(hosted)
         for node, channel, frame in outbox.frames():
             self._transport.send(node, channel, frame)
-        self._send_notices()
+        if self._leading.has_news:
+            news = self._leading.news()
+            for node in self.heartbeats.nodes:
+                self._transport.send(node, Channel.RAFT, news)
         used = outbox.round.ops or outbox.round.marks or outbox.round.after
         return (outbox.round if used else None), outbox.reads
 
@@ -253,7 +231,7 @@ class Replicas(Observer):
         hosted.group.halt(reason)
         return True
 
-    def _reschedule(self, hosted: _Hosted) -> None:
+    def _reschedule(self, hosted: Hosted) -> None:
         wanted = hosted.group.deadline()
         if hosted.leadership is not None:
             expiry = hosted.leadership.waits.deadline()
@@ -287,7 +265,7 @@ class Replicas(Observer):
             self._next_flush = Tick(now + self._settings.flush_interval)
             self._flush()
 
-    def _tick_group(self, hosted: _Hosted, now: Tick) -> None:
+    def _tick_group(self, hosted: Hosted, now: Tick) -> None:
         hosted.group.tick(now)
         if hosted.leadership is not None:
             hosted.leadership.tick(now)
@@ -300,9 +278,7 @@ class Replicas(Observer):
             hosted = self._hosted[group_id]
             if hosted.leadership is None or hosted.leadership.settled():
                 self._watched.discard(group_id)
-            if hosted.leadership is not None:
-                hosted.leadership.tick(now)
-                self._announce(hosted, now)
+            self._refresh(hosted, now)
         for hosted in [hosted for hosted in self._hosted.values() if hosted.eager]:
             hosted.eager = hosted.eager - 1 if hosted.group.node.term == 0 else 0
             if hosted.eager:
@@ -334,8 +310,6 @@ class Replicas(Observer):
         restarted = self.heartbeats.heard(peer, now)
         if self.heartbeats.boot_of(peer.node) != peer.boot:
             return  # of an earlier process of that node, or of no node of this cluster
-        if self._dead.get(peer.node, peer.boot) != peer.boot:
-            del self._dead[peer.node]  # another process; a late frame of the dead one proves nothing
         if restarted:
             self._forget(peer.node)
         source = ReplicaId(peer.node, peer.store)
@@ -351,7 +325,7 @@ class Replicas(Observer):
             if addressed.message.source == source:
                 self._step(addressed.group, addressed.message, now)
         for notice in frame.notices:
-            self._learn(notice)
+            self._leading.learn(notice)
 
     def _step(self, group_id: GroupId, message: object, now: Tick) -> None:
         hosted = self._hosted.get(group_id)
@@ -361,12 +335,10 @@ class Replicas(Observer):
 
     def on_peer_up(self, node: NodeId, channel: Channel) -> None:
         """A stream to `node` is new: frames before it may be lost, and it may know nothing of what we lead."""
-        self._dead.pop(node, None)
+        self.heartbeats.reached(node)
         self._forget(node)
-        if channel is Channel.RAFT:
-            mine = [notice for notice in self.leaders.values() if notice.leader == self.me.node]
-            if mine:
-                self._transport.send(node, Channel.RAFT, Frame(notices=tuple(mine)))
+        if channel is Channel.RAFT and (mine := self._leading.mine()) is not None:
+            self._transport.send(node, Channel.RAFT, mine)
 
     def _forget(self, node: NodeId) -> None:
         """What was sent to `node` may not have arrived: every replica there is probed anew."""
@@ -378,59 +350,34 @@ class Replicas(Observer):
 
     def on_peer_lost(self, node: NodeId, boot: BootCount) -> None:
         """Proof that the process is gone: its followers need not wait for a timeout."""
-        if self.heartbeats.boot_of(node) not in (boot, 0):
+        if not self.heartbeats.lost(node, boot):
             return
         now = self._clock.tick()
-        self._dead[node] = boot
         for group_id, hosted in sorted(self._hosted.items()):
             leader = hosted.group.node.leader
             if leader is not None and leader.node == node:
                 hosted.group.node.leader_lost(now)
                 self._touch(group_id)
             elif hosted.leadership is not None:
-                hosted.leadership.tick(now)
-                self._announce(hosted, now)
+                self._refresh(hosted, now)
                 self._touch(group_id)
 
     # -- leadership ------------------------------------------------------------------------------------------------
 
     def leadership_changed(self, group: ReplicaGroup) -> None:
         hosted = self._hosted.get(group.id)
-        if hosted is None:
-            return
-        leads = group.is_leader
-        if hosted.leadership is not None and (not leads or hosted.leadership.term != group.node.term):
-            self.heartbeats.unlead(group.id)
-            hosted.leadership.lost()
-            hosted.leadership = None
-            self.barriers.lost(group.id)
-        self.heartbeats.term_changed(group.id)
-        if leads and hosted.leadership is None:
-            machine = group.machine if isinstance(group.machine, PartitionMachine) else None
-            hosted.leadership = Leadership(
-                group, machine, self.is_dead, self._clock.tick(), self._settings.replica_lag_max
-            )
-            hosted.led_members = frozenset()
-            self._watched.add(group.id)
-        leader = group.node.leader
-        if leader is not None and not leads:
-            self._learn(LeaderNotice(group.id, group.node.term, leader.node, ()))
-        self._events.group_progressed(group)
+        if hosted is not None:
+            if self._leading.changed(hosted):
+                self._watched.add(group.id)
+            self._events.group_progressed(group)
 
     def progressed(self, group: ReplicaGroup) -> None:
         hosted = self._hosted.get(group.id)
         if hosted is None:
             return
-        leadership = hosted.leadership
-        if leadership is not None:
-            members = group.node.membership.all
-            if members != hosted.led_members:
-                hosted.led_members = members
-                self.heartbeats.lead(group.id, group.node.term, {m.node for m in members} - {self.me.node})
-            leadership.progressed(self._clock.tick())
-            if group.can_serve():
-                self._announce(hosted, self._clock.tick())
-            if not leadership.settled():
+        if hosted.leadership is not None:
+            self._leading.progressed(hosted)
+            if not hosted.leadership.settled():
                 self._watched.add(group.id)
         if group.machine.applied_index != hosted.flushed:
             self._unflushed.add(group.id)
@@ -440,37 +387,12 @@ class Replicas(Observer):
     def read_granted(self, group: ReplicaGroup, request_id: int, index: LogIndex | None) -> None:
         self.barriers.granted(group, request_id, index)
 
-    def _announce(self, hosted: _Hosted, now: Tick) -> None:
-        """Tell every node who leads and who is in sync, when that is news."""
-        leadership = hosted.leadership
-        if leadership is None or not hosted.group.can_serve():
-            return
-        members = tuple(leadership.in_sync.members(now))
-        if members == leadership.announced:
-            return
-        leadership.announced = members
-        notice = LeaderNotice(hosted.group.id, leadership.term, self.me.node, nodes_of(members))
-        self._notices[notice.group] = notice
-        self._learn(notice)
-        self._wake()
-
-    def _send_notices(self) -> None:
-        if self._notices:
-            frame = Frame(notices=tuple(self._notices[group_id] for group_id in sorted(self._notices)))
-            self._notices = {}
-            for node in self.heartbeats.nodes:
-                self._transport.send(node, Channel.RAFT, frame)
-
-    def _learn(self, notice: LeaderNotice) -> None:
-        known = self.leaders.get(notice.group)
-        if known is not None and (known.term > notice.term or (known.term == notice.term and not notice.in_sync)):
-            return
-        self.leaders[notice.group] = notice
-        self._events.leader_known(notice)
+    def _refresh(self, hosted: Hosted, now: Tick) -> None:
+        """The in-sync set of a group that is led here may be another."""
+        self._leading.tick(hosted, now)
+        if self._leading.has_news:
+            self._wake()
 
     def silence(self, node: NodeId) -> int:
         """Milliseconds since `node` was heard last; 0 for this node."""
-        if node == self.me.node:
-            return 0
-        heard = self.heartbeats.last_heard(node)
-        return 1 << 40 if heard == NEVER else self._clock.tick() - heard
+        return 0 if node == self.me.node else self.heartbeats.silence(node, self._clock.tick())

@@ -14,7 +14,8 @@ from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
 from raftmq.records.batch import check_batch, make_batch
 from raftmq.replica.group import ReplicaGroup
-from raftmq.replica.manager import Events, Replicas, ReplicaSettings
+from raftmq.replica.leading import Events
+from raftmq.replica.manager import Replicas, ReplicaSettings
 from raftmq.replica.outbox import ReadResult, Round
 from raftmq.replica.produce import Leadership
 from raftmq.replica.waits import Ack, Acks

@@ -1,0 +1,137 @@
+"""Who leads what: the leaderships of this node's groups, and the notices that tell every node of them.
+
+A leadership ends before anything of its successor leaves: the node stops vouching for the group, then ends whatever
+waits for it. Notices only serve routing; a node without a replica learns from them where to send a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, Tick
+from raftmq.partition.machine import PartitionMachine
+from raftmq.ports import Clock, Frame, LeaderNotice
+from raftmq.replica.barriers import Barriers
+from raftmq.replica.group import ReplicaGroup, nodes_of
+from raftmq.replica.heartbeats import NodeHeartbeats
+from raftmq.replica.produce import Leadership
+
+
+@dataclass(slots=True)
+class Hosted:
+    """A group and what this node keeps beside it."""
+
+    group: ReplicaGroup
+    leadership: Leadership | None = None
+    led_members: frozenset[ReplicaId] = frozenset()
+    flushed: LogIndex = LogIndex(0)
+    eager: int = 0
+    scheduled: Tick | None = None
+
+
+class Events:
+    """What the node above wants to hear. The default hears nothing."""
+
+    def leader_known(self, notice: LeaderNotice) -> None:
+        """Another leader, or another in-sync set, of a group is known."""
+
+    def group_progressed(self, group: ReplicaGroup) -> None:
+        """A replica on this node applied something, or its role changed."""
+
+
+class Leading:
+    """See the module docstring. ``known`` holds the newest notice of each group; whoever changes it calls ``learn``."""
+
+    def __init__(
+        self, me: NodeId, clock: Clock, heartbeats: NodeHeartbeats, barriers: Barriers, events: Events, lag_max: int
+    ) -> None:
+        self.known: dict[GroupId, LeaderNotice] = {}
+        self._me = me
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._barriers = barriers
+        self._events = events
+        self._lag_max = lag_max
+        self._untold: dict[GroupId, LeaderNotice] = {}
+
+    # -- leaderships -------------------------------------------------------------------------------------------------
+
+    def changed(self, hosted: Hosted) -> bool:
+        """Role, term or leader is another. Returns whether a leadership began."""
+        group = hosted.group
+        leads = group.is_leader
+        if hosted.leadership is not None and (not leads or hosted.leadership.term != group.node.term):
+            self.end(hosted)
+        self._heartbeats.term_changed(group.id)
+        begins = leads and hosted.leadership is None
+        if begins:
+            machine = group.machine if isinstance(group.machine, PartitionMachine) else None
+            hosted.leadership = Leadership(group, machine, self._heartbeats.is_dead, self._clock.tick(), self._lag_max)
+            hosted.led_members = frozenset()
+        leader = group.node.leader
+        if leader is not None and not leads:
+            self.learn(LeaderNotice(group.id, group.node.term, leader.node, ()))
+        return begins
+
+    def end(self, hosted: Hosted) -> None:
+        """This node no longer leads the group."""
+        if hosted.leadership is not None:
+            self._heartbeats.unlead(hosted.group.id)
+            hosted.leadership.lost()
+            hosted.leadership = None
+        self._barriers.lost(hosted.group.id)
+
+    def progressed(self, hosted: Hosted) -> None:
+        """Something was persisted, committed, applied or acknowledged in a group that is led here."""
+        group, leadership = hosted.group, hosted.leadership
+        assert leadership is not None
+        members = group.node.membership.all
+        if members != hosted.led_members:
+            hosted.led_members = members
+            self._heartbeats.lead(group.id, group.node.term, {m.node for m in members} - {self._me})
+        now = self._clock.tick()
+        leadership.progressed(now)
+        self._announce(hosted, now)
+
+    def tick(self, hosted: Hosted, now: Tick) -> None:
+        """Time has passed, or a node is known to be dead: the in-sync set may be another."""
+        if hosted.leadership is not None:
+            hosted.leadership.tick(now)
+            self._announce(hosted, now)
+
+    # -- notices -----------------------------------------------------------------------------------------------------
+
+    def _announce(self, hosted: Hosted, now: Tick) -> None:
+        """Tell every node who leads and who is in sync, when that is news."""
+        leadership = hosted.leadership
+        if leadership is None or not hosted.group.can_serve():
+            return
+        members = tuple(leadership.in_sync.members(now))
+        if members != leadership.announced:
+            leadership.announced = members
+            notice = LeaderNotice(hosted.group.id, leadership.term, self._me, nodes_of(members))
+            self._untold[notice.group] = notice
+            self.learn(notice)
+
+    def learn(self, notice: LeaderNotice) -> None:
+        """Take a notice, unless a newer one is known."""
+        known = self.known.get(notice.group)
+        if known is not None and (known.term > notice.term or (known.term == notice.term and not notice.in_sync)):
+            return
+        self.known[notice.group] = notice
+        self._events.leader_known(notice)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether ``news`` has something to tell."""
+        return bool(self._untold)
+
+    def news(self) -> Frame:
+        """What every other node is to be told now."""
+        untold, self._untold = self._untold, {}
+        return Frame(notices=tuple(untold[group_id] for group_id in sorted(untold)))
+
+    def mine(self) -> Frame | None:
+        """Everything that this node leads, for a node that may know nothing of it."""
+        notices = tuple(notice for _, notice in sorted(self.known.items()) if notice.leader == self._me)
+        return Frame(notices=notices) if notices else None
