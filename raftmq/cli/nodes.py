@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +71,8 @@ async def _up(config: Path, detach: bool) -> None:
         if detach:
             await _announce(cluster)
             return
-        await _watch(cluster)
+        with suppress(asyncio.CancelledError):  # Ctrl-C or SIGTERM: the way this command is meant to end
+            await _watch(cluster)
     except BaseException:
         await _stop(cluster, started)
         raise
@@ -112,18 +115,30 @@ async def _watch(cluster: LocalCluster) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    told = ""
     async with raftmq.connect(cluster.bootstrap) as client:
-        with Live(Text("..."), console=output.console, auto_refresh=False) as live:
+        with _display() as show:
             while cluster.running:
-                picture, line = await _look(cluster, client)
-                if output.console.is_terminal:
-                    live.update(picture, refresh=True)
-                elif line != told:
-                    output.notice(line)
-                    told = line
+                show(*await _look(cluster, client))
                 await asyncio.sleep(REFRESH_SECONDS)
     raise CommandError("all nodes have ended", hint=f"their logs lie in {cluster.log_file(cluster.nodes[0]).parent}")
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[RenderableType, str], None]]:
+    """Shows a picture in place on a terminal; elsewhere the line that stands for it, each time it changes."""
+    if output.console.is_terminal:
+        with Live(console=output.console, auto_refresh=False) as live:
+            yield lambda picture, _line: live.update(picture, refresh=True)
+        return
+    told = ""
+
+    def tell(_picture: RenderableType, line: str) -> None:
+        nonlocal told
+        if line != told:
+            output.notice(line)
+            told = line
+
+    yield tell
 
 
 async def _look(cluster: LocalCluster, client: Client) -> tuple[RenderableType, str]:
