@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from raftmq.errors import InvalidArgument, NoLeader, NotEnoughReplicas, NotLeader, Overloaded, RaftmqError
+from raftmq.errors import (
+    InvalidArgument,
+    NoLeader,
+    NotEnoughReplicas,
+    NotLeader,
+    OutOfOrderSequence,
+    Overloaded,
+    RaftmqError,
+    UnknownProducer,
+)
 from raftmq.ids import LogIndex, ReplicaId, Term, Tick, WallMs
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.overlay import ProducerOverlay
@@ -90,7 +99,12 @@ class Leadership:
         self._refuse(batch, acks, min_in_sync, now)
         assert self._overlay is not None
         stamp = self.group.stamp(now, wall_ms)
-        verdict = self._overlay.decide(batch, stamp[0])
+        try:
+            verdict = self._overlay.decide(batch, stamp[0])
+        except (OutOfOrderSequence, UnknownProducer) as refusal:
+            # A client believes this only of a leader that is as new as the one which acknowledged its last batch.
+            refusal.metadata["leader_epoch"] = str(self.term)
+            raise
         if isinstance(verdict, Duplicate):
             self._answer_duplicate(verdict, batch, acks, now, deadline, done)
             return

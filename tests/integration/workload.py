@@ -118,7 +118,11 @@ class Workload:
         """All nodes hold the same chain of entries for each partition, to the same end."""
         ends: dict[tuple[str, int], set[tuple[int, bytes]]] = {}
         for node in self.cluster.nodes:
-            for replica in await self.client.cluster.list_replicas(node):
+            try:
+                replicas = await self.client.cluster.list_replicas(node)
+            except RaftmqError:
+                return False  # it has only just come back, and the connection to it not yet
+            for replica in replicas:
                 ends.setdefault((replica.topic, replica.partition), set()).add(
                     (replica.chain_index, replica.chain_hash)
                 )

@@ -155,8 +155,9 @@ def test_a_retry_after_a_change_of_leader_gets_the_original_offset(world: World)
     assert acked(again).duplicate
     assert acked(again).base_offset == acked(first).base_offset == 0
     assert acked(following).base_offset == 2
-    with pytest.raises(OutOfOrderSequence):
+    with pytest.raises(OutOfOrderSequence) as gap:
         world.produce(leader, b"e", producer=(9, 0, 7))
+    assert gap.value.metadata["leader_epoch"] == str(world.group(leader).node.term)
 
 
 def test_a_duplicate_of_an_uncommitted_batch_waits_with_it(world: World) -> None:
