@@ -78,7 +78,6 @@ class ReplicaGroup:
         self._end = LogEnd(row.anchor, end)
         self._read_back = ReadBack(row.group, row.generation)
         self._replication = Replication(node, self.tail, self._read_back)
-        self._durable = node.last_index
         self._seen = (node.role, node.term, node.leader)
         self._commands: dict[LogIndex, tuple[Term, Callable[[object | RaftmqError], None]]] = {}
         self._drafted = 0
@@ -115,7 +114,6 @@ class ReplicaGroup:
     def persisted(self, term: Term, index: LogIndex) -> None:
         """A round of this group is durable."""
         if self.halted is None:
-            self._durable = max(self._durable, min(index, self.node.last_index))
             self.node.persisted(term, index)
 
     def read_done(self, order: ReadOrder, entries: tuple[LogEntry, ...]) -> None:
@@ -239,7 +237,6 @@ class ReplicaGroup:
         self._end.truncate(self._load(LogIndex(index - 1)) if index > self.row.raft_start else None)
         assert first.base_offset == self._end.offset, "offsets must be contiguous"
         self.tail.truncate_from(index)
-        self._durable = min(self._durable, LogIndex(index - 1))
         self._read_back.truncated()
         outbox.round.ops.append(TruncateFrom(self.generation, index, first.base_offset))
 
@@ -290,7 +287,7 @@ class ReplicaGroup:
     def trim_tail(self, budget: int) -> None:
         """Bring the entries in memory down to `budget` bytes, as far as the disk has them and they are applied."""
         if self.tail.bytes > budget:
-            self.tail.evict(budget, min(self._durable, self.machine.applied_index))
+            self.tail.evict(budget, min(self.node.persisted_index, self.machine.applied_index))
 
     # -- applying --------------------------------------------------------------------------------------------------
 
