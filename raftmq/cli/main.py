@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from raftmq.version import __version__
 from raftmq.cli import cluster, consume, nodes, output, produce, topic
 from raftmq.cli.demo import command as demo
 from raftmq.cli.exits import EXIT_CODES_HELP
+from raftmq.version import __version__
 
 app = typer.Typer(
     name="raftmq",

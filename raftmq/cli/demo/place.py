@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raftmq.cli import listeners
 from raftmq.cli.exits import CommandError, ExitCode
+from raftmq.cli.runtime import DEFAULT_CONFIG
 from raftmq.cli.supervisor import LocalCluster
 from raftmq.config import Address, ClusterConfig, Defaults, NodeEntry, load
 
@@ -18,9 +19,13 @@ CONFIG_NAME = "cluster.yml"
 
 
 def prepare(config: Path, directory: Path) -> ClusterConfig:
-    """The configuration of a new run: see `clear` and `topology`. Raises CommandError and ConfigError."""
+    """The configuration of a new run: see `clear` and `topology`. Raises CommandError and ConfigError.
+
+    Without a cluster.yml here there are three nodes all the same; a file that was named must exist.
+    """
+    pattern = load(config) if config != DEFAULT_CONFIG or config.exists() else None
     clear(directory)
-    return topology(load(config) if config.exists() else None, directory)
+    return topology(pattern, directory)
 
 
 def clear(directory: Path) -> None:
