@@ -161,6 +161,15 @@ def test_the_ceilings_cover_the_round_that_was_lost(store: MemoryStore) -> None:
     assert again.identity.lost.group == 9
 
 
+def test_the_ceilings_of_the_first_round_are_durable_with_it(store: MemoryStore) -> None:
+    store.write([put_row(term=12)])
+    store.sync()
+    store.crash(lose_synced=2)
+    lost = store.reopen().identity.lost
+    assert lost is not None
+    assert (lost.group, lost.term) == (5, 13)
+
+
 def test_a_stalled_write_applies_nothing(store: MemoryStore) -> None:
     log = mixed_log(3)
     store.stall_next_write()

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from raftmq.ids import LogIndex, Offset
-from raftmq.ports import StateKind, StorageError, StorageStalled, Store, WriteOp
+from raftmq.ids import GroupId, LogIndex, Offset
+from raftmq.ports import StateKind, StorageError, StorageRefused, StorageStalled, Store, WriteOp
 from raftmq.storage.database import Database
-from raftmq.storage.keys import Family
+from raftmq.storage.keys import Family, group_key, pair_key
 from raftmq.storage.options import Tuning
 from raftmq.storage.rocks import RocksStore
-from tests.storage.build import EVERYTHING, GENERATION, NODE, LogBuilder, mixed_log, put, put_row, put_state
+from raftmq.storage.rows import encode_replica
+from tests.storage.build import EVERYTHING, GENERATION, NODE, LogBuilder, mixed_log, put, put_row, put_state, row
 from tests.storage.conformance import Harness, StoreConformance, read_all
 
 
@@ -186,6 +187,79 @@ except StorageError:
 """
 
 
+def test_a_flush_that_fails_at_the_end_is_told(path: Path) -> None:
+    store = RocksStore(path, node=NODE)
+    log = mixed_log(4)
+    store.write([put(log.entries)])
+    store._database._rocks.cancel_all_background(True)
+    with pytest.raises(StorageError, match="a flush of log failed"):
+        store.close()
+    again = RocksStore(path, node=NODE)
+    assert read_all(again) == log.entries
+    again.close()
+
+
+# -- rows that are not what they should be ---------------------------------------------------------------------------
+
+
+def forge(store: RocksStore, family: Family, key: bytes, value: bytes) -> None:
+    batch = store._database.batch()
+    batch.put(family, key, value)
+    store._database.write(batch)
+
+
+def test_a_payload_of_another_batch_is_refused(store: RocksStore) -> None:
+    log = mixed_log(4)
+    store.write([put(log.entries)])
+    forge(store, Family.PAYLOAD, pair_key(GENERATION, 3), log.entries[1].payload)
+    with pytest.raises(StorageError, match="offset 3 fails its checksum"):
+        store.read_batches(GENERATION, Offset(0), Offset(9), EVERYTHING)
+    assert len(store.read_batches(GENERATION, Offset(0), Offset(3), EVERYTHING)) == 1
+    with pytest.raises(StorageError, match="payload checksum mismatch"):
+        store.read_entries(GENERATION, LogIndex(1), LogIndex(4), EVERYTHING)
+
+
+def test_a_missing_payload_is_an_error_of_both_reads(store: RocksStore) -> None:
+    log = mixed_log(4)
+    store.write([put(log.entries)])
+    batch = store._database.batch()
+    batch.delete(Family.PAYLOAD, pair_key(GENERATION, 3))
+    store._database.write(batch)
+    with pytest.raises(StorageError, match="is missing"):
+        store.read_batches(GENERATION, Offset(0), Offset(9), EVERYTHING)
+    with pytest.raises(StorageError, match="is missing"):
+        store.read_entries(GENERATION, LogIndex(1), LogIndex(4), EVERYTHING)
+
+
+def test_an_entry_under_the_key_of_another_is_refused(store: RocksStore) -> None:
+    log = mixed_log(4)
+    log.noop()
+    store.write([put(log.entries[:4])])
+    forge(store, Family.LOG, pair_key(GENERATION, 9), log.entries[4].row)
+    with pytest.raises(StorageError, match="the row of entry 9 holds entry 5"):
+        list(store.scan_headers(GENERATION, LogIndex(1)))
+
+
+def test_a_hole_in_the_offsets_is_an_error(store: RocksStore) -> None:
+    store.write([put(mixed_log(4).entries)])
+    batch = store._database.batch()
+    batch.delete(Family.OFFSETS, pair_key(GENERATION, 3))
+    store._database.write(batch)
+    for offset in (0, 3, 5):
+        with pytest.raises(StorageError, match="no batch holds offset"):
+            store.read_batches(GENERATION, Offset(offset), Offset(9), EVERYTHING)
+
+
+def test_a_replica_row_under_the_key_of_another_group_is_refused(path: Path) -> None:
+    store = RocksStore(path, node=NODE)
+    forge(store, Family.RAFT, group_key(GroupId(6)), encode_replica(row(5)))
+    with pytest.raises(StorageError, match="the row of group 6 is of group 5"):
+        store.replicas()
+    store.close()
+    with pytest.raises(StorageRefused, match="the row of group 6 is of group 5"):
+        RocksStore(path, node=NODE)
+
+
 # -- threads and processes -------------------------------------------------------------------------------------------
 
 
@@ -255,6 +329,6 @@ def test_everything_synced_survives_kill_9(path: Path, rounds: int) -> None:
     assert [batch.index for batch in store.read_batches(GENERATION, Offset(0), Offset(1 << 40), EVERYTHING)] == [
         entry.index for entry in entries
     ]
-    assert [row.hard_state.term for row in store.replicas()] == [len(entries)]
+    assert [replica.hard_state.term for replica in store.replicas()] == [len(entries)]
     assert (store.identity.boot_count, store.identity.suspect) == (2, False)
     store.close()

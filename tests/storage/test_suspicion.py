@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from raftmq.ids import GroupId, StoreId, Term
-from raftmq.ports import PutReplica, ReplicaRow
+from raftmq.ids import BootCount, GroupId, StoreId, Term
+from raftmq.ports import LostTail, PutReplica, ReplicaRow
 from raftmq.storage import opening
 from raftmq.storage.marker import Mark, Marker, read_marker
 from raftmq.storage.rocks import RocksStore
-from raftmq.storage.suspicion import UNKNOWN_GROUP
-from tests.storage.build import GENERATION, NODE, LogBuilder, put, put_row
+from raftmq.storage.suspicion import UNKNOWN_GROUP, loss, next_boot, suspect
+from tests.storage.build import GENERATION, NODE, LogBuilder, put, put_row, row
 from tests.storage.conformance import read_all
 from tests.storage.test_rocks_store import abandon
 
@@ -65,10 +65,43 @@ DAMAGES = [flip_the_middle, cut_the_end, delete_the_log]
 
 
 def assert_suspect(rows: list[ReplicaRow], term: int) -> None:
-    for row in rows:
-        assert row.suspect
-        assert row.hard_state.term == term
-        assert row.hard_state.vote is None
+    for found in rows:
+        assert found.suspect
+        assert found.hard_state.term == term
+        assert found.hard_state.vote is None
+
+
+# -- the decision ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "boot, sequence, lost",
+    [(3, 100, False), (3, 101, False), (4, 100, False), (3, 99, True), (4, 99, True), (2, 100, True), (2, 500, True)],
+)
+def test_a_loss_is_fewer_writes_or_fewer_boots_than_were_marked(boot: int, sequence: int, lost: bool) -> None:
+    mark = Mark(BootCount(3), 100, Term(1), 0)
+    assert (loss(mark, BootCount(boot), sequence) is not None) is lost
+
+
+def test_terms_rise_above_everything_that_is_known() -> None:
+    rows = [row(group=2, generation=1, term=4)]
+    mark = Mark(BootCount(1), 9, Term(7), 12)
+    before = LostTail(GroupId(30), Term(20))
+    assert suspect(rows, None, None).lost == LostTail(UNKNOWN_GROUP, Term(5))
+    assert suspect(rows, mark, None).lost == LostTail(GroupId(11), Term(8))
+    assert suspect(rows, mark, before).lost == LostTail(GroupId(30), Term(21))
+    assert suspect([], mark, None).lost == LostTail(GroupId(11), Term(8))
+    assert_suspect(list(suspect(rows, mark, before).rows), 21)
+
+
+def test_a_boot_count_is_never_used_twice() -> None:
+    mark = Mark(BootCount(7), 9, Term(1), 0)
+    assert next_boot(None, BootCount(3)) == 4
+    assert next_boot(mark, BootCount(3)) == 8
+    assert next_boot(mark, BootCount(9)) == 10
+
+
+# -- on a real disk --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
