@@ -60,6 +60,5 @@ def server_options() -> ChannelOptions:
         ("grpc.http2.ping_timeout_ms", BULK_PING_TIMEOUT_MS),
         ("grpc.so_reuseport", 0),
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 3),
         ("grpc.server_handshake_timeout_ms", 10_000),
     )

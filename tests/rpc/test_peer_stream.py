@@ -10,12 +10,14 @@ import pytest
 import pytest_asyncio
 
 from raftmq.ids import NodeId
+from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import Channel
 from raftmq.rpc import options, peer_stream
 from raftmq.rpc.outbox import OutboxLimits
 from raftmq.rpc.peer_stream import LinkStats
+from raftmq.rpc.probe import Verdict, probe
 
-from .nodes import PATIENCE_S, Node, append, heartbeat, reply
+from .nodes import CLUSTER, PATIENCE_S, Node, append, heartbeat, reply
 from .relay import Relay
 
 ONE, TWO = NodeId(1), NodeId(2)
@@ -88,10 +90,20 @@ async def test_a_killed_process_is_lost_once_and_named_by_its_boot(link: Link) -
 
 
 @pytest.mark.usefixtures("patient_probe")
-async def test_a_refused_redial_is_proof_and_told_once_for_each_boot(link: Link) -> None:
+async def test_a_refused_redial_is_proof_and_told_once_for_each_boot(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+
+    async def observed(host: str, port: int, timeout_s: float) -> Verdict:
+        verdict = await probe(host, port, timeout_s)
+        verdicts.put_nowait(verdict)
+        return verdict
+
+    monkeypatch.setattr(peer_stream, "probe", observed)
     for times in (2, 3):
         await link.relay.refuse()
-        await link.one.recorder.until(lambda: bool(link.one.recorder.losses))
+        assert await asyncio.wait_for(verdicts.get(), PATIENCE_S) is Verdict.GONE
         await link.relay.start()
         await link.up(times)
     assert link.one.recorder.losses == [(TWO, 1)]
@@ -123,7 +135,8 @@ async def test_a_black_hole_in_one_direction_is_noticed_and_the_other_link_lives
     """No byte tells of it: only the unanswered ping does. Node 2's own streams do not go through this relay."""
     link.two.transport.set_peers({ONE: ("127.0.0.1", link.one.port)})
     await link.two.recorder.until(lambda: (ONE, Channel.RAFT) in link.two.recorder.ups)
-    connections = link.relay.connections
+    connections, chunks = link.relay.connections, link.relay.chunks
+    await link.relay.until(lambda: link.relay.chunks > chunks + 20)  # many pings with no data between them
     getattr(link.relay, direction).clear()
     await link.relay.until(lambda: link.relay.connections > connections)
     assert not link.stats().is_up
@@ -141,7 +154,7 @@ async def test_an_idle_link_stays_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(options, name, int(PATIENCE_S * 1_000))
     async with linked() as link:
         chunks = link.relay.chunks
-        await link.relay.until(lambda: link.relay.chunks > chunks + 30)
+        await link.relay.until(lambda: link.relay.chunks > chunks + 100)  # each end must have pinged more than twice
         assert [link.stats(channel).connects for channel in Channel] == [1, 1]
 
 
@@ -227,6 +240,25 @@ async def test_closing_calls_nobody_back(link: Link) -> None:
     await link.two.stop()
     await link.one.transport.close()
     assert link.one.recorder.log == heard
+
+
+async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(link: Link) -> None:
+    link.relay.forward.clear()
+    async with asyncio.timeout(PATIENCE_S):
+        while link.stats(Channel.BULK).overflows == 0:
+            queued, messages = link.stats(Channel.BULK).frames, link.stats(Channel.BULK).messages
+            link.one.transport.send(TWO, Channel.BULK, append(1, bytes(1_000_000)))
+            await asyncio.sleep(0)
+            if queued > messages + 8:  # a write waits for the socket, and more behind it
+                break
+        await link.one.transport.close()
+
+
+async def test_each_channel_has_a_connection_of_its_own(link: Link) -> None:
+    """A snapshot or a forwarded call never stands in a heartbeat's way."""
+    request = peer_pb2.ForwardRequest(cluster_id=CLUSTER)
+    await link.one.transport.forward(TWO, request, PATIENCE_S)
+    assert link.relay.connections == 3
 
 
 async def test_counters_tell_what_was_sent(link: Link) -> None:

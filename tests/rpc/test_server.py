@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -16,7 +17,7 @@ from raftmq.rpc.codec import encode_frame
 from raftmq.rpc.options import MAX_MESSAGE_BYTES, channel_options
 from raftmq.rpc.peer_stream import BOOT_METADATA
 
-from .nodes import CLUSTER, Node, RawCall, append, heartbeat, hello, info, open_stream
+from .nodes import CLUSTER, PATIENCE_S, Node, RawCall, append, heartbeat, hello, info, open_stream
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -36,6 +37,11 @@ async def channel(node: Node) -> AsyncIterator[aio.Channel]:
 
 def wire(frame: Frame) -> bytes:
     return b"".join(piece.data for piece in encode_frame(frame))
+
+
+async def code(call: RawCall) -> grpc.StatusCode:
+    """How a stream ended; fails where it does not end."""
+    return await asyncio.wait_for(call.code(), PATIENCE_S)
 
 
 async def accepted(channel: aio.Channel, greeting: bytes) -> RawCall:
@@ -72,7 +78,7 @@ async def test_a_wrong_hello_is_refused_with_a_reason(node: Node, channel: aio.C
     greeting, reason = BAD_HELLOS[name]
     call = open_stream(channel)
     await call.write(greeting)
-    assert await call.code() is REFUSED
+    assert await code(call) is REFUSED
     assert reason in str(await call.details())
     assert node.server.stats.refused_streams == 1
     assert node.server.stats.streams == 0
@@ -82,7 +88,7 @@ async def test_a_wrong_hello_is_refused_with_a_reason(node: Node, channel: aio.C
 async def test_a_stream_that_ends_before_its_hello_is_refused(node: Node, channel: aio.Channel) -> None:
     call = open_stream(channel)
     await call.done_writing()
-    assert await call.code() is REFUSED
+    assert await code(call) is REFUSED
 
 
 async def test_a_refusal_is_logged_once(node: Node, channel: aio.Channel) -> None:
@@ -90,7 +96,7 @@ async def test_a_refusal_is_logged_once(node: Node, channel: aio.Channel) -> Non
         for _ in range(3):
             call = open_stream(channel)
             await call.write(hello(to_node=3))
-            assert await call.code() is REFUSED
+            assert await code(call) is REFUSED
     assert [entry["event"] for entry in logs] == ["peer_stream_refused"]
     assert node.server.stats.refused_streams == 3
 
@@ -99,7 +105,7 @@ async def test_nothing_is_accepted_before_there_is_a_cluster(node: Node, channel
     node.server.cluster_id = ""
     call = open_stream(channel)
     await call.write(hello(cluster_id=""))
-    assert await call.code() is REFUSED
+    assert await code(call) is REFUSED
     assert "not in a cluster yet" in str(await call.details())
     node.server.cluster_id = CLUSTER
     await accepted(channel, hello())
@@ -117,7 +123,7 @@ async def test_a_boot_that_is_over_is_refused(node: Node, channel: aio.Channel) 
     await accepted(channel, hello(boot=5))
     call = open_stream(channel)
     await call.write(hello(boot=4))
-    assert await call.code() is REFUSED
+    assert await code(call) is REFUSED
     assert "boot 4 of node 1 is over" in str(await call.details())
 
 
@@ -136,7 +142,7 @@ async def test_frames_of_a_stream_that_was_replaced_are_dropped(node: Node, chan
     older_call = await accepted(channel, hello(boot=1, channel=1))
     newer_call = await accepted(channel, newer)
     await older_call.write(wire(heartbeat(1)))
-    assert await older_call.code() is grpc.StatusCode.ABORTED
+    assert await code(older_call) is grpc.StatusCode.ABORTED
     await newer_call.write(wire(heartbeat(2)))
     await node.recorder.until(lambda: node.recorder.beats == [2])
     assert node.server.stats.stale_messages == 1
@@ -171,7 +177,7 @@ async def test_a_message_above_the_cap_ends_its_stream_only(node: Node, channel:
     ) as reckless:
         large = await accepted(reckless, hello(node=3))
         await large.write(bytes(MAX_MESSAGE_BYTES + 1))
-        assert await large.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await code(large) is grpc.StatusCode.RESOURCE_EXHAUSTED
     await call.write(wire(heartbeat(1)))
     await node.recorder.until(lambda: node.recorder.beats == [1])
 
