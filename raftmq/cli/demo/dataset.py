@@ -56,13 +56,20 @@ class Dataset:
 
     def records(self, limit: int | None = None) -> Iterator[Record]:
         """One record per row, in the file's order. Raises DatasetError."""
-        with _open_text(self.path) as text:
-            for number, fields in enumerate(islice(_rows(self.path, text), limit)):
-                yield Record(number, self._key(number, fields), _json(fields, number))
+        for number, fields in self._fields(limit):
+            yield Record(number, self._key(number, fields), _json(fields, number))
 
     def count(self, limit: int | None = None) -> int:
         """Number of rows, at most `limit`. Reads the file once, and so finds its faults before anything is sent."""
-        return sum(1 for _ in self.records(limit))
+        rows = 0
+        for number, fields in self._fields(limit):
+            self._key(number, fields)
+            rows += 1
+        return rows
+
+    def _fields(self, limit: int | None) -> Iterator[tuple[int, Mapping[str, object]]]:
+        with _open_text(self.path) as text:
+            yield from enumerate(islice(_rows(self.path, text), limit))
 
     def _key(self, number: int, fields: Mapping[str, object]) -> bytes | None:
         if self.key_column is None:
