@@ -58,10 +58,11 @@ class Client:
         connect_timeout_ms: int,
         retry: RetryPolicy | None,
         address_map: AddressMap | None,
+        pool: ConnectionPool | None = None,
     ) -> None:
         self._connect_timeout_ms = connect_timeout_ms
         self._policy = retry or RetryPolicy()
-        self._pool = ConnectionPool(address_map)
+        self._pool = pool or ConnectionPool(address_map)
         self._metadata = MetadataCache(self._pool, parse_addresses(addresses))
         self._router = Router(self._metadata, self._policy)
         self.admin = Admin(self._router)

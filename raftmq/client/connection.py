@@ -154,8 +154,11 @@ class NodeChannel:
 class ConnectionPool:
     """Channels by address, opened on first use and kept until the client closes."""
 
-    def __init__(self, address_map: AddressMap | None = None) -> None:
+    def __init__(
+        self, address_map: AddressMap | None = None, open_channel: Callable[[Address], NodeChannel] = NodeChannel
+    ) -> None:
         self._address_map = address_map
+        self._open_channel = open_channel
         self._channels: dict[Address, NodeChannel] = {}
         self._closed = False
 
@@ -165,7 +168,7 @@ class ConnectionPool:
             raise Unavailable("the client is closed", outcome=Outcome.NOT_APPLIED)
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = NodeChannel(address)
+            channel = self._channels[address] = self._open_channel(address)
         return channel
 
     def advertised(self, host: str, port: int) -> NodeChannel:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
-from tenacity.wait import wait_base, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
 
 from raftmq.errors import Outcome, RaftmqError
 
@@ -21,6 +24,7 @@ class RetryPolicy:
 
     initial_ms: int = 20
     max_ms: int = 500
+    rng: Random = field(default_factory=Random, repr=False, compare=False)
 
     def retrying(
         self,
@@ -33,7 +37,7 @@ class RetryPolicy:
         return AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, RaftmqError) and judge(error)),
             wait=_WaitAsTold(self),
-            stop=stop_after_delay(timeout_ms / 1000),
+            stop=_StopAfter(timeout_ms),
             before_sleep=before_sleep,
             reraise=True,
         )
@@ -47,13 +51,26 @@ class _WaitAsTold(wait_base):
     """Back-off, but never shorter than what the server asked for."""
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._back_off = wait_random_exponential(multiplier=policy.initial_ms / 1000, max=policy.max_ms / 1000)
+        self._policy = policy
 
     def __call__(self, retry_state: RetryCallState) -> float:
         outcome = retry_state.outcome
         error = outcome.exception() if outcome is not None else None
         told = error.retry_after_ms / 1000 if isinstance(error, RaftmqError) else 0.0
-        return max(told, self._back_off(retry_state))
+        policy = self._policy
+        ceiling = min(policy.initial_ms * 2.0 ** min(retry_state.attempt_number - 1, 30), policy.max_ms)
+        return max(told, policy.rng.uniform(0, ceiling) / 1000)
+
+
+class _StopAfter(stop_base):
+    """Gives up so many milliseconds after it was made, by the event loop's clock."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + timeout_ms / 1000
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return self._loop.time() >= self._deadline
 
 
 def may_retry_read(error: RaftmqError) -> bool:
