@@ -171,6 +171,16 @@ def test_a_cursor_keeps_its_bounds_alive(database: Database) -> None:
     assert len(junk) == 10_000
 
 
+def test_a_key_outside_of_its_range_is_an_error(database: Database) -> None:
+    """What a cursor would see if the bound it gave to the binding were not the bound that the binding uses."""
+    fill(database, Family.LOG, 10)
+    with database.scan(Family.LOG, number(0), number(9)) as cursor:
+        cursor._end = number(3)
+        assert [cursor.next() for _ in range(3)] == [(number(at), b"value") for at in range(3)]
+        with pytest.raises(StorageError, match="came upon"):
+            cursor.next()
+
+
 def test_the_lower_bound_of_the_binding_is_an_upper_bound(bare: Rdict) -> None:
     for at in range(10):
         bare[number(at)] = b"value"
