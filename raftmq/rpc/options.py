@@ -1,6 +1,6 @@
 """gRPC settings for a cluster's own links; the defaults are made for clients on the internet.
 
-What is not obvious, each measured with grpcio 1.85 (the tests of this package fail when it changes):
+What is not obvious, measured with grpcio 1.85 (tests hold the ping timeout, the strikes and the shared port to it):
 
 - ``keepalive_timeout_ms`` does not bound how long a ping may stay unanswered, ``http2.ping_timeout_ms`` does; its
   default of one minute would keep a black-holed connection for as long.
