@@ -94,9 +94,10 @@ class Assembly(Events):
         self._started = True
         self._adopt(self.controller.image)
         if self.replicas.group(CONTROLLER_GROUP) is None:
-            voters = self._formation.voters
-            mine = frozenset(voters) if self.me in voters else frozenset()
-            self.replicas.create(CONTROLLER_GROUP, Membership(mine), eager=self.me == min(voters))
+            voters = frozenset(self._formation.voters)
+            # One who joined later learns until the controller's leader has admitted it.
+            first = Membership(voters, learners=frozenset({self.me}) - voters)
+            self.replicas.create(CONTROLLER_GROUP, first, eager=self.me == min(voters))
 
     async def upkeep(self) -> None:
         """Register, fence, balance; until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -13,6 +14,7 @@ from raftmq.ids import CONTROLLER_GROUP, GroupId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
 from raftmq.ports import Clock
+from raftmq.raft.errors import RaftRefusal
 from raftmq.replica.host import ReplicaHost
 from raftmq.v1 import cluster_pb2
 
@@ -59,6 +61,7 @@ class Caretaker:
             try:
                 await self._register()
                 if self._leads():
+                    self._admit()
                     await self._watch_sessions()
                     if rounds % BALANCE_EVERY == 0:
                         await self._balance()
@@ -87,6 +90,21 @@ class Caretaker:
             self._term = group.node.term
             self._sessions = Sessions(self._clock.tick(), self._session_timeout_ms, self._controller.node_silence_ms)
         return True
+
+    def _admit(self) -> None:
+        """Every registered node gets the metadata: those that do not vote on it learn it."""
+        group = self._host.replicas.group(CONTROLLER_GROUP)
+        assert group is not None, "asked of the leader only"
+        membership = group.node.membership
+        missing = {node.id for node in self._controller.image.nodes.values()} - membership.all
+        if not missing:
+            return
+        try:
+            group.node.change_membership(replace(membership, learners=membership.learners | missing))
+        except RaftRefusal as refusal:
+            _log.info("admission waits", nodes=sorted(node.node for node in missing), reason=str(refusal))
+        else:
+            self._host.replicas.touch(CONTROLLER_GROUP)
 
     async def _watch_sessions(self) -> None:
         assert self._sessions is not None

@@ -18,6 +18,7 @@ from raftmq.errors import LeadershipLost, RaftmqError
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import (
     GroupMessage,
+    LostTail,
     PutEntries,
     PutReplica,
     PutState,
@@ -311,9 +312,15 @@ class ReplicaGroup:
             self._read_back.spent(None, machine.applied_index)
 
 
-def fresh_row(group: GroupId, generation: Generation, membership: Membership) -> ReplicaRow:
-    """The row of a replica that has just been created with the group's first configuration."""
-    return ReplicaRow(group, generation, HardState(), ((LogIndex(0), membership),))
+def fresh_row(group: GroupId, generation: Generation, membership: Membership, lost: LostTail | None) -> ReplicaRow:
+    """The row of a replica that is created with the group's first configuration.
+
+    ``lost``: what this disk is known to have lost. A replica of the group may have been there, and may have voted:
+    the new one is suspect then, in a term above any in which that can have been.
+    """
+    suspect = lost is not None and group <= lost.group
+    term = lost.term if lost is not None and suspect else Term(0)
+    return ReplicaRow(group, generation, HardState(term), ((LogIndex(0), membership),), suspect=suspect)
 
 
 def nodes_of(members: Iterable[ReplicaId]) -> tuple[NodeId, ...]:

@@ -117,7 +117,7 @@ class Replicas(Observer):
     def create(self, group_id: GroupId, membership: Membership, eager: bool) -> ReplicaGroup:
         """A new replica with the group's first configuration. ``eager``: it is the one that should lead."""
         assert group_id not in self._hosted, f"group {group_id} has a replica here already"
-        row = fresh_row(group_id, self._next_generation, membership)
+        row = fresh_row(group_id, self._next_generation, membership, self._store.identity.lost)
         self._next_generation = Generation(self._next_generation + 1)
         self._pending_ops.append(PutReplica(row))
         self._pending_sync = True

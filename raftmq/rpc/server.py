@@ -16,6 +16,8 @@ import grpc
 import structlog
 from grpc import aio
 
+from raftmq import status
+from raftmq.errors import NotReady
 from raftmq.ids import BootCount, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import Channel, Frame, PeerInfo, Receiver
@@ -222,7 +224,9 @@ class PeerServer:
 
     async def _forward(self, request: peer_pb2.ForwardRequest, context: Context) -> peer_pb2.ForwardResponse:
         if not self.cluster_id or request.cluster_id != self.cluster_id:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"node {self._me.node} is not in that cluster")
+            # With raftmq's trailers: the node that asks can then say for sure that nothing happened.
+            wire = status.encode(NotReady(f"node {self._me.node} is not in that cluster"))
+            await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
         return await self._forward_handler(request, context)
 
     async def _identify(self, request: peer_pb2.IdentifyRequest, _context: Context) -> peer_pb2.IdentifyResponse:
