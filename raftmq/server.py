@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -43,7 +44,8 @@ from raftmq.version import __version__
 _log = structlog.get_logger(__name__)
 
 EXIT_STORAGE_FAILED = 70
-"""Exit status after a failed write or sync (EX_SOFTWARE of sysexits.h): what is on disk must be looked at anew."""
+"""Exit status after a failed write or sync, or a broken invariant (EX_SOFTWARE of sysexits.h): what is on disk must be
+looked at anew."""
 EXIT_REFUSED = 78
 """Exit status where the node must not start like this (EX_CONFIG): the text on stderr says what to do."""
 CLIENT_GRACE_S = 2.0
@@ -53,13 +55,14 @@ CLIENT_GRACE_S = 2.0
 class Node:
     """One running node, and ``rpc.Receiver``: the peer listener is up before there is an assembly to receive for it.
 
-    ``failed`` is set when its disk failed: the process must end at once.
+    ``failed`` is set when its disk failed, or an invariant of its pump: the process must end at once.
     """
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._formation: Formation | None = None
         self._assembly: Assembly | None = None
+        self._driver: Driver | None = None
         self._counts = CallCounts()
         self._closers = AsyncExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -108,7 +111,7 @@ class Node:
         rng = random.Random()
         transport = GrpcTransport(info, formation.cluster_id, self, rng, limits)
         self._closers.push_async_callback(transport.close)
-        driver = Driver(store, self._storage_failed)
+        driver = self._driver = Driver(store, self._failed)
         assembly = Assembly(self._config, formation, store, transport, driver, driver.wake, SystemClock(), rng)
         self._assembly = assembly
         assembly.start()
@@ -120,23 +123,26 @@ class Node:
         """Hand leadership over, answer what is under way, close the disk. Bounded by ``shutdown_timeout_ms``."""
         await self._closers.aclose()
 
-    def _storage_failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
 
     # -- what other nodes ask ----------------------------------------------------------------------------------------
 
     def on_frame(self, peer: PeerInfo, frame: Frame) -> None:
-        if self._assembly is not None:
-            self._assembly.on_frame(peer, frame)
+        if self._assembly is not None and self._driver is not None:
+            with self._driver.fatal():
+                self._assembly.on_frame(peer, frame)
 
     def on_peer_up(self, node: NodeId, channel: Channel) -> None:
-        if self._assembly is not None:
-            self._assembly.on_peer_up(node, channel)
+        if self._assembly is not None and self._driver is not None:
+            with self._driver.fatal():
+                self._assembly.on_peer_up(node, channel)
 
     def on_peer_lost(self, node: NodeId, boot: BootCount) -> None:
-        if self._assembly is not None:
-            self._assembly.on_peer_lost(node, boot)
+        if self._assembly is not None and self._driver is not None:
+            with self._driver.fatal():
+                self._assembly.on_peer_lost(node, boot)
 
     async def _identified(self, _request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
         if self._formation is None:
@@ -180,13 +186,20 @@ async def _main(config: NodeConfig) -> int:
             await asyncio.wait({starting})
     finally:
         await node.stop()
+    if node.failed.done():
+        _fail_stop(node.failed.result())
     _log.info("stopped")
     return 0
 
 
 def _fail_stop(error: BaseException) -> None:
-    """After a failed write nothing that this process believes of its disk is certain: it ends here and now."""
-    _log.critical("storage failed: this node stops", error=str(error) or repr(error))
+    """After a failed write, or with a broken invariant, nothing that this process believes of its disk is certain:
+    it ends here and now."""
+    if isinstance(error, StorageError):
+        _log.critical("storage failed: this node stops", error=str(error) or repr(error))
+    else:
+        _log.critical("a broken invariant: this node stops", error=repr(error))
+        traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_STORAGE_FAILED)

@@ -6,8 +6,10 @@ thread then takes all of them, writes one batch and syncs once: that is the grou
     loop:     inputs ── wake ──> round() ── frames leave ──┐            persisted() <── call_soon_threadsafe ──┐
     storage:                                               └─> queue ──> write (one batch) ──> sync ───────────┘
 
-A failed write or sync is final: the driver stops for good and tells its owner, who ends the process. A *stalled* write
-(nothing was applied) is tried again a little later, on the storage thread, while the loop goes on.
+A failed write or sync is final: the driver stops for good and tells its owner, who ends the process. So is an error
+that nobody expected inside the pump: a round that broke off has taken work out of the groups that will never be
+written, and later rounds would vouch for it. A *stalled* write (nothing was applied) is tried again a little later, on
+the storage thread, while the loop goes on.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -46,7 +49,7 @@ class SystemClock:
 
 
 class Driver:
-    """Runs a ``Replicas``. ``failed`` is called once, on the loop, when storage has failed."""
+    """Runs a ``Replicas``. ``failed`` is called at most once, on the loop, when this process must not go on."""
 
     def __init__(self, store: Store, failed: Callable[[BaseException], None]) -> None:
         self._store = store
@@ -60,6 +63,7 @@ class Driver:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="raftmq-reader")
         self._unsettled = False
         self._stopped = False
+        self._broken: BaseException | None = None
 
     def start(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -67,16 +71,14 @@ class Driver:
         self.wake()
 
     async def stop(self) -> None:
-        """Finish what is queued, then stop. Nothing is written afterwards."""
+        """Finish what is queued, then stop. Nothing is written afterwards, and nobody is answered."""
         if self._stopped:
             return
         self._run_round()
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end()
         self._queue.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
-        self._readers.shutdown(wait=True)
+        await self._loop.run_in_executor(None, self._readers.shutdown)
 
     async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches for a reader, from disk, off the loop. Raises DataLoss where what is stored cannot be read."""
@@ -99,12 +101,13 @@ class Driver:
         self._round_due = False
         if self._stopped or self._replicas is None:
             return
-        made, reads = self._replicas.round()
-        if made is not None:
-            self._queue.put(made)
-        for order in reads:
-            self._readers.submit(self._read, order)
-        self._arm()
+        with self.fatal():
+            made, reads = self._replicas.round()
+            if made is not None:
+                self._queue.put(made)
+            for order in reads:
+                self._readers.submit(self._read, order)
+            self._arm()
 
     def _arm(self) -> None:
         assert self._replicas is not None
@@ -116,32 +119,47 @@ class Driver:
     def _tick(self) -> None:
         if self._stopped or self._replicas is None:
             return
-        self._replicas.tick()
-        if not self._round_due:
-            self._arm()
+        with self.fatal():
+            self._replicas.tick()
+            if not self._round_due:
+                self._arm()
 
     def _persisted(self, rounds: list[Round]) -> None:
         if self._stopped or self._replicas is None:
             return
-        for done in rounds:
-            self._replicas.persisted(done)
+        with self.fatal():
+            for done in rounds:
+                self._replicas.persisted(done)
 
     def _read_back(self, result: ReadResult) -> None:
         if not self._stopped and self._replicas is not None:
-            self._replicas.read_done(result)
+            with self.fatal():
+                self._replicas.read_done(result)
 
     def _read_failed(self, order: ReadOrder, error: StorageError) -> None:
         """Rows that cannot be read cost one group its replica here, not the node: others hold the same entries."""
         if not self._stopped and self._replicas is not None and self._replicas.read_failed(order, str(error)):
             _log.error("reading the log failed", group=order.group, first=order.first, error=str(error))
 
+    @contextmanager
+    def fatal(self) -> Iterator[None]:
+        """For calls into the pump: an error that comes out of one leaves it in no state to go on from."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  see above
+            self.fail(error)
+
     def fail(self, error: BaseException) -> None:
-        """Storage failed (also when somebody else saw it): never go on."""
-        if not self._stopped:
-            self._stopped = True
-            if self._timer is not None:
-                self._timer.cancel()
+        """Storage failed, or the pump (also when somebody else saw it): never go on."""
+        if self._broken is None:
+            self._broken = error
+            self._end()
             self._failed(error)
+
+    def _end(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     # -- on the storage thread ----------------------------------------------------------------------------------------
 
@@ -155,11 +173,9 @@ class Driver:
                     self._store.sync()
                     self._unsettled = True
                 self._post(partial(self._persisted, rounds))
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever it was, what is on disk is no longer known here.
             self._post(partial(self.fail, error))
-            if not isinstance(error, StorageError):
-                raise
 
     def _next_rounds(self) -> list[Round] | None:
         """Everything that is queued, at least one round; None when it is over."""
@@ -207,5 +223,7 @@ class Driver:
             entries = self._store.read_entries(order.generation, order.first, order.last, order.max_bytes)
         except StorageError as error:
             self._post(partial(self._read_failed, order, error))
+        except Exception as error:  # noqa: BLE001  unanswered, the one who waits for these entries would wait for ever
+            self._post(partial(self.fail, error))
         else:
             self._post(partial(self._read_back, ReadResult(order, tuple(entries))))
