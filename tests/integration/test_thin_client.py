@@ -28,7 +28,7 @@ async def brokers(cluster: LocalCluster) -> AsyncIterator[dict[NodeId, broker_pb
     channels = {node: aio.insecure_channel(str(cluster.config.node(node).client_address)) for node in cluster.nodes}
     yield {node: broker_pb2_grpc.BrokerStub(channel) for node, channel in channels.items()}
     for channel in channels.values():
-        await channel.close()
+        await channel.close(grace=None)
 
 
 def record(value: bytes) -> types_pb2.Record:
