@@ -5,8 +5,9 @@ Synchronous from end to end. Inputs (messages, proposals, ticks, "durable now", 
 
     step / propose / tick / persisted / read_done  ──>  advance(outbox)  ──>  Round (disk), frames (peers), reads
 
-Failure inside a group (a poison entry, a broken chain) *halts* the group: it says why, sends nothing more, and votes no
-more; the node and its other groups go on. Failure of the disk is not handled here: the node stops.
+Failure inside a group (a poison entry, a broken chain, rows that cannot be read) *halts* the group: it says why,
+sends nothing more, and votes no more; the node and its other groups go on. A failed write is not handled here: the
+node stops.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raftmq.ports import (
     PutReplica,
     PutState,
     ReplicaRow,
+    StorageError,
     Store,
     TruncateFrom,
 )
@@ -175,7 +177,7 @@ class ReplicaGroup:
                     self._take(self.node.ready(), outbox)
                     self._apply(outbox)
                 self._replication.fill(self.id, outbox)
-        except (PoisonEntry, CorruptEntry) as error:
+        except (PoisonEntry, CorruptEntry, StorageError) as error:
             self.halt(str(error))
         self._observer.progressed(self)
 
@@ -188,9 +190,11 @@ class ReplicaGroup:
     def _take(self, ready: Ready, outbox: Outbox) -> None:
         self._notice_leadership(ready)
         ops = outbox.round.ops
-        if ready.truncate_from is not None:
-            self._truncate(ready.truncate_from, outbox)
+        cut = None if ready.truncate_from is None else self._truncate(ready.truncate_from)
         sealed = tuple(self._end.seal(entry) for entry in ready.entries)
+        # Only now that nothing of this Ready can be refused: entries are not removed without those that replace them.
+        if cut is not None:
+            ops.append(cut)
         self._drafted = 0  # every proposal has come out in this Ready, or was overtaken by another leader's entries
         self._note_row(ready, sealed, outbox)
         if sealed:
@@ -232,14 +236,14 @@ class ReplicaGroup:
 
     # -- the log ---------------------------------------------------------------------------------------------------
 
-    def _truncate(self, index: LogIndex, outbox: Outbox) -> None:
+    def _truncate(self, index: LogIndex) -> TruncateFrom:
         """Rare: entries that another leader did not keep. One or two short reads from disk are affordable."""
         first = self._load(index)
         self._end.truncate(self._load(LogIndex(index - 1)) if index > self.row.raft_start else None)
         assert first.base_offset == self._end.offset, "offsets must be contiguous"
         self.tail.truncate_from(index)
         self._read_back.truncated()
-        outbox.round.ops.append(TruncateFrom(self.generation, index, first.base_offset))
+        return TruncateFrom(self.generation, index, first.base_offset)
 
     def _load(self, index: LogIndex) -> LogEntry:
         entry = self.tail.get(index)
@@ -255,7 +259,8 @@ class ReplicaGroup:
         if ready.truncate_from is not None:
             memberships = [pair for pair in memberships if pair[0] < ready.truncate_from]
         memberships += [(e.index, e.membership) for e in ready.entries if e.membership is not None]
-        settled = [pair for pair in memberships if pair[0] <= ready.committed_to]
+        commit = self._safe_commit(ready.committed_to)
+        settled = [pair for pair in memberships if pair[0] <= commit]
         memberships = settled[-1:] + memberships[len(settled) :]
         changed = replace(
             row,
@@ -264,7 +269,7 @@ class ReplicaGroup:
             suspect=ready.suspect,
         )
         if changed != row:
-            self.row = replace(changed, commit_index=self._safe_commit(ready.committed_to))
+            self.row = replace(changed, commit_index=commit)
             outbox.round.ops.append(PutReplica(self.row))
             outbox.round.must_sync = True
 

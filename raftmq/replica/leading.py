@@ -28,6 +28,11 @@ class Hosted:
     eager: int = 0
     scheduled: Tick | None = None
 
+    def deadline(self) -> Tick | None:
+        """When time alone changes something here: in the core, or because somebody's wait runs out."""
+        expiry = None if self.leadership is None else self.leadership.waits.deadline()
+        return min((at for at in (self.group.deadline(), expiry) if at is not None), default=None)
+
 
 class Events:
     """What the node above wants to hear. The default hears nothing."""
@@ -85,13 +90,18 @@ class Leading:
         """Something was persisted, committed, applied or acknowledged in a group that is led here."""
         group, leadership = hosted.group, hosted.leadership
         assert leadership is not None
-        members = group.node.membership.all
-        if members != hosted.led_members:
-            hosted.led_members = members
-            self._heartbeats.lead(group.id, group.node.term, {m.node for m in members} - {self._me})
+        if group.node.membership.all != hosted.led_members:
+            self.vouch(hosted)
         now = self._clock.tick()
         leadership.progressed(now)
         self._announce(hosted, now)
+
+    def vouch(self, hosted: Hosted) -> None:
+        """If this group is led here, let the heartbeats say so to every node that has a replica of it."""
+        if hosted.leadership is not None:
+            hosted.led_members = hosted.group.node.membership.all
+            nodes = {member.node for member in hosted.led_members} - {self._me}
+            self._heartbeats.lead(hosted.group.id, hosted.leadership.term, nodes)
 
     def tick(self, hosted: Hosted, now: Tick) -> None:
         """Time has passed, or a node is known to be dead: the in-sync set may be another."""

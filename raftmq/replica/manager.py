@@ -209,9 +209,11 @@ class Replicas(Observer):
                 hosted.group.persisted(mark.term, mark.index)
                 self._touch(mark.group)
         outbox = Outbox(0)
+        of = {mark.group: mark.generation for mark in done.marks}
         for node, message in done.after:
             hosted = self._hosted.get(message.group)
-            if hosted is not None and hosted.group.halted is None:
+            # A replica that was dropped and created anew must not answer for the one before.
+            if hosted is not None and hosted.group.halted is None and hosted.group.generation == of[message.group]:
                 outbox.send(node, message)
         for node, channel, frame in outbox.frames():
             self._transport.send(node, channel, frame)
@@ -232,11 +234,7 @@ class Replicas(Observer):
         return True
 
     def _reschedule(self, hosted: Hosted) -> None:
-        wanted = hosted.group.deadline()
-        if hosted.leadership is not None:
-            expiry = hosted.leadership.waits.deadline()
-            if expiry is not None:
-                wanted = expiry if wanted is None else min(wanted, expiry)
+        wanted = hosted.deadline()
         if wanted != hosted.scheduled:
             hosted.scheduled = wanted
             if wanted is not None:
@@ -304,6 +302,8 @@ class Replicas(Observer):
     def set_nodes(self, nodes: list[NodeId]) -> None:
         """The nodes of the cluster, this one among them or not."""
         self.heartbeats.set_peers([node for node in nodes if node != self.me.node])
+        for hosted in self._hosted.values():
+            self._leading.vouch(hosted)  # whoever is new does not know yet what is led here
 
     def on_frame(self, peer: PeerInfo, frame: Frame) -> None:
         now = self._clock.tick()
