@@ -18,7 +18,7 @@ from raftmq.config import NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
 from raftmq.controller.formation import Formation
-from raftmq.controller.reconciler import reconcile
+from raftmq.controller.reconciler import Reconciler
 from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
@@ -73,6 +73,7 @@ class Assembly(Events):
         self._started = False
         self._boots: dict[NodeId, BootCount] = {}
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
+        self._reconciler = Reconciler(self.replicas)
         cluster = config.cluster
         self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
         forwarder = Forwarder(self._forward)
@@ -157,6 +158,7 @@ class Assembly(Events):
         image = self.controller.image
         if image is not self._image:
             self._adopt(image)
+        self._reconciler.follow(image)
         self.controller.tell_news()
 
     def _adopt(self, image: MetadataImage) -> None:
@@ -164,7 +166,6 @@ class Assembly(Events):
         nodes = sorted({*self._config.peers, *image.nodes})
         self._links.set_peers({node: self._address(node, image) for node in nodes if node != self.me.node})
         self.replicas.set_nodes(nodes)
-        reconcile(image, self.replicas)
 
     def _address(self, node: NodeId, image: MetadataImage) -> tuple[str, int]:
         """Where to dial a node: this node's override, else what the node registered, else the file."""

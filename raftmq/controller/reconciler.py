@@ -4,34 +4,69 @@ from __future__ import annotations
 
 import structlog
 
-from raftmq.ids import CONTROLLER_GROUP
-from raftmq.metadata.image import MetadataImage
+from raftmq.ids import CONTROLLER_GROUP, GroupId
+from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
 from raftmq.raft.types import Membership
 from raftmq.replica.manager import Replicas
 
 _log = structlog.get_logger(__name__)
 
 
-def reconcile(image: MetadataImage, replicas: Replicas) -> None:
-    """Compare and act. Idempotent; called whenever the image changed.
+class Reconciler:
+    """Acts only on an image that is *current*: this node has applied an entry of the term it is in.
 
-    A replica is created only for this node's very disk (node *and* store id), and removed only when the image has
-    allocated its group's number and no longer lists the group: an image that is still being replayed after a restart
-    does not know yet what it will know, and must not cost a replica.
+    Right after a start the log of group 0 is replayed, and the image shows the past: a topic that is long deleted, or
+    none where there will be one. An entry of the present term comes after everything that was ever committed before
+    that term, and thus after everything that this disk has ever known. So what a current image does not list is gone,
+    and what it is the first to list is new: a disk that once lost rows cannot have lost one of *that* group.
     """
-    running = replicas.groups
-    wanted = {
-        partition.group: (topic, partition)
-        for topic in image.topics.values()
-        for partition in topic.partitions
-        if replicas.me in partition.replicas
-    }
-    for group_id, (topic, partition) in sorted(wanted.items()):
-        if group_id not in running:
-            _log.info("creating replica", topic=topic.name, partition=partition.partition, group=group_id)
-            eager = partition.replicas[0] == replicas.me
-            replicas.create(group_id, Membership(frozenset(partition.replicas)), eager)
-    for group_id in running:
-        if group_id != CONTROLLER_GROUP and group_id not in wanted and group_id < image.next_group_id:
-            _log.info("removing replica", group=group_id)
-            replicas.drop(group_id)
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        self._done: MetadataImage | None = None
+        self._new_from: GroupId | None = None
+        """Groups from this number on were created after this process had a current image."""
+
+    def follow(self, image: MetadataImage) -> None:
+        """Compare and act. Idempotent; to be called whenever group 0 has made progress on this node."""
+        if image is self._done or not self._is_current():
+            return
+        if self._new_from is None:
+            self._new_from = image.next_group_id
+        wanted = {
+            partition.group: (topic, partition)
+            for topic in image.topics.values()
+            for partition in topic.partitions
+            if self._replicas.me in partition.replicas
+        }
+        running = self._replicas.groups
+        for group_id in sorted(wanted.keys() - running.keys()):
+            self._create(*wanted[group_id], is_new=group_id >= self._new_from)
+        for group_id in running:
+            if group_id not in wanted and _is_gone(group_id, image):
+                _log.info("removing replica", group=group_id)
+                self._replicas.drop(group_id)
+        self._replicas.forget_leaders(
+            [g for g in self._replicas.leaders if g not in image.groups and _is_gone(g, image)]
+        )
+        self._done = image
+
+    def _is_current(self) -> bool:
+        group = self._replicas.group(CONTROLLER_GROUP)
+        return group is not None and group.node.term_at(group.machine.applied_index) == group.node.term
+
+    def _create(self, topic: TopicRecord, partition: PartitionRecord, is_new: bool) -> None:
+        """Only ever for this node's very disk: assignments name node *and* store."""
+        _log.info("creating replica", topic=topic.name, partition=partition.partition, group=partition.group)
+        self._replicas.create(
+            partition.group,
+            Membership(frozenset(partition.replicas)),
+            eager=partition.replicas[0] == self._replicas.me,
+            is_new=is_new,
+        )
+
+
+def _is_gone(group_id: GroupId, image: MetadataImage) -> bool:
+    """For a group that `image` does not list here. A number that it has not given away yet says that it is not this
+    node's metadata that the group came from: better keep too much."""
+    return group_id != CONTROLLER_GROUP and group_id < image.next_group_id

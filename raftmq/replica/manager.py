@@ -20,6 +20,7 @@ from raftmq.ports import (
     LeaderNotice,
     PeerInfo,
     PutReplica,
+    ReplicaRow,
     Store,
     Transport,
     WriteOp,
@@ -89,9 +90,7 @@ class Replicas(Observer):
         rows = store.replicas()
         self._next_generation = next_generation(rows)
         for row in rows:
-            self._host(
-                open_group(row, me, store, settings.raft, self._group_rng(), clock.tick(), self, self._last_contact)
-            )
+            self._open(row)
 
     # -- groups ----------------------------------------------------------------------------------------------------
 
@@ -114,24 +113,22 @@ class Replicas(Observer):
         hosted = self._hosted.get(group_id)
         return None if hosted is None else hosted.leadership
 
-    def create(self, group_id: GroupId, membership: Membership, eager: bool) -> ReplicaGroup:
-        """A new replica with the group's first configuration. ``eager``: it is the one that should lead."""
+    def create(self, group_id: GroupId, membership: Membership, eager: bool, is_new: bool = False) -> ReplicaGroup:
+        """A new replica with the group's first configuration. ``eager``: it is the one that should lead. ``is_new``:
+        this disk surely never had a replica of the group; otherwise, if it has lost rows, it may have."""
         assert group_id not in self._hosted, f"group {group_id} has a replica here already"
-        row = fresh_row(group_id, self._next_generation, membership, self._store.identity.lost)
+        lost = None if is_new else self._store.identity.lost
+        row = fresh_row(group_id, self._next_generation, membership, lost)
         self._next_generation = Generation(self._next_generation + 1)
         self._pending_ops.append(PutReplica(row))
         self._pending_sync = True
         # The row is not written yet, but nothing of an unknown generation can be on disk either.
-        group = open_group(
-            row, self.me, self._store, self._settings.raft, self._group_rng(), self._clock.tick(), self,
-            self._last_contact,
-        )  # fmt: skip
-        hosted = self._host(group)
+        hosted = self._open(row)
         if eager:
             hosted.eager = self.EAGER_TRIES
-            group.node.campaign(self._clock.tick())
+            hosted.group.node.campaign(self._clock.tick())
         self.heartbeats.term_changed(group_id)
-        return group
+        return hosted.group
 
     def drop(self, group_id: GroupId) -> None:
         """Remove a replica and its data. The group is gone, or this node is no longer part of it."""
@@ -146,14 +143,19 @@ class Replicas(Observer):
         self._pending_sync = True
         self._wake()
 
-    def _host(self, group: ReplicaGroup) -> Hosted:
-        hosted = Hosted(group, flushed=group.machine.applied_index)
-        self._hosted[group.id] = hosted
+    def forget_leaders(self, gone: list[GroupId]) -> None:
+        """These groups are no more."""
+        for group_id in gone:
+            self.leaders.pop(group_id, None)
+
+    def _open(self, row: ReplicaRow) -> Hosted:
+        group = open_group(
+            row, self.me, self._store, self._settings.raft, Random(self._rng.getrandbits(64)), self._clock.tick(), self,
+            self._last_contact,
+        )  # fmt: skip
+        hosted = self._hosted[group.id] = Hosted(group, flushed=group.machine.applied_index)
         self._touch(group.id)
         return hosted
-
-    def _group_rng(self) -> Random:
-        return Random(self._rng.getrandbits(64))
 
     def _local_term(self, group_id: GroupId) -> Term | None:
         hosted = self._hosted.get(group_id)
