@@ -2,13 +2,17 @@
 
 ``cluster.yml`` seeds a cluster; it never joins one. A node whose directory is empty asks every initial voter of the
 seed who it is (``Peer.Identify``) and forms the cluster only when *all* of them answer "empty, same digest of the
-seed". The cluster's id is a digest over the name, the seed and the voters' (node, store) pairs, so that two nodes
-can only ever speak to each other if they formed the very same cluster.
+seed", and answer the same once more when they are all asked again. The cluster's id is a digest over the name, the
+seed and the voters' (node, store) pairs, so that two nodes can only ever speak to each other if they formed the very
+same cluster. A node writes its formation down, durably, before it acts on it, and writes it once.
 
-Why that is safe. A node writes its formation down, durably, before it acts on it, and writes it once. Suppose a
-voter is wiped while others form: it comes back with another store id. Whoever formed with the old pair has another
-cluster id than whoever formed with the new one, their frames are refused, and since each surviving node is in one
-formation only, at most one of the two can gather a majority of its own voters.
+Why that is safe though a voter's disk may be replaced meanwhile. Between the two rounds of questions lies an instant
+at which every pair of the formation existed (each had answered before) and none belonged to a cluster (each says so
+afterwards). Take two formations, the instant of the second later. Whoever had formed the first by then is no pair of
+the second: it was replaced. If those were a majority, a majority of disks was lost. If not, the first could not have
+committed anything by then, and from then on the pairs that live share themselves out: each forms one of the two, so at
+most one gathers a majority. With a single round, an "empty" heard long ago would count beside a replaced disk's: two
+clusters could have a majority one after the other, and what the first had acknowledged would be left behind.
 
 A node that is still empty may also *adopt* a formation that a peer reports, if its own (node, store) pair is among
 the voters named there: the peer has seen it empty, with this very disk. If its node id is named with another store
@@ -91,11 +95,12 @@ def decide(
     """What an empty node makes of what the others said.
 
     ``voters``: the initial voters of the seed. ``answers``: by node, this one excepted; None or absent: no answer.
-    Pure: the caller writes a Formation down before it acts on it.
+    Pure. A formation that nobody reports must come out twice, of answers to questions that were asked anew; the caller
+    sees to that, and writes a formation down before it acts on it.
     """
-    for node, answer in sorted(answers.items()):
-        if answer is not None and answer.cluster_id:
-            return _adopt(me, node, Formation.from_answer(answer))
+    known = [(node, answer) for node, answer in sorted(answers.items()) if answer is not None and answer.cluster_id]
+    if known:
+        return _adopt(name, me, [(node, answer, Formation.from_answer(answer)) for node, answer in known])
     if me.node not in voters:
         return Waiting("this node is not among the initial voters: waiting for them to form the cluster")
     pairs = [me]
@@ -105,26 +110,47 @@ def decide(
         answer = answers.get(node)
         if answer is None:
             return Waiting(f"node {node} does not answer yet: all of nodes {_list(voters)} must, the first time")
+        if answer.me.node != node:
+            return Waiting(_misdirected(node, answer))
         if answer.seed_digest != seed_digest:
             return Waiting(f"node {node} was started with another cluster.yml (cluster name, nodes or peer addresses)")
-        if answer.me.node != node:
-            return Waiting(f"the peer address of node {node} is answered by node {answer.me.node}: check the ports")
         pairs.append(_from_proto(answer.me))
     members = tuple(sorted(pairs))
     return Formation(cluster_id_of(name, seed_digest, members), seed_digest, members)
 
 
-def _adopt(me: ReplicaId, node: NodeId, formation: Formation) -> Formation | Waiting:
-    if me in formation.voters:
-        return formation
-    if any(voter.node == me.node for voter in formation.voters):
-        return Waiting(
-            f"node {node} belongs to cluster {formation.cluster_id}, which knows node {me.node} with another disk: "
-            "this directory is empty or was replaced, and must not vote under the old name. "
-            "Restore the old directory, or have the node re-admitted"
-        )
+def is_reported(formation: Formation, answers: Mapping[NodeId, peer_pb2.IdentifyResponse | None]) -> bool:
+    """Whether a peer belongs to it already: it then exists, and need not be asked for twice."""
+    return any(answer is not None and answer.cluster_id == formation.cluster_id for answer in answers.values())
+
+
+def _adopt(
+    name: str, me: ReplicaId, known: list[tuple[NodeId, peer_pb2.IdentifyResponse, Formation]]
+) -> Formation | Waiting:
+    for node, answer, formation in known:
+        if answer.me.node != node:
+            return Waiting(_misdirected(node, answer))
+        if cluster_id_of(name, formation.seed_digest, formation.voters) != formation.cluster_id:
+            return Waiting(f"node {node} belongs to a cluster of another name than {name!r}: check the addresses")
+    for _, _, formation in known:
+        if me in formation.voters:
+            return formation
+    for node, _, formation in known:
+        if any(voter.node == me.node for voter in formation.voters):
+            return Waiting(
+                f"node {node} belongs to cluster {formation.cluster_id}, which knows node {me.node} with another disk: "
+                "this directory is empty or was replaced, and must not vote under the old name. "
+                "Restore the old directory, or have the node re-admitted"
+            )
+    ids = sorted({formation.cluster_id for _, _, formation in known})
+    if len(ids) > 1:
+        return Waiting(f"the nodes belong to different clusters ({', '.join(ids)}): all but one must be started anew")
     # Never a first voter, so nothing depends on what this disk once said: it learns, and is admitted by the controller.
-    return formation
+    return known[0][2]
+
+
+def _misdirected(node: NodeId, answer: peer_pb2.IdentifyResponse) -> str:
+    return f"the peer address of node {node} is answered by node {answer.me.node}: check the ports"
 
 
 def _list(nodes: tuple[NodeId, ...]) -> str:

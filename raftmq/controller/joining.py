@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from raftmq.config import NodeConfig
-from raftmq.controller.formation import FORMATION_KEY, Formation, Waiting, decide
+from raftmq.controller.formation import FORMATION_KEY, Formation, decide, is_reported
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
@@ -37,20 +37,26 @@ async def join(
     ``waiting`` is told why it does not yet, whenever the reason is another.
     """
     said = ""
+    before: Formation | None = None
     while True:
         answers = await _ask_all(config, me, identify)
         decided = decide(config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers)
         if isinstance(decided, Formation):
-            await asyncio.to_thread(_write, store, decided)
-            _log.info("cluster formed", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])
-            return decided
-        if isinstance(decided, Waiting) and decided.reason != said:
+            if decided == before or is_reported(decided, answers):
+                _write(store, decided)
+                _log.info("in a cluster", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])
+                return decided
+            before = decided
+            continue
+        before = None
+        if decided.reason != said:
             said = decided.reason
             waiting(said)
         await asyncio.sleep(PAUSE_S)
 
 
 def _write(store: Store, formation: Formation) -> None:
+    """Once in a disk's life, and before there is anything that the event loop could be kept from."""
     store.write([PutNode(FORMATION_KEY, formation.encode())])
     store.sync()
 
