@@ -1,0 +1,170 @@
+"""Looks at what each step changed, and has the invariants judge it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from raftmq.ids import GroupId, LogIndex, Term
+from raftmq.ports import Frame
+from raftmq.raft.types import Role
+from raftmq.records.entry import LogEntry
+from raftmq.replica.group import ReplicaGroup
+from raftmq.sim.invariants import Invariant, Sight, all_invariants
+from raftmq.sim.node import NodeProcess, SimNode
+from raftmq.sim.oracle import Operation, Oracle
+
+FULL_EVERY = 256
+"""Turns between two looks at everything."""
+
+
+class Checker:
+    """Keeps the last sight of every replica. Reads only what lives: a dead process is not looked at."""
+
+    def __init__(self, nodes: dict[int, SimNode]) -> None:
+        self.states: Counter[str] = Counter()
+        """How often the run came through states that are worth reaching."""
+        self.oracle = Oracle(self.ended)
+        self._nodes = nodes
+        self._sights: dict[tuple[int, GroupId], Sight] = {}
+        self._turns = 0
+        invariants = all_invariants(nodes, self.oracle)
+        self.invariants = invariants
+        self._saw = _overriding(invariants, "saw")
+        self._booted = _overriding(invariants, "booted")
+        self._sent = _overriding(invariants, "sent")
+        self._ended = _overriding(invariants, "ended")
+
+    def mute(self) -> None:
+        """The run is over: what happens while it is taken apart means nothing."""
+        self._saw = self._booted = self._sent = self._ended = []
+
+    # -- moments -----------------------------------------------------------------------------------------------------
+
+    def booted(self, process: NodeProcess) -> None:
+        """A process has read its disk: from here on its replicas are those of this process."""
+        for key in [key for key in self._sights if key[0] == process.number]:
+            del self._sights[key]
+        for invariant in self._booted:
+            invariant.booted(process)
+        assert process.assembly is not None
+        if process.node.store.identity.suspect:
+            self.states["suspect disks"] += 1
+
+    def turned(self, process: NodeProcess, groups: set[GroupId]) -> None:
+        """The process ran, and `groups` may have changed."""
+        self._turns += 1
+        assembly = process.assembly
+        if assembly is not None:
+            for group_id in sorted(groups):
+                group = assembly.replicas.group(group_id)
+                if group is not None:
+                    self._look(process, group)
+        if self._turns % FULL_EVERY == 0:
+            self.full()
+
+    def sent(self, process: NodeProcess, frame: Frame) -> None:
+        """A frame leaves a node."""
+        for addressed in frame.messages:
+            for invariant in self._sent:
+                invariant.sent(process, addressed.group, addressed.message)
+
+    def ended(self, operation: Operation) -> None:
+        """A client's operation has ended."""
+        for invariant in self._ended:
+            invariant.ended(operation)
+
+    def full(self) -> None:
+        """Look at every replica of every process, touched or not."""
+        for _, node in sorted(self._nodes.items()):
+            process = node.process
+            if process is None or process.assembly is None:
+                continue
+            for group in process.assembly.replicas.groups.values():
+                self._look(process, group)
+            for key in [key for key in self._sights if key[0] == node.number]:
+                if process.assembly.replicas.group(key[1]) is None:
+                    del self._sights[key]
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def _look(self, process: NodeProcess, group: ReplicaGroup) -> None:
+        if group.halted is not None:
+            self.require_running(process, group)
+            return
+        key = process.number, group.id
+        before = self._sights.get(key)
+        node = group.node
+        if before is None or before.group is not group:
+            sight = self._first(process, group)
+        else:
+            sight = Sight(
+                process.node, process, group, node.role, node.term, node.last_index, node.commit_index, before,
+                before.chains, before.terms,
+            )  # fmt: skip
+            self._compare(sight, before)
+        self._sights[key] = sight
+        self._count(sight, before)
+        for invariant in self._saw:
+            invariant.saw(sight)
+        sight.before = None  # one step back is enough
+
+    def require_running(self, process: NodeProcess, group: ReplicaGroup) -> None:
+        """A replica that halts does so for damage, and the simulator damages nothing that it could halt for."""
+        raise AssertionError(f"{process.name}: group {group.id} halted: {group.halted}")
+
+    def _first(self, process: NodeProcess, group: ReplicaGroup) -> Sight:
+        """All of the log: what the disk had when the replica was opened, and what came since."""
+        stored = list(process.node.store.scan_headers(group.generation, group.row.raft_start))
+        last = group.node.last_index
+        entries: list[LogEntry] = []
+        for index in range(group.row.raft_start, last + 1):
+            entry = group.entry(LogIndex(index)) or stored[index - group.row.raft_start]
+            entries.append(entry)
+        chains = [group.row.anchor.chain, *(entry.chain for entry in entries)]
+        terms = [Term(0), *(entry.term for entry in entries)]
+        node = group.node
+        return Sight(
+            process.node, process, group, node.role, node.term, last, node.commit_index, None, chains, terms,
+            LogIndex(0), tuple(entries),
+        )  # fmt: skip
+
+    def _compare(self, sight: Sight, before: Sight) -> None:
+        """Find what is new in the log, by its chain."""
+        group, chains, terms = sight.group, sight.chains, sight.terms
+        kept = min(before.last, sight.last)
+        while kept > 0:
+            entry = group.entry(LogIndex(kept))
+            if entry is None or entry.chain == chains[kept]:
+                break
+            kept -= 1
+        if kept < before.last:
+            self.states["truncations"] += 1
+        if kept == sight.last and kept == before.last:
+            sight.kept = LogIndex(kept)
+            return
+        del chains[kept + 1 :], terms[kept + 1 :]
+        entries: list[LogEntry] = []
+        for index in range(kept + 1, sight.last + 1):
+            entry = group.entry(LogIndex(index))
+            if entry is None:
+                entry = sight.node.store.read_entries(group.generation, LogIndex(index), LogIndex(index), 1)[0]
+            entries.append(entry)
+            chains.append(entry.chain)
+            terms.append(entry.term)
+        sight.kept, sight.entries = LogIndex(kept), tuple(entries)
+
+    def _count(self, sight: Sight, before: Sight | None) -> None:
+        if sight.role is Role.LEADER and not sight.was_leader:
+            self.states["leaders elected"] += 1
+            if sight.last - 1 > sight.commit:
+                self.states["leader changes with uncommitted entries"] += 1
+        suspect = sight.group.node.status().suspect if sight.group.row.suspect else False
+        if before is not None and before.group.row.suspect and not suspect:
+            self.states["suspect replicas cleared"] += 1
+
+
+def _overriding(invariants: list[Invariant], method: str) -> list[Invariant]:
+    """Those that have something to say at this moment."""
+    return [one for one in invariants if getattr(type(one), method) is not getattr(Invariant, method)]
+
+

@@ -1,0 +1,249 @@
+"""A whole cluster in one process, under virtual time: the world that everything else is put into.
+
+    SimCluster(plan) ──> start() ──> run(...) until something holds ──> faults, clients, invariants as one likes
+
+Nothing here waits for real time, and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any, TypeVar
+
+import structlog
+
+from raftmq.client.client import Client
+from raftmq.config import ClusterConfig
+from raftmq.ids import GroupId, NodeId, ReplicaId, StoreId
+from raftmq.ports import Channel, Frame
+from raftmq.rpc.codec import decode_frame, encode_frame, parse_frame
+from raftmq.sim.checker import Checker
+from raftmq.sim.client import sim_client
+from raftmq.sim.network import Network
+from raftmq.sim.node import CLIENT_PORT, PEER_PORT, NodeProcess, SimNode
+from raftmq.sim.plan import Plan
+from raftmq.sim.process import Agenda, Process, SimClock
+from raftmq.sim.trace import Trace
+
+T = TypeVar("T")
+
+FIRST_CLIENT = 1001
+
+
+class Failure(Exception):
+    """Something that must never happen has happened; the cause says what."""
+
+
+class SimCluster:
+    """See the module docstring. ``failed`` of the faults decides what follows a failed disk."""
+
+    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+        self.plan = plan
+        self.agenda = Agenda()
+        self.trace = Trace(keep_trace)
+        self.storage_failed: Callable[[SimNode], None] = lambda node: node.kill()
+        self.nodes: dict[int, SimNode] = {}
+        self.clients: dict[int, Process] = {}
+        self.checker = Checker(self.nodes)
+        self.network = Network(self.agenda, Random(f"network {plan.seed}"), self._find)
+        self.network.weather = plan.weather
+        self.network.sent = self.checker.sent
+        self.network.arrives = self._arrives
+        self._rng = Random(f"cluster {plan.seed}")
+        self.config = _config(plan)
+        for number in range(1, plan.nodes + 1):
+            rng = Random(f"node {number} {plan.seed}")
+            node = SimNode(
+                self.config.node(number), self.agenda, self.network, rng, self, StoreId(rng.getrandbits(62) + 1)
+            )
+            node.speed.sync = plan.sync
+            self.nodes[number] = node
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every node, one shortly after the other."""
+        for number in self.nodes:
+            self.agenda.after(self._rng.randint(0, 50_000), self.nodes[number].boot)
+
+    def run(self, micros: int, until: Callable[[], bool] | None = None) -> bool:
+        """Let so much virtual time pass, or stop as soon as `until` holds. Whether it held."""
+        end = self.agenda.now + micros
+        agenda = self.agenda
+        with _quiet_logs():
+            while True:
+                if until is not None and until():
+                    return True
+                following = agenda.next_time()
+                if following is None or following > end:
+                    agenda.now = end
+                    return until is not None and until()
+                agenda.step()
+
+    def client(self, name: str = "client") -> tuple[Process, Client]:
+        """A new client, in a process of its own."""
+        number = FIRST_CLIENT + len(self.clients)
+        rng = Random(f"client {number} {self.plan.seed}")
+        process = _ClientProcess(self, name, SimClock(self.agenda, rng.randint(1, 10**9)), rng)
+        self.clients[number] = process
+        nodes = [NodeId(node) for node in sorted(self.nodes)]
+        return process, sim_client(self.network, process, number, nodes, Random(rng.getrandbits(64)))
+
+    def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in a process. Whatever it raises fails the run."""
+        task = process.loop.create_task(work)
+        task.add_done_callback(lambda done: _report(process, done))
+        process._due()
+        return task
+
+    def finish(self, process: Process, work: Coroutine[Any, Any, T], limit_s: float = 60.0) -> T:
+        """Run until a coroutine in a process has ended; its result. For tests that drive a cluster step by step."""
+        task = process.loop.create_task(work)
+        process._due()
+        if not self.run(int(limit_s * 1_000_000), task.done):
+            raise TimeoutError(f"not done within {limit_s} s of virtual time")
+        return task.result()
+
+    def close(self) -> None:
+        """The run is over: end every coroutine that is left, of the dead too."""
+        self.checker.mute()
+        with _quiet_logs():
+            for node in self.nodes.values():
+                for dead in [*node.graveyard, *([node.process] if node.process is not None else [])]:
+                    dead.kill()
+                    dead.loop.close()
+            for process in self.clients.values():
+                process.kill()
+                process.loop.close()
+
+    @property
+    def events(self) -> int:
+        """Messages delivered, timers that fired, syncs and reads done."""
+        loops = [node.loop_events for node in self.nodes.values()]
+        return self.network.delivered + sum(loops) + sum(p.loop.timers_run for p in self.clients.values())
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def turned(self, process: NodeProcess, groups: set[GroupId]) -> None:
+        self.checker.turned(process, groups)
+        self.check_loop(process)
+
+    def failed(self, process: NodeProcess, error: BaseException) -> None:
+        self.note(process.name, f"disk failed: {error}")
+        self.agenda.after(0, self._end_failed, process)
+
+    def _end_failed(self, process: NodeProcess) -> None:
+        if process.is_alive:
+            self.storage_failed(process.node)
+
+    def booted(self, process: NodeProcess) -> None:
+        self.note(process.name, "boot" + (" SUSPECT" if process.node.store.identity.suspect else ""))
+        self.checker.booted(process)
+
+    def note(self, who: str, what: str) -> None:
+        self.trace.note(self.agenda.now, who, what)
+
+    def check_loop(self, process: Process) -> None:
+        """A callback that raised is a bug of the process."""
+        if process.loop.failures:
+            raise Failure(f"{process.name} raised") from process.loop.failures[0]
+
+    def _find(self, number: int) -> NodeProcess | None:
+        node = self.nodes.get(number)
+        return None if node is None else node.process
+
+    def _arrives(self, source: NodeProcess, target: NodeProcess, channel: Channel, frame: Frame) -> Frame:
+        self.note(f"{source.name}>{target.number}", describe(channel, frame))
+        if not self.plan.through_codec:
+            return frame
+        data = b"".join(piece.data for piece in encode_frame(frame))
+        decoded = decode_frame(
+            parse_frame(data),
+            ReplicaId(source.info.node, source.info.store),
+            ReplicaId(target.info.node, target.info.store),
+        )
+        assert not decoded.faults, decoded.faults
+        return decoded.frame
+
+    def describe(self) -> str:
+        """Every node's state, for people."""
+        cuts = ", ".join(f"{a}->{b} {how.value}" for (a, b), how in self.network.cuts.items()) or "none"
+        return "\n".join([*(node.describe() for _, node in sorted(self.nodes.items())), f"links cut: {cuts}"])
+
+
+class _ClientProcess(Process):
+    def __init__(self, cluster: SimCluster, name: str, clock: SimClock, rng: Random) -> None:
+        super().__init__(cluster.agenda, name, clock, rng)
+        self._cluster = cluster
+
+    def after_turn(self) -> None:
+        self._cluster.check_loop(self)
+
+
+def _report(process: Process, task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        process.loop.failures.append(error)
+
+
+def describe(channel: Channel, frame: Frame) -> str:
+    """A frame in a few words."""
+    parts = [channel.name.lower()]
+    if frame.heartbeat is not None:
+        parts.append(f"beat {frame.heartbeat.sequence}/{frame.heartbeat.led_version}")
+    if frame.heartbeat_ack is not None:
+        parts.append(f"ack {frame.heartbeat_ack.sequence}/{frame.heartbeat_ack.led_version}")
+    for addressed in frame.messages:
+        message = addressed.message
+        told = " ".join(
+            f"{name}={len(value) if isinstance(value, tuple) else value}"
+            for name in type(message).__slots__
+            if (value := getattr(message, name)) is not None
+        )
+        parts.append(f"g{addressed.group} {type(message).__name__} t{message.term} {told}")
+    for notice in frame.notices:
+        parts.append(f"g{notice.group} leader {notice.leader} t{notice.term} {notice.in_sync}")
+    return "; ".join(parts)
+
+
+def _config(plan: Plan) -> ClusterConfig:
+    nodes = [
+        {
+            "id": number,
+            "host": "127.0.0.1",
+            "client_port": CLIENT_PORT + number,
+            "peer_port": PEER_PORT + number,
+            "http_port": 30_000 + number,
+            "data": f"n{number}",
+        }
+        for number in range(1, plan.nodes + 1)
+    ]
+    return ClusterConfig.model_validate(
+        {
+            "cluster": "sim",
+            "nodes": nodes,
+            "defaults": {"replication_factor": min(3, plan.nodes)},
+            "timeouts": {
+                "heartbeat_interval_ms": plan.heartbeat_ms,
+                "election_timeout_ms": plan.election_ms,
+                "replica_lag_max_ms": 2 * plan.election_ms,
+                "session_timeout_ms": 6 * plan.election_ms,
+            },
+            "limits": {"tail_cache_bytes": plan.tail_bytes},
+        }
+    )
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """What nodes would log is nobody's business here: thousands of them start and die."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

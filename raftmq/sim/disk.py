@@ -1,0 +1,206 @@
+"""What executes a node's rounds in place of ``replica.driver``: the same order of things, on a disk in memory.
+
+    round ──> queue ──> write (all that waits, one batch) ──> sync, after a while ──> persisted, on the loop
+
+While a sync is under way the next rounds queue up: that is the group commit. A failed write or sync ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from raftmq.errors import DataLoss
+from raftmq.ids import Generation, Offset
+from raftmq.ports import BatchRow, StorageError, StorageStalled, WriteOp
+from raftmq.replica.manager import Replicas
+from raftmq.replica.outbox import ReadOrder, ReadResult, Round
+from raftmq.sim.loop import Handle
+from raftmq.storage.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from raftmq.sim.process import Process
+
+STALL_PAUSE_MICROS = 5_000
+SETTLE_MICROS = 50_000
+
+
+@dataclass(slots=True)
+class DiskSpeed:
+    """How long things take on one node's disk, in microseconds."""
+
+    sync: tuple[int, int] = (300, 3_000)
+    read: tuple[int, int] = (50, 1_000)
+    hung: bool = False
+    """A sync that begins now does not end until this is False again."""
+
+
+class SimDriver:
+    """``BatchReader``, and the one who runs the rounds. ``failed`` is called once."""
+
+    def __init__(
+        self,
+        process: Process,
+        store: MemoryStore,
+        speed: DiskSpeed,
+        rng: Random,
+        failed: Callable[[BaseException], None],
+        durable: Callable[[list[WriteOp]], None],
+    ) -> None:
+        self._process = process
+        self._store = store
+        self._speed = speed
+        self._rng = rng
+        self._failed = failed
+        self._durable = durable
+        self._replicas: Replicas | None = None
+        self._round_due = False
+        self._timer: Handle | None = None
+        self._queue: list[Round] = []
+        self._is_busy = False
+        self._unsettled = 0
+        self._stopped = False
+        self.syncs = 0
+        self.reads = 0
+
+    def start(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        self.wake()
+
+    def wake(self) -> None:
+        """There is work: make a round at the end of this pass of the loop."""
+        if not self._round_due and not self._stopped:
+            self._round_due = True
+            self._process.loop.call_soon(self._run_round)
+
+    async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
+        """Batches for a reader. Raises DataLoss where what is stored cannot be read."""
+        answer = self._process.loop.create_future()
+
+        def read() -> None:
+            try:
+                rows = self._store.read_batches(generation, offset, end, max_bytes)
+            except StorageError as error:
+                lost = DataLoss(f"the records at offset {offset} cannot be read on this node: {error}")
+                self._process.post(lambda: None if answer.done() else answer.set_exception(lost))
+            else:
+                self._process.post(lambda: None if answer.done() else answer.set_result(rows))
+
+        self._on_thread(self._rng.randint(*self._speed.read), read)
+        rows: list[BatchRow] = await answer
+        return rows
+
+    # -- on the loop -------------------------------------------------------------------------------------------------
+
+    def _run_round(self) -> None:
+        self._round_due = False
+        if self._stopped or self._replicas is None:
+            return
+        made, reads = self._replicas.round()
+        if made is not None:
+            self._queue.append(made)
+            self._next()
+        for order in reads:
+            self._on_thread(self._rng.randint(*self._speed.read), self._read, order)
+        self._arm()
+
+    def _arm(self) -> None:
+        assert self._replicas is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0, self._replicas.next_deadline() - self._process.clock.tick()) / 1000
+        self._timer = self._process.loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        if self._stopped or self._replicas is None:
+            return
+        self._replicas.tick()
+        if not self._round_due:
+            self._arm()
+
+    def _persisted(self, rounds: list[Round]) -> None:
+        if self._stopped or self._replicas is None:
+            return
+        for done in rounds:
+            self._replicas.persisted(done)
+
+    def _read_back(self, result: ReadResult) -> None:
+        if not self._stopped and self._replicas is not None:
+            self._replicas.read_done(result)
+
+    def _read_failed(self, order: ReadOrder, error: StorageError) -> None:
+        if not self._stopped and self._replicas is not None:
+            self._replicas.read_failed(order, str(error))
+
+    def fail(self, error: BaseException) -> None:
+        """Storage failed: never go on."""
+        if not self._stopped:
+            self._stopped = True
+            self._failed(error)
+
+    # -- on the threads ----------------------------------------------------------------------------------------------
+
+    def _on_thread(self, delay: int, call: Callable[..., None], *args: object) -> None:
+        self._process.agenda.after(delay, self._process.on_thread, call, *args)
+
+    def _next(self) -> None:
+        """The storage thread takes whatever waits."""
+        if not self._is_busy and self._queue:
+            self._is_busy = True
+            rounds, self._queue = self._queue, []
+            self._on_thread(self._rng.randint(10, 60), self._write, rounds)
+
+    def _write(self, rounds: list[Round]) -> None:
+        rounds += self._queue  # what was queued before the thread got to it
+        self._queue = []
+        ops: list[WriteOp] = [op for each in rounds for op in each.ops]
+        try:
+            if ops:
+                self._store.write(ops)
+        except StorageStalled:
+            self._on_thread(STALL_PAUSE_MICROS, self._write, rounds)
+        except StorageError as error:
+            self._process.post(self.fail, error)
+        else:
+            if any(each.must_sync for each in rounds):
+                self._on_thread(self._rng.randint(*self._speed.sync), self._sync, rounds, ops)
+            else:
+                self._done(rounds)
+
+    def _sync(self, rounds: list[Round], ops: list[WriteOp]) -> None:
+        if self._speed.hung:
+            self._on_thread(STALL_PAUSE_MICROS, self._sync, rounds, ops)
+            return
+        try:
+            self._store.sync()
+        except StorageError as error:
+            self._process.post(self.fail, error)
+            return
+        self.syncs += 1
+        self._durable(ops)
+        self._unsettled += 1
+        self._on_thread(SETTLE_MICROS, self._settle, self._unsettled)
+        self._done(rounds)
+
+    def _settle(self, number: int) -> None:
+        if number == self._unsettled and not self._is_busy and not self._stopped:
+            try:
+                self._store.settle()
+            except StorageError as error:
+                self._process.post(self.fail, error)
+
+    def _done(self, rounds: list[Round]) -> None:
+        self._is_busy = False
+        self._process.post(self._persisted, rounds)
+        self._next()
+
+    def _read(self, order: ReadOrder) -> None:
+        self.reads += 1
+        try:
+            entries = self._store.read_entries(order.generation, order.first, order.last, order.max_bytes)
+        except StorageError as error:
+            self._process.post(self._read_failed, order, error)
+        else:
+            self._process.post(self._read_back, ReadResult(order, tuple(entries)))

@@ -1,0 +1,358 @@
+"""What goes wrong. Every fault begins at its step and mends itself when its time is over; ``mend`` ends all of them.
+
+The promise has limits, and faults stay within them: disks lose what they synced one at a time, only where the loss goes
+back behind the tail marker (less cannot be noticed by anybody), and only while no replica is suspect already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+from raftmq.errors import RaftmqError
+from raftmq.ids import CONTROLLER_GROUP, GroupId
+from raftmq.sim.network import Cut
+from raftmq.sim.node import SimNode
+from raftmq.sim.plan import KINDS, Step
+
+if TYPE_CHECKING:
+    from raftmq.sim.cluster import SimCluster
+
+_CUTS = (Cut.DROP, Cut.HOLD, Cut.REFUSE, Cut.DROP)
+
+
+class Faults:
+    """Executes steps. ``fired`` counts those that had an effect, by kind."""
+
+    def __init__(self, cluster: SimCluster, rng: Random) -> None:
+        self.fired: Counter[str] = Counter()
+        self._cluster = cluster
+        self._agenda = cluster.agenda
+        self._network = cluster.network
+        self._rng = rng
+        self._mended = False
+        self._fast = cluster.network.weather.latency
+        self._loss = cluster.network.weather.call_loss
+        self._does: dict[str, Callable[[Step], bool]] = {kind: getattr(self, f"_{kind}") for kind in KINDS}
+
+    def schedule(self, steps: Sequence[Step]) -> None:
+        """Let `steps` happen, from now on."""
+        for step in steps:
+            self._agenda.after(step.at, self._begin, step)
+
+    def _begin(self, step: Step) -> None:
+        if not self._mended and self._does[step.kind](step):
+            self.fired[step.kind] += 1
+            self._cluster.note("fault", f"{step.kind} {step.length} {step.picks}")
+
+    def _later(self, delay: int, call: Callable[..., None], *args: object) -> None:
+        """Unless everything has been mended by then."""
+        self._agenda.after(delay, lambda: None if self._mended else call(*args))
+
+    def mend(self) -> None:
+        """Faults are over: links whole, clocks right, every process running."""
+        self._mended = True
+        self._network.heal_all()
+        self._network.weather.latency = self._fast
+        unruly = self._network.weather.is_unruly
+        self._network.weather.calm()
+        for node in self._nodes:
+            node.speed.hung = False
+            node.speed.sync = self._cluster.plan.sync
+            node.clock.set_rate(1000)
+            if node.process is None:
+                self._boot(node)
+            elif node.process.is_paused:
+                node.process.resume()
+            elif node.process is not None:
+                node.process.rearm()
+        if unruly:
+            self._network.reset_all()
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _nodes(self) -> list[SimNode]:
+        return [node for _, node in sorted(self._cluster.nodes.items())]
+
+    def _some_node(self, pick: int) -> SimNode:
+        return self._nodes[pick % len(self._nodes)]
+
+    def _victim(self, step: Step) -> SimNode:
+        """A node, or by preference the leader of some group."""
+        if step.picks[1] % 3:
+            leader = self._leader(step.picks[0])
+            if leader is not None:
+                return leader
+        return self._some_node(step.picks[0])
+
+    def _leader(self, pick: int) -> SimNode | None:
+        """The leader of some group; every fourth time of the controller's."""
+        led: list[tuple[GroupId, SimNode]] = []
+        for node in self._nodes:
+            if node.assembly is not None:
+                led += [(group, node) for group in node.assembly.host.led_groups()]
+        if pick % 4 == 0:
+            led = [pair for pair in led if pair[0] == CONTROLLER_GROUP] or led
+        return led[pick // 4 % len(led)][1] if led else None
+
+    def _minority(self, pick: int) -> list[SimNode]:
+        nodes = self._nodes
+        size = max(1, (len(nodes) - 1) // 2)
+        start = pick % len(nodes)
+        return [nodes[(start + step) % len(nodes)] for step in range(size)]
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    def _boot(self, node: SimNode) -> None:
+        if node.process is None:
+            node.boot()
+
+    def _stop(self, node: SimNode, step: Step, *, power: bool) -> bool:
+        if node.process is None:
+            return False
+        node.kill(silently=power and bool(step.picks[2] & 1))
+        if power:
+            node.store.crash(self._rng if step.picks[2] & 2 else None)
+        else:
+            node.store.kill()
+        self._later(step.length, self._boot, node)
+        return True
+
+    def _kill(self, step: Step) -> bool:
+        return self._stop(self._victim(step), step, power=False)
+
+    def _power(self, step: Step) -> bool:
+        return self._stop(self._victim(step), step, power=True)
+
+    def _kill_many(self, step: Step) -> bool:
+        return self._many(step, power=False)
+
+    def _power_many(self, step: Step) -> bool:
+        return self._many(step, power=True)
+
+    def _many(self, step: Step, *, power: bool) -> bool:
+        """A majority, or all."""
+        count = len(self._nodes) if step.picks[1] & 1 else len(self._nodes) // 2 + 1
+        start = step.picks[0] % len(self._nodes)
+        nodes = [self._nodes[(start + offset) % len(self._nodes)] for offset in range(count)]
+        return any([self._stop(node, step, power=power) for node in nodes])
+
+    def _crash_loop(self, step: Step) -> bool:
+        """Again and again, also while it recovers."""
+        node = self._some_node(step.picks[0])
+        gap = step.length // 8 + 5_000
+
+        def once(left: int) -> None:
+            short = Step(0, "power", gap // 2, step.picks)
+            self._stop(node, short, power=bool(step.picks[1] & 1))
+            if left:
+                self._later(gap, once, left - 1)
+
+        once(4)
+        return True
+
+    def _pause(self, step: Step) -> bool:
+        return self._freeze(self._victim(step), step)
+
+    def _pause_many(self, step: Step) -> bool:
+        return any([self._freeze(node, step) for node in self._nodes])
+
+    def _freeze(self, node: SimNode, step: Step) -> bool:
+        process = node.process
+        if process is None or process.is_paused:
+            return False
+        process.pause()
+        self._network.stopped(process)
+        self._later(step.length, lambda: process.resume() if process.is_alive else None)
+        return True
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def _cut(self, pairs: Sequence[tuple[int, int]], step: Step) -> bool:
+        how = _CUTS[step.picks[2] % len(_CUTS)]
+        pairs = [pair for pair in pairs if pair[0] != pair[1] and self._network.is_cut(*pair) is None]
+        for source, target in pairs:
+            self._network.cut(source, target, how)
+        for source, target in pairs:
+            self._later(step.length, self._network.heal, source, target)
+        return bool(pairs)
+
+    def _split(self, left: Sequence[SimNode], step: Step) -> bool:
+        numbers = {node.number for node in left}
+        others = [node.number for node in self._nodes if node.number not in numbers]
+        return self._cut([pair for a in sorted(numbers) for b in others for pair in ((a, b), (b, a))], step)
+
+    def _isolate(self, step: Step) -> bool:
+        return self._split([self._victim(step)], step)
+
+    def _halves(self, step: Step) -> bool:
+        return self._split(self._minority(step.picks[0]), step)
+
+    def _one_way(self, step: Step) -> bool:
+        """Nobody hears the victim, or it hears nobody."""
+        victim = self._victim(step).number
+        others = [node.number for node in self._nodes]
+        if step.picks[0] & 8:
+            return self._cut([(victim, other) for other in others], step)
+        return self._cut([(other, victim) for other in others], step)
+
+    def _one_link(self, step: Step) -> bool:
+        a, b = self._some_node(step.picks[0]).number, self._some_node(step.picks[1]).number
+        return self._cut([(a, b)] if step.picks[0] & 16 else [(a, b), (b, a)], step)
+
+    def _bridge(self, step: Step) -> bool:
+        """Two sides that see each other only through one node."""
+        nodes = self._nodes
+        bridge = step.picks[0] % len(nodes)
+        rest = [node.number for position, node in enumerate(nodes) if position != bridge]
+        left, right = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        return self._cut([pair for a in left for b in right for pair in ((a, b), (b, a))], step)
+
+    def _ring(self, step: Step) -> bool:
+        """Each node misses another one: every node sees a different majority."""
+        numbers = [node.number for node in self._nodes]
+        return self._cut([(a, numbers[(i + 1) % len(numbers)]) for i, a in enumerate(numbers)], step)
+
+    def _flapping(self, step: Step) -> bool:
+        """A link that goes and comes in the rhythm of elections."""
+        a, b = self._some_node(step.picks[0]).number, self._some_node(step.picks[0] + 1).number
+        period = max(20_000, self._cluster.plan.election_ms * (200 + step.picks[1] % 1200))
+
+        def flap(left: int) -> None:
+            self._cut([(a, b), (b, a)], Step(0, "flap", period // 2, step.picks))
+            if left:
+                self._later(period, flap, left - 1)
+
+        flap(4)
+        return a != b
+
+    def _cut_client(self, step: Step) -> bool:
+        """A client does not reach a node, which it may take for the leader."""
+        clients = sorted(self._cluster.clients)
+        if not clients:
+            return False
+        return self._cut([(clients[step.picks[0] % len(clients)], self._victim(step).number)], step)
+
+    def _slow_network(self, step: Step) -> bool:
+        weather = self._network.weather
+        weather.latency = (1_000, 5_000 + step.picks[0] % (self._cluster.plan.election_ms * 600))
+
+        def fast() -> None:
+            weather.latency = self._fast
+
+        self._later(step.length, fast)
+        return True
+
+    def _lossy_calls(self, step: Step) -> bool:
+        weather = self._network.weather
+        weather.call_loss = 0.3
+
+        def better() -> None:
+            weather.call_loss = self._loss
+
+        self._later(step.length, better)
+        return True
+
+    # -- disks -------------------------------------------------------------------------------------------------------
+
+    def _slow_disk(self, step: Step) -> bool:
+        node = self._victim(step)
+        node.speed.sync = (10_000, 20_000 + step.picks[2] * 10)
+
+        def fast() -> None:
+            node.speed.sync = self._cluster.plan.sync
+
+        self._later(step.length, fast)
+        return True
+
+    def _hung_disk(self, step: Step) -> bool:
+        node = self._victim(step)
+        node.speed.hung = True
+
+        def free() -> None:
+            node.speed.hung = False
+
+        self._later(step.length, free)
+        return True
+
+    def _stalled_write(self, step: Step) -> bool:
+        self._victim(step).store.stall_next_write()
+        return True
+
+    def _failed_write(self, step: Step) -> bool:
+        node = self._victim(step)
+        if node.process is None:
+            return False
+        node.store.fail_next_write()
+        return True
+
+    def _failed_sync(self, step: Step) -> bool:
+        node = self._victim(step)
+        if node.process is None:
+            return False
+        node.store.fail_next_sync()
+        return True
+
+    def storage_failed(self, node: SimNode) -> None:
+        """A write or sync has failed, and the process has ended: what was not synced may be there or not."""
+        node.kill()
+        node.store.crash(self._rng)
+        self._agenda.after(self._rng.randint(50_000, 500_000), self._boot, node)
+
+    def _lost_tail(self, step: Step) -> bool:
+        """Power is cut, and the disk has lied about some of its last syncs."""
+        node = self._some_node(step.picks[0])
+        if node.process is None or self._anybody_suspect() or len(self._nodes) < 3:
+            return False
+        if not node.lose_tail(1 + step.picks[1] % 20):
+            return False
+        self._later(step.length, self._boot, node)
+        return True
+
+    def _anybody_suspect(self) -> bool:
+        for node in self._nodes:
+            rows = node.durable.rows.values()
+            if any(row.suspect for row in rows):
+                return True
+        return False
+
+    # -- clocks, leaders ---------------------------------------------------------------------------------------------
+
+    def _clock_rate(self, step: Step) -> bool:
+        node = self._victim(step)
+        node.clock.set_rate(500 + step.picks[2] % 1500)
+
+        def right() -> None:
+            node.clock.set_rate(1000)
+            if node.process is not None:
+                node.process.rearm()
+
+        if node.process is not None:
+            node.process.rearm()
+        self._later(step.length, right)
+        return True
+
+    def _wall_jump(self, step: Step) -> bool:
+        delta = (step.picks[1] - 32_768) * 220
+        self._victim(step).clock.jump_wall(delta)
+        return True
+
+    def _transfer(self, step: Step) -> bool:
+        node = self._leader(step.picks[0])
+        if node is None or node.assembly is None or node.process is None or node.process.is_paused:
+            return False
+        assembly = node.assembly
+        led = assembly.host.led_groups()
+        group = led[step.picks[1] % len(led)]
+
+        def transfer() -> None:
+            try:
+                assembly.host.transfer(group, None)
+            except RaftmqError as error:
+                self._cluster.note("fault", f"transfer refused {error.reason}")
+
+        node.process.post(transfer)
+        return True

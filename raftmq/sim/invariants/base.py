@@ -1,0 +1,92 @@
+"""What an invariant can look at, and when it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from raftmq.ids import GroupId, LogIndex, NodeId, Term
+from raftmq.raft.messages import Message
+from raftmq.raft.types import Role
+from raftmq.records.entry import LogEntry
+from raftmq.replica.group import ReplicaGroup
+from raftmq.sim.oracle import Operation, Oracle, Partition
+
+if TYPE_CHECKING:
+    from raftmq.sim.node import NodeProcess, SimNode
+
+
+class Violated(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """One replica after a turn of its process, with what was seen of it the turn before."""
+
+    node: SimNode
+    process: NodeProcess
+    group: ReplicaGroup
+    role: Role
+    term: Term
+    last: LogIndex
+    commit: LogIndex
+    before: Sight | None
+    chains: list[bytes]
+    """Chain hash by log index; [0] is the hash before the first entry."""
+    terms: list[Term]
+    kept: LogIndex = LogIndex(0)
+    """Up to here the log is as it was the turn before."""
+    entries: tuple[LogEntry, ...] = ()
+    """New since then: after ``kept``, up to ``last``."""
+
+    @property
+    def group_id(self) -> GroupId:
+        return self.group.id
+
+    @property
+    def was_leader(self) -> bool:
+        """It led the same term the turn before."""
+        return self.before is not None and self.before.role is Role.LEADER and self.before.term == self.term
+
+
+@dataclass(slots=True)
+class Final:
+    """The cluster at the end: healed, quiet, and read through once more."""
+
+    nodes: list[SimNode]
+    oracle: Oracle
+    read: dict[Partition, list[tuple[int, bytes, int]]] = field(default_factory=dict)
+    """(offset, value, leader epoch) of everything that a client could read."""
+    logs: dict[Partition, list[list[LogEntry]]] = field(default_factory=dict)
+    """Every replica's log."""
+
+
+class Invariant:
+    """One property. Each method is a moment at which it is asked; a subclass overrides the ones it needs and raises
+    ``Violated``. ``name`` is how a failure is called."""
+
+    name: ClassVar[str] = ""
+
+    def saw(self, sight: Sight) -> None:
+        """A replica may have changed."""
+
+    def booted(self, process: NodeProcess) -> None:
+        """A process has started, and its replicas have been read from disk."""
+
+    def sent(self, process: NodeProcess, group: GroupId, message: Message) -> None:
+        """A message leaves a node."""
+
+    def ended(self, operation: Operation) -> None:
+        """A client's operation has ended."""
+
+    def full(self, nodes: dict[NodeId, SimNode], oracle: Oracle) -> None:
+        """Every 256 steps, and at the end: look at everything."""
+
+    def final(self, final: Final) -> None:
+        """The run is over."""
+
+    def require(self, condition: object, what: str) -> None:
+        """Raise Violated unless `condition`."""
+        if not condition:
+            raise Violated(f"{self.name}: {what}")

@@ -1,0 +1,47 @@
+"""R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader commits is
+durable on a majority of its voters at that moment (Raft, figure 2; section 5.3).
+
+Exception: a disk that loses what it synced may take an entry away again afterwards.
+"""
+
+from __future__ import annotations
+
+from raftmq.ids import LogIndex
+from raftmq.raft.types import Role
+from raftmq.sim.invariants.base import Invariant, Sight, Violated
+from raftmq.sim.node import SimNode
+
+
+class Commit(Invariant):
+    name = "R6 commit"
+
+    def __init__(self, nodes: dict[int, SimNode]) -> None:
+        self._nodes = nodes
+
+    def saw(self, sight: Sight) -> None:
+        applied = sight.group.machine.applied_index
+        where = f"group {sight.group_id} on {sight.group.me}"
+        self.require(applied <= sight.commit <= sight.last, f"{where}: {applied} <= {sight.commit} <= {sight.last}")
+        before = sight.before
+        if before is not None and before.process is sight.process:
+            self.require(sight.commit >= before.commit, f"{where}: commit fell from {before.commit} to {sight.commit}")
+        if sight.role is Role.LEADER and before is not None and sight.was_leader and sight.commit > before.commit:
+            self._durable_on_majority(sight)
+
+    def _durable_on_majority(self, sight: Sight) -> None:
+        membership = sight.group.node.membership
+        if membership.is_joint:
+            return
+        holders = [
+            voter for voter in sorted(membership.voters) if _holds(self._nodes[voter.node], sight, sight.commit)
+        ]
+        if 2 * len(holders) <= len(membership.voters):
+            raise Violated(
+                f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, which only "
+                f"{[str(holder) for holder in holders]} hold durably"
+            )
+
+
+def _holds(node: SimNode, sight: Sight, index: LogIndex) -> bool:
+    row = node.durable.rows.get(sight.group_id)
+    return row is not None and node.durable.last.get(row.generation, 0) >= index

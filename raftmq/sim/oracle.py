@@ -1,0 +1,135 @@
+"""Everything that clients asked for, and what they were told: the outside view of the cluster.
+
+An operation ends in one of three ways: OK, FAILED (surely not done) or UNKNOWN. Values are unique, so that a record
+that is read can be traced to the one call that sent it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
+from raftmq.errors import Outcome, RaftmqError
+
+
+class Partition(NamedTuple):
+    """Of a topic that is never deleted, so that its name says which one it is."""
+
+    topic: str
+    number: int
+
+
+class Told(Enum):
+    """What a client knows of its operation."""
+
+    PENDING = "pending"
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Send:
+    """One record handed to a producer."""
+
+    value: bytes
+    partition: Partition
+    acks: Acks
+    floor: int
+    """One more than the highest offset that had been acknowledged in the partition when it was handed in."""
+    told: Told = Told.PENDING
+    offset: int | None = None
+    epoch: int = 0
+    reason: str = ""
+
+    @property
+    def is_promised(self) -> bool:
+        """It was acknowledged at a level that survives the loss of a node."""
+        return self.told is Told.OK and self.acks in (Acks.ALL, Acks.QUORUM)
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One record that a consumer was given."""
+
+    client: str
+    partition: Partition
+    expected: int
+    record: ConsumedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An answer to ListOffsets. ``floor``: what it must at least say, as of when it was asked."""
+
+    partition: Partition
+    floor: int
+    answer: PartitionOffsets
+
+
+Operation = Send | Poll | Bounds
+
+
+class Oracle:
+    """The history. ``heard`` is called when an operation has ended."""
+
+    def __init__(self, heard: Callable[[Operation], None]) -> None:
+        self.sends: dict[bytes, Send] = {}
+        self.ends: dict[Partition, int] = {}
+        """One more than the highest offset acknowledged, by partition."""
+        self.watermarks: dict[Partition, int] = {}
+        """Highest watermark that any client was told."""
+        self.topics_created: dict[int, str] = {}
+        """Name by topic id, of creations that were told to have worked."""
+        self.counts: Counter[str] = Counter()
+        self._heard = heard
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def sending(self, value: bytes, partition: Partition, acks: Acks) -> Send:
+        """A record is handed in."""
+        assert value not in self.sends, "values are unique"
+        send = self.sends[value] = Send(value, partition, acks, self.ends.get(partition, 0))
+        return send
+
+    def sent(self, send: Send, receipt: RecordReceipt) -> None:
+        """It was acknowledged."""
+        send.told, send.offset, send.epoch = Told.OK, receipt.offset, receipt.leader_epoch
+        self.counts["records acknowledged"] += 1
+        if receipt.duplicate:
+            self.counts["duplicates answered"] += 1
+        if receipt.batch.attempts > 1:
+            self.counts["records retried"] += 1
+        self._heard(send)
+        if send.is_promised and send.offset is not None:
+            self.ends[send.partition] = max(self.ends.get(send.partition, 0), send.offset + 1)
+
+    def unsent(self, send: Send, error: BaseException) -> None:
+        """It was not, as far as its producer knows."""
+        surely = isinstance(error, RaftmqError) and error.outcome is Outcome.NOT_APPLIED
+        send.told = Told.FAILED if surely else Told.UNKNOWN
+        send.reason = error.reason if isinstance(error, RaftmqError) else repr(error)
+        self.counts[f"records {send.told.value}"] += 1
+        self.counts[f"error {send.reason}"] += 1
+        self._heard(send)
+
+    def polled(self, client: str, partition: Partition, expected: int, record: ConsumedRecord) -> None:
+        """A consumer was given a record; it expected the offset `expected`."""
+        self.counts["records consumed"] += 1
+        self._heard(Poll(client, partition, expected, record))
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def bounds_floor(self, partition: Partition) -> int:
+        """What an answer to a question that is asked now must at least say."""
+        return max(self.ends.get(partition, 0), self.watermarks.get(partition, 0))
+
+    def bounds(self, partition: Partition, floor: int, answer: PartitionOffsets) -> None:
+        """A client was told bounds."""
+        self.counts["bounds answered"] += 1
+        self._heard(Bounds(partition, floor, answer))
+        self.watermarks[partition] = max(self.watermarks.get(partition, 0), answer.high_watermark)

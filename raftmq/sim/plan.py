@@ -1,0 +1,127 @@
+"""What one seed means: a cluster, its clients, its weather, and a schedule of faults. Swarm style: each seed draws which
+kinds of faults it has and how often, so that rare combinations come up too.
+
+A plan is data. The faults are drawn ahead of the run, with whatever they need at random, so that a run with some of them
+left out is still the same run otherwise: that is what makes shrinking work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from raftmq.client.types import Acks
+from raftmq.sim.network import Weather
+from raftmq.sim.workload import ProducerPlan
+
+KINDS = (
+    "kill", "kill_many", "power", "power_many", "crash_loop", "pause", "pause_many", "isolate", "halves", "one_way",
+    "one_link", "bridge", "ring", "flapping", "cut_client", "slow_disk", "hung_disk", "stalled_write", "failed_write",
+    "failed_sync", "lost_tail", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
+)  # fmt: skip
+"""Every kind of fault; see ``faults``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault: when, what, for how long (microseconds), and three numbers for whatever it has to choose."""
+
+    at: int
+    kind: str
+    length: int
+    picks: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return f"{self.at / 1e6:.3f} s: {self.kind} for {self.length / 1e6:.3f} s, picks {self.picks}"
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that a seed decides ahead of the run. Times in microseconds unless named otherwise."""
+
+    seed: int
+    nodes: int
+    topics: dict[str, int]
+    """Partitions by name, of the topics that live through the run."""
+    replication_factor: int
+    heartbeat_ms: int
+    election_ms: int
+    tail_bytes: int
+    safety: int
+    """How long clients and faults are at work, from when the topics exist."""
+    weather: Weather
+    sync: tuple[int, int]
+    through_codec: bool
+    """Frames are written to bytes and read again, as on a wire."""
+    producers: list[ProducerPlan] = field(default_factory=list)
+    consumers: int = 2
+    churn: bool = False
+    steps: list[Step] = field(default_factory=list)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed: the same for ever, in this version."""
+    rng = Random(f"plan {seed}")
+    nodes = rng.choices((3, 5, 4, 1), weights=(14, 3, 2, 1))[0]
+    heartbeat = rng.choice((20, 50, 100))
+    election = heartbeat * rng.choice((10, 10, 15))
+    topics = {f"t{number}": rng.randint(1, 3) for number in range(rng.choice((1, 1, 2)))}
+    plan = Plan(
+        seed=seed,
+        nodes=nodes,
+        topics=topics,
+        replication_factor=min(nodes, rng.choice((3, 3, 3, 5, 2))),
+        heartbeat_ms=heartbeat,
+        election_ms=election,
+        tail_bytes=rng.choice((0, 1 << 20, 1 << 20)),
+        safety=rng.randint(4, 16) * election * 1000,
+        weather=_weather(rng),
+        sync=rng.choice(((300, 3_000), (50, 500), (2_000, 30_000))),
+        through_codec=rng.random() < 0.15,
+        consumers=rng.randint(1, 2),
+        churn=rng.random() < 0.4,
+    )
+    plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
+    plan.steps = _steps(rng, plan)
+    return plan
+
+
+def _weather(rng: Random) -> Weather:
+    latency = rng.choice(((100, 1_500), (50, 300), (500, 20_000), (2_000, 8_000)))
+    weather = Weather(latency=latency, call_loss=rng.choice((0.0, 0.0, 0.02, 0.1)))
+    if rng.random() < 0.25:
+        weather.lost = rng.choice((0.0, 0.01, 0.1))
+        weather.doubled = rng.choice((0.0, 0.05, 0.2))
+        weather.overtaken = rng.choice((0.0, 0.05, 0.3))
+        weather.stale = rng.choice((0.0, 0.02, 0.1))
+    return weather
+
+
+def _producer(rng: Random, topics: dict[str, int], election_ms: int) -> ProducerPlan:
+    acks = rng.choices((Acks.ALL, Acks.QUORUM, Acks.LEADER), weights=(6, 5, 1))[0]
+    idempotent = acks is not Acks.LEADER and rng.random() < 0.8
+    topic = rng.choice(sorted(topics))
+    return ProducerPlan(
+        topic=topic,
+        partitions=topics[topic],
+        acks=acks,
+        idempotent=idempotent,
+        in_flight=rng.choice((1, 3, 8)) if idempotent else 1,
+        pause_ms=rng.choice((5.0, 20.0, 100.0)),
+        burst=rng.choice((1, 4, 12)),
+        delivery_ms=election_ms * rng.choice((3, 10)),
+        request_ms=election_ms * rng.choice((1, 3)),
+    )
+
+
+def _steps(rng: Random, plan: Plan) -> list[Step]:
+    kinds = [kind for kind in KINDS if rng.random() < rng.choice((0.1, 0.3, 0.6))]
+    if not kinds:
+        return []
+    steps = []
+    for _ in range(rng.choice((3, 8, 16, 30))):
+        kind = rng.choice(kinds)
+        length = int(plan.election_ms * 1000 * rng.choice((0.05, 0.5, 1.0, 1.5, 3.0)) * rng.uniform(0.5, 1.5))
+        picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
+        steps.append(Step(rng.randrange(plan.safety), kind, length, picks))
+    return sorted(steps, key=lambda step: step.at)

@@ -1,0 +1,307 @@
+"""One seed, from its plan to its verdict.
+
+    form the cluster, create topics ─> safety: clients and faults ─> faults off ─> liveness ─> final read, verdict
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from raftmq.client.client import Client
+from raftmq.client.types import Acks
+from raftmq.ids import CONTROLLER_GROUP, LogIndex
+from raftmq.raft.types import Role
+from raftmq.records.entry import LogEntry
+from raftmq.sim import workload
+from raftmq.sim.cluster import Failure, SimCluster
+from raftmq.sim.faults import Faults
+from raftmq.sim.invariants import Final, Violated
+from raftmq.sim.oracle import Oracle, Partition, Told
+from raftmq.sim.plan import Plan, draw
+from raftmq.sim.process import Process
+from raftmq.sim.workload import Task
+
+FORM_MICROS = 60_000_000
+HEAL_ELECTIONS = 40
+"""How many election timeouts a healed cluster may take until everything is well again."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one seed. ``error`` is empty where nothing was found."""
+
+    seed: int
+    digest: str
+    events: int
+    virtual_ms: int
+    error: str = ""
+    details: str = ""
+    trace: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def passed(self) -> bool:
+        return not self.error
+
+
+def run_seed(seed: int, *, keep_trace: bool = False) -> Result:
+    """Run the plan of a seed."""
+    return run_plan(draw(seed), keep_trace=keep_trace)
+
+
+def run_plan(plan: Plan, *, keep_trace: bool = False) -> Result:
+    """Run a plan to its verdict. Never raises for anything that the cluster does."""
+    simulation = Simulation(plan, keep_trace=keep_trace)
+    error, details = "", ""
+    try:
+        simulation.run()
+    except (Failure, AssertionError) as found:
+        error, details = _tell(found, simulation)
+    cluster = simulation.cluster
+    states = cluster.checker.states + cluster.checker.oracle.counts
+    result = Result(
+        plan.seed,
+        cluster.trace.digest,
+        cluster.events,
+        cluster.agenda.now // 1000,
+        error,
+        details,
+        cluster.trace.lines() if error or keep_trace else [],
+        simulation.faults.fired,
+        states,
+    )
+    cluster.close()
+    return result
+
+
+def _tell(found: BaseException, simulation: Simulation) -> tuple[str, str]:
+    cause = found.__cause__ if isinstance(found, Failure) and found.__cause__ is not None else found
+    text = str(cause) or type(cause).__name__
+    if not isinstance(cause, (Violated, NotWell)):
+        frames = traceback.extract_tb(cause.__traceback__)
+        where = f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]})" if frames else ""
+        text = f"{type(cause).__name__}: {text}{where}"
+    details = "".join(traceback.format_exception(cause)) if not isinstance(cause, Violated) else ""
+    return text, f"{simulation.phase}\n{simulation.cluster.describe()}\n{details}"
+
+
+class NotWell(AssertionError):
+    """A healed cluster did not come back in time."""
+
+
+class Simulation:
+    """See the module docstring."""
+
+    def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
+        self.plan = plan
+        self.phase = "forming"
+        self.cluster = SimCluster(plan, keep_trace=keep_trace)
+        self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
+        self.cluster.storage_failed = self.faults.storage_failed
+        self._is_over = False
+        self._running: list[asyncio.Task[None]] = []
+        self._readers: list[tuple[Process, asyncio.Task[None]]] = []
+
+    def run(self) -> None:
+        self._form()
+        self._safety()
+        self._liveness()
+
+    # -- phases ------------------------------------------------------------------------------------------------------
+
+    def _form(self) -> None:
+        cluster = self.cluster
+        cluster.start()
+        process, client = cluster.client("setup")
+        topics = self.plan.topics
+        created = cluster.spawn(
+            process, workload.create(self._task(client, "setup", 0), topics, self.plan.replication_factor)
+        )
+        if not cluster.run(FORM_MICROS, created.done):
+            raise NotWell("no cluster was formed, or its topics were not created")
+
+    def _safety(self) -> None:
+        self.phase = "safety"
+        plan, cluster = self.plan, self.cluster
+        number = 0
+        for producer in plan.producers:
+            self._client(f"p{number}", lambda task, producer=producer: workload.produce(task, producer))  # type: ignore[misc]
+            number += 1
+        for topic, partitions in sorted(plan.topics.items()):
+            for partition in range(partitions):
+                for _ in range(plan.consumers if partition == 0 else 1):
+                    self._client(
+                        f"c{number}",
+                        lambda task, topic=topic, partition=partition: workload.consume(  # type: ignore[misc]
+                            task, topic, partition, 400 if plan.seed % 2 else 100_000
+                        ),
+                        reads=True,
+                    )
+                    number += 1
+            self._client(
+                f"b{number}",
+                lambda task, topic=topic, partitions=partitions: workload.ask_bounds(task, topic, partitions),  # type: ignore[misc]
+            )
+            number += 1
+        if plan.churn:
+            self._client("m", lambda task: workload.churn_topics(task, plan.election_ms))
+        self.faults.schedule(plan.steps)
+        cluster.run(plan.safety)
+
+    def _liveness(self) -> None:
+        self.phase = "liveness"
+        plan, cluster = self.plan, self.cluster
+        self.faults.mend()
+        self._is_over = True
+        limit = HEAL_ELECTIONS * plan.election_ms * 1000 + 5_000_000
+        if not cluster.run(limit, self._is_well_every_so_often()):
+            raise NotWell(f"not well {limit // 1000} ms after the faults were over: {self._unwell()}")
+        for process, reader in self._readers:
+            process.post(reader.cancel)  # a consumer waits for records for as long as it is not told to stop
+        longest = max(producer.delivery_ms for producer in plan.producers) * 1000 + 20_000_000
+        if not cluster.run(longest, lambda: all(task.done() for task in self._running)):
+            raise NotWell("clients did not come to an end")
+        self._write_anew()
+        if not cluster.run(limit, self._is_well_every_so_often()):
+            raise NotWell(f"not well after the last write: {self._unwell()}")
+        self._judge()
+
+    def _is_well_every_so_often(self):  # type: ignore[no-untyped-def]
+        """Asking after every step would cost more than the steps."""
+        asked = [-1]
+
+        def well() -> bool:
+            now = self.cluster.agenda.now // 10_000
+            if now == asked[0]:
+                return False
+            asked[0] = now
+            return not self._unwell()
+
+        return well
+
+    def _unwell(self) -> str:
+        """Why the cluster is not as it should be; empty if it is."""
+        ends: dict[int, tuple[bytes, int]] = {}
+        leaders: dict[int, int] = {}
+        groups: set[int] = {CONTROLLER_GROUP}
+        versions = set()
+        for number, node in sorted(self.cluster.nodes.items()):
+            assembly = node.assembly
+            if assembly is None:
+                return f"node {number} does not run"
+            image = assembly.controller.image
+            versions.add(image.version)
+            if sorted(image.nodes) != sorted(self.cluster.nodes) or any(n.fenced for n in image.nodes.values()):
+                return f"node {number} knows of a node that is fenced, or does not know one"
+            groups |= set(image.groups)
+            for group_id, group in assembly.replicas.groups.items():
+                raft = group.node
+                if raft.role is Role.LEADER and group.can_serve():
+                    leaders[group_id] = number
+                where = f"group {group_id} on node {number}"
+                if raft.status().suspect:
+                    return f"{where} is suspect"
+                if not raft.last_index == raft.commit_index == group.machine.applied_index:
+                    return f"{where}: last {raft.last_index} commit {raft.commit_index}"
+                end = group.end_chain, raft.last_index
+                if ends.setdefault(group_id, end) != end:
+                    return f"{where} differs from another replica"
+        if len(versions) > 1:
+            return f"nodes have metadata of versions {sorted(versions)}"
+        missing = sorted(groups - leaders.keys())
+        return f"groups {missing} have no leader" if missing else ""
+
+    def _write_anew(self) -> None:
+        process, client = self.cluster.client("last")
+        task = self._task(client, "last", 7)
+
+        async def write() -> None:
+            async with client:
+                for topic, partitions in sorted(self.plan.topics.items()):
+                    async with client.producer(topic, acks=Acks.ALL) as producer:
+                        for partition in range(partitions):
+                            value = f"last:{topic}:{partition}".encode()
+                            send = task.oracle.sending(value, Partition(topic, partition), Acks.ALL)
+                            task.oracle.sent(send, await producer.send(value, partition=partition))
+
+        written = self.cluster.spawn(process, write())
+        if not self.cluster.run(20_000_000, written.done):
+            raise NotWell("a fresh write is not acknowledged")
+
+    # -- the verdict -------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        self.phase = "final read"
+        cluster, oracle = self.cluster, self.cluster.checker.oracle
+        final = Final([node for _, node in sorted(cluster.nodes.items())], oracle)
+        process, client = cluster.client("final")
+
+        async def read() -> None:
+            async with client:
+                for topic, partitions in sorted(self.plan.topics.items()):
+                    for number in range(partitions):
+                        found = final.read[Partition(topic, number)] = []
+                        async with client.consumer(
+                            topic, start="earliest", partitions=[number], until="high_watermark"
+                        ) as consumer:
+                            async for record in consumer:
+                                found.append((record.offset, record.value or b"", record.leader_epoch))
+
+        done = cluster.spawn(process, read())
+        if not cluster.run(60_000_000, done.done):
+            raise NotWell("the final read does not end")
+        self._read_logs(final)
+        cluster.checker.full()
+        pending = [send for send in oracle.sends.values() if send.told is Told.PENDING]
+        if pending:
+            raise NotWell(f"{len(pending)} sends were never answered, the first is {pending[0].value!r}")
+        for invariant in cluster.checker.invariants:
+            invariant.final(final)
+
+    def _read_logs(self, final: Final) -> None:
+        for node in final.nodes:
+            assembly = node.assembly
+            assert assembly is not None
+            image = assembly.controller.image
+            for topic in sorted(self.plan.topics):
+                for partition in image.topics[topic].partitions:
+                    group = assembly.replicas.group(partition.group)
+                    if group is not None:
+                        last = group.node.last_index
+                        entries: list[LogEntry] = []
+                        for index in range(group.row.raft_start, last + 1):
+                            entry = group.entry(LogIndex(index))
+                            if entry is None:
+                                entry = node.store.read_entries(
+                                    group.generation, LogIndex(index), LogIndex(index), 1 << 30
+                                )[0]
+                            entries.append(entry)
+                        final.logs.setdefault(Partition(topic, partition.partition), []).append(entries)
+
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    def _task(self, client: Client, name: str, salt: int) -> Task:
+        oracle: Oracle = self.cluster.checker.oracle
+        return Task(name, client, oracle, Random(f"work {name} {salt} {self.plan.seed}"), lambda: self._is_over)
+
+    def _client(self, name: str, work: Callable[[Task], Awaitable[None]], *, reads: bool = False) -> None:
+        process, client = self.cluster.client(name)
+        task = self._task(client, name, 1)
+
+        async def whole() -> None:
+            async def enter() -> None:
+                await client.__aenter__()
+
+            await workload.until_done(enter)
+            await work(task)
+
+        spawned = self.cluster.spawn(process, whole())
+        self._running.append(spawned)
+        if reads:
+            self._readers.append((process, spawned))

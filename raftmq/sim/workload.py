@@ -1,0 +1,183 @@
+"""What clients do while the cluster is hurt. Every loop here is a person's program: it uses the public client only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+
+from raftmq.client.client import Client
+from raftmq.client.producer import Producer
+from raftmq.client.types import Acks, RecordReceipt
+from raftmq.errors import NotFound, Outcome, RaftmqError
+from raftmq.sim.oracle import Oracle, Partition, Send
+
+
+@dataclass(slots=True)
+class Task:
+    """What one simulated client needs."""
+
+    name: str
+    client: Client
+    oracle: Oracle
+    rng: Random
+    stopping: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerPlan:
+    """How one producer behaves. Times in milliseconds."""
+
+    topic: str
+    partitions: int
+    acks: Acks
+    idempotent: bool
+    in_flight: int
+    pause_ms: float
+    burst: int
+    delivery_ms: int
+    request_ms: int
+
+
+async def produce(task: Task, plan: ProducerPlan) -> None:
+    """Send bursts of records until told to stop; then wait for every answer."""
+    number = 0
+    while not task.stopping():
+        try:
+            async with task.client.producer(
+                plan.topic,
+                acks=plan.acks,
+                idempotent=plan.idempotent,
+                linger_ms=2,
+                max_in_flight=plan.in_flight,
+                max_batch_records=8,
+                delivery_timeout_ms=plan.delivery_ms,
+                request_timeout_ms=plan.request_ms,
+            ) as producer:
+                number = await _bursts(task, plan, producer, number)
+        except RaftmqError as error:
+            # A producer that was ended (fenced, a gap) is replaced by a new one, as a program would restart.
+            task.oracle.counts[f"producer ended {error.reason}"] += 1
+            await asyncio.sleep(0.2)
+
+
+async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: int) -> int:
+    rng = task.rng
+    while not task.stopping():
+        partition = Partition(plan.topic, rng.randrange(plan.partitions))
+        for _ in range(rng.randint(1, plan.burst)):
+            number += 1
+            value = f"{task.name}:{number}".encode() + b"." * rng.choice((0, 0, 0, 200))
+            send = task.oracle.sending(value, partition, plan.acks)
+            try:
+                future = await producer.enqueue(value, partition=partition.number)
+            except RaftmqError as error:
+                task.oracle.unsent(send, error)
+                raise
+            future.add_done_callback(_Ending(task.oracle, send))
+        await asyncio.sleep(rng.expovariate(1.0) * plan.pause_ms / 1000)
+    return number
+
+
+class _Ending:
+    """Tells the oracle how a send ended."""
+
+    def __init__(self, oracle: Oracle, send: Send) -> None:
+        self._oracle = oracle
+        self._send = send
+
+    def __call__(self, future: asyncio.Future[RecordReceipt]) -> None:
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is not None:
+            self._oracle.unsent(self._send, error)
+        else:
+            self._oracle.sent(self._send, future.result())
+
+
+async def consume(task: Task, topic: str, partition: int, max_bytes: int) -> None:
+    """Read from the start, on and on, keeping count of the offset."""
+    expected = 0
+    key = Partition(topic, partition)
+    while not task.stopping():
+        try:
+            async with task.client.consumer(
+                topic,
+                start={partition: expected},
+                partitions=[partition],
+                max_bytes=max_bytes,
+                max_wait_ms=task.rng.choice((0, 50, 500)),
+                unavailable_timeout_ms=5_000,
+            ) as consumer:
+                async for record in consumer:
+                    task.oracle.polled(task.name, key, expected, record)
+                    expected = record.offset + 1
+                    if task.stopping():
+                        return
+        except RaftmqError as error:
+            task.oracle.counts[f"consumer {error.reason}"] += 1
+            if not error.retriable and not isinstance(error, NotFound):
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def ask_bounds(task: Task, topic: str, partitions: int) -> None:
+    """Ask where partitions end."""
+    while not task.stopping():
+        floors = {n: task.oracle.bounds_floor(Partition(topic, n)) for n in range(partitions)}
+        try:
+            for answer in await task.client.list_offsets(topic, timeout_ms=4_000):
+                key = Partition(topic, answer.partition)
+                task.oracle.bounds(key, floors[answer.partition], answer)
+        except RaftmqError as error:
+            task.oracle.counts[f"bounds {error.reason}"] += 1
+        await asyncio.sleep(task.rng.uniform(0.05, 1.0))
+
+
+async def churn_topics(task: Task, pause_ms: float) -> None:
+    """Create and delete topics whose names come again and again."""
+    while not task.stopping():
+        name = f"churn-{task.rng.randrange(3)}"
+        try:
+            if task.rng.random() < 0.6:
+                topic = await task.client.admin.create_topic(name, partitions=task.rng.randint(1, 2), timeout_ms=6_000)
+                created_before = task.oracle.topics_created.setdefault(topic.topic_id, task.name + name)
+                assert created_before == task.name + name, f"topic id {topic.topic_id} was given twice"
+                task.oracle.counts["topics created"] += 1
+            else:
+                await task.client.admin.delete_topic(name, timeout_ms=6_000)
+                task.oracle.counts["topics deleted"] += 1
+        except RaftmqError as error:
+            task.oracle.counts[f"topics {error.reason}"] += 1
+        await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
+
+
+async def create(task: Task, topics: dict[str, int], replication_factor: int) -> None:
+    """Create the topics of the run, however long it takes."""
+    for name, partitions in sorted(topics.items()):
+        await until_done(lambda name=name, partitions=partitions: _create(task, name, partitions, replication_factor))  # type: ignore[misc]
+
+
+async def _create(task: Task, name: str, partitions: int, replication_factor: int) -> None:
+    try:
+        await task.client.admin.create_topic(
+            name, partitions=partitions, replication_factor=replication_factor, timeout_ms=10_000
+        )
+    except RaftmqError as error:
+        if error.reason != "ALREADY_EXISTS" and not (
+            error.reason == "DEADLINE_EXCEEDED" and error.outcome is Outcome.APPLIED
+        ):
+            raise
+
+
+async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:
+    """Again and again, while the error says that it may help."""
+    while True:
+        try:
+            await attempt()
+        except RaftmqError as error:
+            if not error.retriable and not isinstance(error, NotFound):
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
