@@ -10,7 +10,7 @@ import structlog
 from raftmq.controller.controller import Controller, Forward
 from raftmq.controller.sessions import Sessions
 from raftmq.errors import RaftmqError
-from raftmq.ids import CONTROLLER_GROUP, GroupId, Term
+from raftmq.ids import CONTROLLER_GROUP, GroupId, ReplicaId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
 from raftmq.ports import Clock
@@ -68,6 +68,8 @@ class Caretaker:
                 self._complained = None
             except RaftmqError as error:
                 self._complain(error)
+            except Exception:  # noqa: BLE001  a mistake here must not leave the node without upkeep for good
+                _log.exception("cluster upkeep failed")
 
     def _complain(self, error: RaftmqError) -> None:
         """Once per reason: an interval later it is probably the same."""
@@ -88,8 +90,14 @@ class Caretaker:
             return False
         if group.node.term != self._term:
             self._term = group.node.term
-            self._sessions = Sessions(self._clock.tick(), self._session_timeout_ms, self._controller.node_silence_ms)
+            self._sessions = Sessions(self._clock.tick(), self._session_timeout_ms, self._silence)
         return True
+
+    def _silence(self, member: ReplicaId) -> int:
+        """An empty or swapped disk under a known node id is no sign of life of the replicas that were placed there."""
+        replicas = self._host.replicas
+        strange = member.node != replicas.me.node and replicas.heartbeats.store_of(member.node) != member.store
+        return self._session_timeout_ms if strange else replicas.silence(member.node)
 
     def _admit(self) -> None:
         """Every registered node gets the metadata: those that do not vote on it learn it."""

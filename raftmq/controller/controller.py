@@ -14,7 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from raftmq.config import ClusterConfig
-from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, NotReady, Outcome, RaftmqError, Unimplemented
+from raftmq.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    NotLeader,
+    NotReady,
+    Outcome,
+    RaftmqError,
+    Unimplemented,
+    UnknownTopic,
+)
 from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
 from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import decisions, events
@@ -144,7 +153,9 @@ class Controller:
         if validate_only:
             return self._replayed(decisions.create_topic(self.image, spec, self._policy)).topics[spec.name]
         await self.decide(lambda image: decisions.create_topic(image, spec, self._policy), timeout_ms)
-        topic = self.image.topics[spec.name]
+        topic = self.image.topics.get(spec.name)
+        if topic is None:
+            raise UnknownTopic(f"topic {spec.name} was created, and deleted at once", outcome=Outcome.APPLIED)
         await self._led(topic, deadline)
         return topic
 
@@ -229,6 +240,8 @@ class Controller:
             await asyncio.sleep(_PAUSE_MS / 1000)
 
     async def _allocate(self, node: NodeId, timeout_ms: int) -> storage_pb2.ProducerIdsAllocated:
+        if node not in self.image.nodes:
+            raise NotReady(f"node {node} has yet to register: try again")
         decided = await self.decide(lambda image: decisions.allocate_producer_ids(image, node), timeout_ms)
         (block,) = decided
         assert isinstance(block, events.ProducerIdsAllocated)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raftmq.ids import BootCount, NodeId, Tick
+from raftmq.ids import BootCount, NodeId, ReplicaId, Tick
 from raftmq.metadata.image import MetadataImage
 
 
 class Sessions:
-    """Sessions of one term of the controller. ``silence(node)``: milliseconds since the node was heard."""
+    """Sessions of one term of the controller.
 
-    def __init__(self, now: Tick, timeout: int, silence: Callable[[NodeId], int]) -> None:
+    ``silence(node)``: milliseconds since the node was heard, with the disk that it registered.
+    """
+
+    def __init__(self, now: Tick, timeout: int, silence: Callable[[ReplicaId], int]) -> None:
         self._began = now
         self._timeout = timeout
         self._silence = silence
@@ -26,7 +29,7 @@ class Sessions:
         fence: list[NodeId] = []
         unfence: list[NodeId] = []
         for node_id, node in sorted(image.nodes.items()):
-            alive = self._silence(node_id) < self._timeout
+            alive = self._silence(node.id) < self._timeout
             if alive:
                 if self._since.get(node_id, (None,))[0] != node.boot:
                     self._since[node_id] = (node.boot, now)

@@ -120,13 +120,20 @@ class ReplicaHost:
             )
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         now, wall_ms = self._clock.tick(), self._clock.wall_ms()
-        leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, partial(_settle, answer))
-        self.replicas.touch(group_id)
+
+        def done(ack: Ack | RaftmqError) -> None:
+            # Not when the caller goes: the batch stays until it is acknowledged, or known not to be.
+            self._held_bytes -= batch.size
+            _settle(answer, ack)
+
         self._held_bytes += batch.size
         try:
-            return await answer
-        finally:
+            leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, done)
+        except BaseException:
             self._held_bytes -= batch.size
+            raise
+        self.replicas.touch(group_id)
+        return await answer
 
     async def command(self, group_id: GroupId, draft: Draft, timeout_ms: int) -> object:
         """Replicate a command and return what the state machine answered."""
@@ -162,6 +169,7 @@ class ReplicaHost:
             )
         while True:
             batches = await self._read(group, offset, max_bytes)
+            self._led(group_id)
             wanted = batches[-1].next_offset if batches else offset
             remaining = deadline - self._clock.tick()
             if remaining <= 0 or sum(len(batch.payload) for batch in batches) >= min_bytes:
