@@ -168,9 +168,7 @@ class Store(Protocol):
     def scan_headers(self, generation: Generation, first: LogIndex) -> Iterator[LogEntry]:
         """Headers (payload empty) from `first` on, checked: contiguous, row CRC right, chain unbroken."""
 
-    def read_entries(
-        self, generation: Generation, first: LogIndex, last: LogIndex, max_bytes: int
-    ) -> list[LogEntry]:
+    def read_entries(self, generation: Generation, first: LogIndex, last: LogIndex, max_bytes: int) -> list[LogEntry]:
         """Entries [first, last], whole, checked; fewer when over `max_bytes` (at least one). Raises StorageError."""
 
     def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -84,7 +84,9 @@ async def test_a_call_for_another_cluster_is_refused(pair: tuple[Node, Node]) ->
     request = peer_pb2.ForwardRequest(cluster_id="cluster-b", request=b"question")
     with pytest.raises(aio.AioRpcError) as raised:
         await pair[0].transport.forward(TWO, request, PATIENCE_S)
-    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    trailers = dict(cast("Iterable[tuple[str, str]]", raised.value.trailing_metadata()))
+    assert trailers["raftmq-reason"] == "NOT_READY"
+    assert trailers["raftmq-outcome"] == "NOT_APPLIED"
 
 
 async def stubborn(request: peer_pb2.ForwardRequest, context: Context) -> peer_pb2.ForwardResponse:

@@ -49,6 +49,8 @@ class Produced:
     killed: NodeId = NOBODY
     killed_at: float = 0.0
     restarted_at: float = 0.0
+    recovery: asyncio.Task[float] | None = None
+    """Ends when the killed node is in sync again, with the time of that."""
     failure: RaftmqError | None = None
 
     def acknowledged_records(self) -> list[Sent]:
@@ -75,7 +77,9 @@ class Demo:
                 f"topic '{TOPIC}': {PARTITIONS} partitions, {REPLICAS} replicas, min in-sync {MIN_IN_SYNC}"
             )
             produced = await self._produce(client)
-            recovered_at = await self._wait_in_sync(client, produced.killed)
+            with self._view.phase(f"node {produced.killed} catches up"):
+                assert produced.recovery is not None, "the node was started again before the last record was sent"
+                recovered_at = await produced.recovery
             read, read_seconds = await self._read_back(client)
             replicas = await self._compare_replicas(client)
         sent = produced.acknowledged_records()
@@ -120,7 +124,7 @@ class Demo:
             if record.row == self._rows // 2:
                 await self._kill_busiest(client, produced)
             elif record.row == self._rows * 3 // 4:
-                await self._restart(produced)
+                await self._restart(client, produced)
             receipt = await producer.enqueue(record.value, key=record.key)
             receipt.add_done_callback(partial(self._settled, produced, record.row))
             produced.sent.append(Sent(record.row, record.key, checks.digest(record.value)))
@@ -166,9 +170,11 @@ class Demo:
             style="bold red",
         )
 
-    async def _restart(self, produced: Produced) -> None:
+    async def _restart(self, client: Client, produced: Produced) -> None:
+        """Start the killed node, and watch it from now on: it catches up while records go on being produced."""
         await self._cluster.start(produced.killed)
         produced.restarted_at = asyncio.get_running_loop().time()
+        produced.recovery = asyncio.create_task(self._wait_in_sync(client, produced.killed))
         self._view.event(f"node {produced.killed} started again at {sum(produced.acknowledged):,} acknowledged")
 
     # -- afterwards ------------------------------------------------------------------------------------------------
@@ -177,21 +183,18 @@ class Demo:
         """Returns when every replica of every partition is in sync."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_SECONDS
-        with self._view.phase(f"node {node} catches up"):
-            while True:
-                topic = await client.admin.describe_topic(TOPIC)
-                behind = [
-                    p.partition for p in topic.partitions if p.leader is None or set(p.in_sync) != set(p.replicas)
-                ]
-                if not behind:
-                    break
-                if loop.time() > deadline:
-                    raise CommandError(
-                        f"partitions {behind} are not in sync after {SETTLE_SECONDS:.0f} s",
-                        hint=f"the node's log: {self._cluster.log_file(node)}",
-                        code=ExitCode.FAILED,
-                    )
-                await asyncio.sleep(POLL_SECONDS)
+        while True:
+            topic = await client.admin.describe_topic(TOPIC)
+            behind = [p.partition for p in topic.partitions if p.leader is None or set(p.in_sync) != set(p.replicas)]
+            if not behind:
+                break
+            if loop.time() > deadline:
+                raise CommandError(
+                    f"partitions {behind} are not in sync after {SETTLE_SECONDS:.0f} s",
+                    hint=f"the node's log: {self._cluster.log_file(node)}",
+                    code=ExitCode.FAILED,
+                )
+            await asyncio.sleep(POLL_SECONDS)
         self._view.event(f"node {node} is in sync again")
         return loop.time()
 
