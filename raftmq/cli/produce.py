@@ -32,6 +32,12 @@ class AcksName(Enum):
     NONE = "none"
 
 
+class CompressionName(Enum):
+    NONE = "none"
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+
+
 def produce(
     name: TopicArgument,
     files: Annotated[
@@ -45,6 +51,9 @@ def produce(
         typer.Option(help="When a record counts as sent: on all in-sync replicas, a quorum, the leader, or at once."),
     ] = AcksName.ALL,
     partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Instead of the key's.")] = None,
+    compression: Annotated[
+        CompressionName, typer.Option(help="Of each batch, undone by consumers: zstd is smaller, lz4 faster.")
+    ] = CompressionName.NONE,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -60,7 +69,7 @@ def produce(
         sending = _Sending(Acks[acks.name])
         try:
             async with Target(bootstrap, config).client() as client:
-                async with client.producer(name, acks=sending.acks) as producer:
+                async with client.producer(name, acks=sending.acks, compression=compression.value) as producer:
                     await sending.send_all(producer, sources, separator, partition)
                 sending.raise_failure()
         except RaftmqError:

@@ -29,6 +29,7 @@ class ClientBatch:
     """
 
     __slots__ = (
+        "_codec",
         "_futures",
         "_on_finished",
         "_records",
@@ -51,12 +52,13 @@ class ClientBatch:
         now: float,
         delivery_timeout_ms: int,
         on_finished: Callable[[ClientBatch], None],
+        codec: types_pb2.Codec.ValueType = types_pb2.CODEC_UNSPECIFIED,
         whole: asyncio.Future[BatchReceipt] | None = None,
     ) -> None:
         self.created = now
         self.deadline = now + delivery_timeout_ms / 1000
         self.size = 0
-        """Upper bound of the serialised records, in bytes."""
+        """Upper bound of the serialised records before compression, in bytes."""
         self.count = 0
         self.message: types_pb2.RecordBatch | None = None
         self.sequence: int | None = None
@@ -69,6 +71,7 @@ class ClientBatch:
         self._records: list[types_pb2.Record] = []
         self._futures: list[asyncio.Future[RecordReceipt]] = []
         self._on_finished = on_finished
+        self._codec = codec
 
     def add(self, record: types_pb2.Record, size: int) -> None:
         assert self.message is None
@@ -85,9 +88,9 @@ class ClientBatch:
         return future
 
     def seal(self) -> None:
-        """Serialise. Raises InvalidArgument where a record breaks a limit."""
+        """Serialise and compress. Raises InvalidArgument where a record breaks a limit."""
         assert self.message is None
-        self.message = make_batch(self._records)
+        self.message = make_batch(self._records, codec=self._codec)
         self._records = []
 
     def number(self, identity: Identity, sequence: int) -> None:

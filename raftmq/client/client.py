@@ -16,7 +16,7 @@ from raftmq.client.producer import Producer
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.sender import ProducerSettings
-from raftmq.client.types import Acks, Isolation, PartitionOffsets
+from raftmq.client.types import Acks, Compression, Isolation, PartitionOffsets
 from raftmq.errors import InvalidArgument
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
@@ -91,6 +91,7 @@ class Client:
         *,
         acks: Acks = Acks.ALL,
         idempotent: bool | None = None,
+        compression: Literal["none", "zstd", "lz4"] = "none",
         linger_ms: float = 5,
         max_batch_bytes: int = 256 * 1024,
         max_batch_records: int = 10_000,
@@ -104,6 +105,7 @@ class Client:
         acks: how far a batch must have come before it is acknowledged.
         idempotent: a retry is never a duplicate. None: yes, with ALL and QUORUM; it cannot be had with LEADER and
         NONE. Without it, what may have been applied is not retried but raised.
+        compression: of each batch: "zstd" (smaller), "lz4" (faster) or "none". Sizes below are before compression.
         linger_ms: how long a batch that is not full waits for more records while others are under way.
         max_batch_bytes, max_batch_records: when a batch is full; the topic's own limit in bytes holds too.
         max_in_flight: batches of a partition under way at once, 1 to 64; None: 8, or 1 if not idempotent, because
@@ -120,6 +122,8 @@ class Client:
             max_in_flight = DEFAULT_IN_FLIGHT if idempotent else 1
         if idempotent and acks in (Acks.LEADER, Acks.NONE):
             raise InvalidArgument(f"idempotence needs QUORUM or ALL, not {acks.name}", field="acks")
+        if compression not in ("none", "zstd", "lz4"):
+            raise InvalidArgument(f'compression is "none", "zstd" or "lz4", not {compression!r}', field="compression")
         _in_range("max_in_flight", max_in_flight, 1, MAX_IN_FLIGHT)
         for name, value in (
             ("max_batch_bytes", max_batch_bytes),
@@ -139,6 +143,7 @@ class Client:
             delivery_timeout_ms=delivery_timeout_ms,
             request_timeout_ms=request_timeout_ms,
             idempotent=idempotent,
+            compression=Compression[compression.upper()],
         )
         return Producer(topic, self._router, settings, buffer_bytes=buffer_bytes)
 

@@ -35,7 +35,7 @@ from raftmq.client import convert
 from raftmq.client.accumulator import ClientBatch, Identity
 from raftmq.client.identity import IdentityKeeper
 from raftmq.client.router import Router
-from raftmq.client.types import Acks, BatchReceipt, RecordReceipt
+from raftmq.client.types import Acks, BatchReceipt, Compression, RecordReceipt
 from raftmq.errors import (
     DeadlineExceeded,
     FencedProducer,
@@ -66,6 +66,7 @@ class ProducerSettings:
     delivery_timeout_ms: int
     request_timeout_ms: int
     idempotent: bool
+    compression: Compression
 
 
 class PartitionSender:
@@ -112,6 +113,7 @@ class PartitionSender:
             now=asyncio.get_running_loop().time(),
             delivery_timeout_ms=self._settings.delivery_timeout_ms,
             on_finished=self._on_finished,
+            codec=self._settings.compression.value,
             whole=whole,
         )
 

@@ -29,6 +29,14 @@ class Acks(Enum):
     """Not waited for. May be lost."""
 
 
+class Compression(Enum):
+    """What a producer does to the records of a batch. Consumers find it in the batch, and undo it."""
+
+    NONE = types_pb2.CODEC_UNSPECIFIED
+    ZSTD = types_pb2.CODEC_ZSTD
+    LZ4 = types_pb2.CODEC_LZ4
+
+
 class Isolation(Enum):
     """What a consumer may see. Equal until there are transactions."""
 

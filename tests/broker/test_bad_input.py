@@ -32,6 +32,15 @@ def batch(**header: int) -> types_pb2.RecordBatch:
     return made
 
 
+def squeezed(**header: int) -> types_pb2.RecordBatch:
+    """A megabyte in a few dozen bytes."""
+    made = make_batch([types_pb2.Record(value=bytes(2**20))], codec=types_pb2.CODEC_ZSTD)
+    made.header.ClearField("crc32c")
+    for name, value in header.items():
+        setattr(made.header, name, value)
+    return made
+
+
 PRODUCE_REFUSED: list[tuple[str, Produce, type[RaftmqError], str]] = [
     ("no topic", Produce(partition=0, batch=batch()), InvalidArgument, "topic"),
     ("unknown topic", Produce(topic="nope", partition=0, batch=batch()), UnknownTopic, "topic"),
@@ -52,6 +61,16 @@ PRODUCE_REFUSED: list[tuple[str, Produce, type[RaftmqError], str]] = [
      "batch.header.raw_size"),
     ("producer id too large", Produce(topic="orders", partition=0, batch=batch(producer_id=2**63)), InvalidArgument,
      "batch.header.producer_id"),
+    ("unknown codec", Produce(topic="orders", partition=0, batch=batch(codec=9)), InvalidArgument,
+     "batch.header.codec"),
+    ("not what the codec says", Produce(topic="orders", partition=0, batch=batch(codec=types_pb2.CODEC_ZSTD)),
+     CorruptBatch, "batch.records"),
+    ("a bomb by its batch's header", Produce(topic="orders", partition=0, batch=squeezed(raw_size=2**32 - 1)),
+     InvalidArgument, "batch.header.raw_size"),
+    ("a bomb by its frame's header", Produce(topic="orders", partition=0, batch=squeezed(raw_size=100)),
+     CorruptBatch, "batch.header.raw_size"),
+    ("more records than fit", Produce(topic="orders", partition=0, batch=squeezed(count=2**20)), CorruptBatch,
+     "batch.header.count"),
     ("transactional", Produce(topic="orders", partition=0, batch=batch(flags=1)), Unimplemented, "batch.header.flags"),
     ("too large for the topic", Produce(topic="single", partition=0, batch=make_batch(
         [types_pb2.Record(value=bytes(5000))])), MessageTooLarge, "batch"),

@@ -142,6 +142,16 @@ async def test_fetch_gives_back_what_was_produced(node: Node) -> None:
     )
 
 
+@pytest.mark.parametrize("codec", [types_pb2.CODEC_ZSTD, types_pb2.CODEC_LZ4])
+async def test_compressed_records_go_in_and_out_as_they_are(node: Node, codec: types_pb2.Codec.ValueType) -> None:
+    """Through a topic that could not hold them uncompressed."""
+    batch = make_batch(records(bytes(100_000)), codec=codec)
+    await node.broker.Produce(Produce(topic="single", partition=0, batch=batch))
+    [stored] = (await node.broker.Fetch(Fetch(topic="single", partition=0, offset=0))).batches
+    assert (stored.header, stored.records) == (batch.header, batch.records)
+    assert decode_records(stored.header, stored.records)[0].value == bytes(100_000)
+
+
 async def test_fetch_without_news_says_to_go_on_from_the_same_offset(node: Node) -> None:
     answer = await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=0))
     assert not answer.batches

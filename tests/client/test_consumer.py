@@ -48,6 +48,22 @@ async def test_what_was_sent_is_read(cluster: FakeCluster, client: Client) -> No
     assert read[0].append_time_ms == 1_700_000_000_000
 
 
+async def test_a_batch_that_cannot_be_inflated_is_an_error_after_all_that_come_before_it(
+    cluster: FakeCluster, client: Client
+) -> None:
+    (partition,) = cluster.create("t")
+    values = fill(partition, 2)
+    bomb = make_batch([types_pb2.Record(value=bytes(10_000))], codec=types_pb2.CODEC_ZSTD)
+    bomb.records = bomb.records[:-1]
+    bomb.header.ClearField("crc32c")
+    partition.append(bomb)
+    async with client.consumer("t", start="earliest") as consumer:
+        assert await take(consumer, 6) == values
+        with pytest.raises(errors.CorruptBatch, match="CODEC_ZSTD"):
+            await anext(consumer)
+        assert consumer.position(0) == 6
+
+
 async def test_partitions_are_merged_and_each_keeps_its_order(cluster: FakeCluster, client: Client) -> None:
     topic = cluster.create("t", partitions=3)
     everything = [fill(partition, batches=5) for partition in topic]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Literal
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from raftmq import errors
 from raftmq.client import Acks, BatchReceipt, Client, NewRecord, Producer
 from raftmq.errors import Outcome, RaftmqError
 from raftmq.records.slots import partition_for_key
+from raftmq.v1 import types_pb2
 from tests.client.fake_broker import FakeCluster, Fault
 
 LOST = Fault(lose_answer=True)
@@ -42,6 +44,30 @@ async def test_a_receipt_tells_where_the_record_is(cluster: FakeCluster, client:
     assert first.batch.attempts == 1
     assert first.batch.latency_us > 0
     assert partition.values() == [b"a", b""]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+async def test_batches_are_compressed_as_asked_and_consumers_undo_it(
+    cluster: FakeCluster, client: Client, compression: Literal["zstd", "lz4"]
+) -> None:
+    (partition,) = cluster.create("t")
+    sent = [NewRecord(b"value %d of many that look alike" % i, key=b"k") for i in range(1000)]
+    async with client.producer("t", compression=compression) as producer:
+        await producer.send_batch(sent, partition=0)
+        await producer.send(b"x")
+    first, last = partition.batches
+    assert first.header.codec == types_pb2.Codec.Value(f"CODEC_{compression.upper()}")
+    assert len(first.records) < first.header.raw_size / 3
+    assert last.header.codec == types_pb2.CODEC_UNSPECIFIED, "compressing one byte makes it larger"
+    async with client.consumer("t", start=0, until="high_watermark") as consumer:
+        read = [record.value async for record in consumer]
+    assert read == [*(record.value for record in sent), b"x"]
+
+
+def test_an_unknown_compression_is_refused(client: Client) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        client.producer("t", compression="gzip")  # type: ignore[arg-type]
+    assert caught.value.field == "compression"
 
 
 async def test_records_handed_in_together_travel_together(cluster: FakeCluster, client: Client) -> None:

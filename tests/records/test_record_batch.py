@@ -188,30 +188,14 @@ def test_the_last_sequence_is_allowed() -> None:
 
 
 def test_compressed_records_are_not_taken_apart() -> None:
-    batch = three_records()
-    batch.header.codec = types_pb2.CODEC_ZSTD
-    batch.header.raw_size = 500
-    batch.header.count = 100
-    batch.records = b"\xff not even close"
+    """Their frame's header is looked at; that the rest is damaged is for readers to find out."""
+    batch = make_batch([record(bytes(200))] * 100, codec=types_pb2.CODEC_ZSTD)
+    batch.records = batch.records[:20]
     batch.header.ClearField("crc32c")
     checked = check_batch(batch, max_batch_bytes=MIB)
-    assert (checked.count, checked.payload) == (100, b"\xff not even close")
-    with pytest.raises(Unimplemented, match="CODEC_ZSTD"):
+    assert (checked.count, checked.payload) == (100, batch.records)
+    with pytest.raises(CorruptBatch, match="CODEC_ZSTD"):
         decode_records(header_of(checked.header_bytes), checked.payload)
-
-
-def test_an_empty_compressed_batch_is_refused() -> None:
-    batch = three_records()
-    batch.header.codec = types_pb2.CODEC_LZ4
-    batch.records = b""
-    with pytest.raises(CorruptBatch) as caught:
-        check_batch(batch, max_batch_bytes=MIB)
-    assert caught.value.field == "batch.records"
-
-
-def test_an_unknown_codec_is_named_by_its_number() -> None:
-    with pytest.raises(Unimplemented, match="codec 77"):
-        decode_records(types_pb2.BatchHeader(codec=77, count=1), b"x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [2, 4])
