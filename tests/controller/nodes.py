@@ -134,9 +134,11 @@ class Nodes(SimCluster):
 
     def replace_disk(self, number: int, store: int) -> None:
         """The node comes back with an empty disk."""
-        self.nodes[number].kill()
-        self.nodes[number].store = MemoryStore(node=self.nodes[number].number, store_id=StoreId(store))
-        self.nodes[number].boot()
+        node = self.nodes[number]
+        node.kill()
+        node.store = MemoryStore(node=node.number, store_id=StoreId(store))
+        node.store.kill()  # as every disk is before its node boots
+        node.boot()
 
 
 @contextmanager
