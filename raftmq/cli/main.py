@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from raftmq.cli import cluster, consume, nodes, output, produce, topic
+from raftmq.cli.bench import command as bench
 from raftmq.cli.demo import command as demo
 from raftmq.cli.exits import EXIT_CODES_HELP
 from raftmq.version import __version__
@@ -28,6 +29,7 @@ app.command()(produce.produce)
 app.command()(consume.consume)
 app.add_typer(cluster.app, name="cluster")
 app.command()(demo.demo)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

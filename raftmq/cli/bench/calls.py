@@ -1,0 +1,160 @@
+"""``raftmq bench calls``: single records in unary calls, as a thin client of generated stubs makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from raftmq.cli.bench import echo, figures, produce
+from raftmq.cli.bench.common import (
+    DIRECTORY,
+    AcksOption,
+    ChartOption,
+    ClusterOption,
+    DirectoryOption,
+    PartitionsOption,
+    SecondsOption,
+    Setup,
+    SizeOption,
+    run_benchmark,
+)
+from raftmq.cli.bench.figures import Sample
+from raftmq.cli.bench.floor import MANY, Floors
+from raftmq.cli.bench.producing import Produced, plural, together
+from raftmq.cli.bench.result import Figure, Latency, Result
+from raftmq.cli.bench.stage import Stage
+from raftmq.cli.bench.usage import watching
+from raftmq.cli.bench.workers import Signals, run_all, working
+from raftmq.cli.exits import CommandError
+from raftmq.cli.produce import AcksName
+from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target
+from raftmq.client import Acks, TopicDescription
+from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
+
+DEADLINE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The load: so many callers, each with one record under way, straight at the partitions' leaders."""
+
+    topic: str
+    leaders: Mapping[int, str]
+    """Partition -> address of its leader."""
+    size: int
+    acks: Acks
+    concurrency: int
+    seconds: float
+
+    async def run(self, signals: Signals) -> Produced:
+        produced = Produced()
+        channels = {
+            address: grpc.aio.insecure_channel(address, options=echo.OPTIONS) for address in set(self.leaders.values())
+        }
+        await asyncio.gather(*(channel.channel_ready() for channel in channels.values()))
+        targets = [
+            (partition, broker_pb2_grpc.BrokerStub(channels[address]))
+            for partition, address in sorted(self.leaders.items())
+        ]
+        await signals.started()
+        produced.began = time.monotonic()
+        callers = (self._call(*targets[place % len(targets)], produced) for place in range(self.concurrency))
+        await asyncio.gather(*callers)
+        for channel in channels.values():
+            await channel.close(grace=None)
+        return produced
+
+    async def _call(self, partition: int, broker: broker_pb2_grpc.BrokerAsyncStub, produced: Produced) -> None:
+        record = types_pb2.Record(value=os.urandom(self.size))
+        while (began := time.monotonic()) - produced.began < self.seconds:
+            request = broker_pb2.ProduceRequest(
+                topic=self.topic, partition=partition, records=[record], acks=self.acks.value, no_forward=True
+            )
+            try:
+                await broker.Produce(request, timeout=DEADLINE_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                produced.failures[error.code().name] += 1
+                produced.unknown += 1
+                continue
+            now = time.monotonic()
+            produced.acknowledged += 1
+            produced.samples.append(Sample(partition, now, now - began, 1))
+
+
+def calls(
+    cluster: ClusterOption = False,
+    seconds: SecondsOption = 10,
+    size: SizeOption = 100,
+    acks: AcksOption = AcksName.ALL,
+    partitions: PartitionsOption = 1,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls under way from each producer.")] = MANY,
+    producers: Annotated[int, typer.Option(min=1, help="Processes that call.")] = 1,
+    chart: ChartOption = None,
+    directory: DirectoryOption = DIRECTORY,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Unary calls with one record each, straight at the leader: what a thin client gets."""
+    run_benchmark(
+        Setup(Target(bootstrap, config), cluster, directory, as_json, chart),
+        lambda stage, floors: measure(
+            stage,
+            floors,
+            partitions=partitions,
+            producers=producers,
+            size=size,
+            acks=Acks[acks.name],
+            concurrency=concurrency,
+            seconds=seconds,
+        ),
+    )
+
+
+async def measure(
+    stage: Stage,
+    floors: Floors,
+    *,
+    partitions: int,
+    producers: int,
+    size: int,
+    acks: Acks,
+    concurrency: int,
+    seconds: float,
+) -> Result:
+    topic = await stage.create_topic("calls", partitions)
+    load = Calls(topic.name, await _leaders(stage, topic), size, acks, concurrency, seconds)
+    async with working([load] * producers) as workers:
+        clients = {f"caller {place}": worker.pid for place, worker in enumerate(workers, 1)}
+        async with watching({**stage.processes, **clients}) as watch:
+            produced = together(await run_all(workers))
+    if not produced.samples:
+        raise CommandError(f"nothing was acknowledged; errors: {dict(produced.failures)}")
+    checks = await produce.checked(stage, topic.name, produced)
+    await stage.drop_topic(topic.name)
+    return Result(
+        benchmark="calls",
+        setting=f"{seconds:g} s, {size:,} B, acks={acks.name.lower()}, {plural(partitions, 'partition')}, "
+        f"{plural(producers, 'producer')}, {concurrency} in flight, straight at the leader",
+        figures=(Figure("calls", figures.rate(produced.samples, produced.began), "calls/s", floors.calls),),
+        latencies=(Latency("call", figures.spread(produced.samples)),),
+        usage=watch.usage(),
+        checks=checks,
+        panels=produce.panels(produced),
+        payload_bytes=produced.acknowledged * size,
+    )
+
+
+async def _leaders(stage: Stage, topic: TopicDescription) -> Mapping[int, str]:
+    nodes: Sequence[tuple[int, str]] = [
+        (node.node_id, f"{node.host}:{node.port}") for node in await stage.client.cluster.nodes()
+    ]
+    addresses = dict(nodes)
+    return {p.partition: addresses[p.leader] for p in topic.partitions if p.leader is not None}
