@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from raftmq.assembly import Assembly
@@ -141,9 +141,12 @@ class Nodes(SimCluster):
         node.boot()
 
 
+NodesT = TypeVar("NodesT", bound=Nodes)
+
+
 @contextmanager
-def running(nodes: int = 3, seed: int = 1) -> Iterator[Nodes]:
-    cluster = Nodes(nodes, seed)
+def formed(cluster: NodesT) -> Iterator[NodesT]:
+    """Until it has formed, and its nodes have registered."""
     try:
         cluster.start()
         cluster.until(lambda: all(node.process is not None for node in cluster.nodes.values()))
@@ -151,3 +154,8 @@ def running(nodes: int = 3, seed: int = 1) -> Iterator[Nodes]:
         yield cluster
     finally:
         cluster.close()
+
+
+def running(nodes: int = 3, seed: int = 1) -> AbstractContextManager[Nodes]:
+    """A cluster that has formed."""
+    return formed(Nodes(nodes, seed))
