@@ -1,0 +1,240 @@
+"""One run of one experiment, from an empty folder to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raftmq.chaos import faults, proxies, readout, shim, topology, workloads
+from raftmq.chaos.arena import TOPIC, Arena
+from raftmq.chaos.experiment import Experiment, Occurrence, schedule
+from raftmq.chaos.faults import disk
+from raftmq.chaos.faults.base import Fault
+from raftmq.chaos.history import History, Recorder, load
+from raftmq.chaos.live import View
+from raftmq.chaos.nodes import Launch, Launcher
+from raftmq.chaos.observer import Observer, direct_client
+from raftmq.chaos.plans import DiskFull
+from raftmq.chaos.proxies import Proxies
+from raftmq.chaos.shim import Shim
+from raftmq.chaos.verdict import (
+    EXPERIMENT_FILE,
+    FAULTS_FILE,
+    HISTORY_FILE,
+    RUN_FILE,
+    VERDICT_FILE,
+    Verdict,
+    judge,
+    unavailable,
+)
+from raftmq.chaos.workloads.base import Load
+from raftmq.config import dump
+from raftmq.errors import RaftmqError
+from raftmq.ids import NodeId
+
+DRAIN_SECONDS = 90.0
+"""Longer than any delivery timeout: by then every send has its answer."""
+START_SECONDS = 60.0
+TOPIC_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    folder: Path
+    seed: int
+    python: str
+    launch: Launch
+
+
+async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[Verdict, History]:
+    """Run it, and leave everything in the folder. Raises what keeps the cluster from starting at all."""
+    settings.folder.mkdir(parents=True)
+    _write_json(settings.folder / EXPERIMENT_FILE, experiment.model_dump(mode="json", by_alias=True))
+    _write_json(settings.folder / RUN_FILE, {"seed": settings.seed})
+    async with AsyncExitStack() as stack:
+        arena = await stack.enter_async_context(_arena(experiment, settings, view))
+        if reasons := _missing(experiment, arena):
+            verdict = unavailable(experiment, reasons)
+            _write_json(settings.folder / VERDICT_FILE, verdict.as_json())
+            return verdict, History()
+        assert view.recorder is not None
+        fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
+    events = await asyncio.to_thread(load, settings.folder / HISTORY_FILE)
+    view.note(f"judge {events.events:,} events")
+    verdict = await asyncio.to_thread(judge, experiment, events, fault_log)
+    _write_json(settings.folder / VERDICT_FILE, verdict.as_json())
+    return verdict, events
+
+
+def _missing(experiment: Experiment, arena: Arena) -> list[str]:
+    found = {plan.fault: faults.why_unavailable(plan, arena) for plan in experiment.faults}
+    return [f"{name}: {reason}" for name, reason in found.items() if reason]
+
+
+@asynccontextmanager
+async def _arena(experiment: Experiment, settings: Settings, view: View) -> AsyncIterator[Arena]:
+    """The cluster, up and settled, with everything around it; taken down again whatever happens."""
+    folder, plan = settings.folder, experiment.cluster
+    why_no_proxies = proxies.why_missing() or ""
+    built = topology.build(plan, folder, proxied=not why_no_proxies)
+    launcher = Launcher(folder / "launch", settings.python)
+    shims, why_no_shims = _shims(experiment, built.nodes, folder / "launch", launcher)
+    config_file = folder / "cluster.yml"
+    config_file.write_text(dump(built.config))
+    processes = settings.launch(built.config, config_file=config_file, python=str(launcher.path))
+    ports = {NodeId(node.id): node.client_port for node in built.config.nodes}
+    async with AsyncExitStack() as stack:
+        for node in sorted({plan.target for plan in experiment.faults if isinstance(plan, DiskFull)}):
+            directory = built.config.node(node).data_directory
+            if disk.mount(directory) is None:
+                stack.callback(disk.unmount, directory)
+        server: Proxies | None = None
+        if built.routes:
+            server = await Proxies.start(built.routes, folder / "toxiproxy.log")
+            stack.push_async_callback(server.stop)
+        view.note("network faults: " + (f"toxiproxy-server {server.version}" if server else f"none, {why_no_proxies}"))
+        for node in built.nodes:
+            stack.push_async_callback(processes.kill, node)
+        for node in built.nodes:
+            await processes.start(node)
+        await processes.wait_ready(timeout=START_SECONDS)
+        admin = await stack.enter_async_context(direct_client(ports, dict(built.routes.values())))
+        view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
+        view.observer = Observer(ports, admin, view.recorder)
+        stack.push_async_callback(view.observer.stop)
+        yield Arena(
+            folder=folder, topology=built, processes=processes, launcher=launcher, observer=view.observer, admin=admin,
+            proxies=server, why_no_proxies=why_no_proxies, shims=shims, why_no_shims=why_no_shims,
+            rng=random.Random(settings.seed), python=settings.python,
+        )  # fmt: skip
+
+
+def _shims(
+    experiment: Experiment, nodes: tuple[NodeId, ...], directory: Path, launcher: Launcher
+) -> tuple[dict[NodeId, Shim], str]:
+    """The shim of every node where a fault needs them, and why there are none."""
+    if not any(plan.fault in faults.SHIMMED for plan in experiment.faults):
+        return {}, "no fault of this experiment needs them"
+    if reason := shim.why_missing():
+        return {}, reason
+    library = shim.build(directory.resolve())
+    shims = {node: Shim(library, directory.resolve() / f"{node}.cells") for node in nodes}
+    for node, cells in shims.items():
+        launcher.set(node, cells.environment)
+    return shims, ""
+
+
+class _Run:
+    """Load, faults, settling, the last reading."""
+
+    def __init__(self, experiment: Experiment, seed: int, arena: Arena, recorder: Recorder, view: View) -> None:
+        self._experiment = experiment
+        self._seed = seed
+        self._arena = arena
+        self._recorder = recorder
+        self._view = view
+        self._log: list[dict[str, Any]] = []
+
+    async def run(self) -> list[dict[str, Any]]:
+        experiment, arena, view = self._experiment, self._arena, self._view
+        await arena.admin.admin.create_topic(
+            TOPIC, partitions=experiment.cluster.partitions, timeout_ms=TOPIC_TIMEOUT_MS
+        )
+        arena.observer.start()
+        bootstrap = ",".join(str(arena.topology.config.node(node).client_address) for node in arena.nodes)
+        load = Load(bootstrap, TOPIC, experiment.cluster.partitions, self._recorder)
+        for number, plan in enumerate(experiment.workloads):
+            workloads.start(plan, load, number, self._seed)
+        view.ends_s = experiment.duration + experiment.settle
+        view.phase = "load and faults"
+        view.note(f"load begins; seed {self._seed}")
+        try:
+            await self._inject_all()
+            view.phase = "load, all healed"
+            view.note("all healed; the load goes on")
+            await asyncio.sleep(experiment.settle)
+        finally:
+            load.stopping.set()
+        view.phase = "settling what is under way"
+        await self._drain(load)
+        await arena.observer.stop()
+        view.phase = "the last reading"
+        view.note("wait until replicas are equal, and read everything")
+        if amiss := await readout.read_out(arena, load):
+            view.note(amiss)
+            self._recorder.write("amiss", message=amiss)
+        return self._log
+
+    async def _drain(self, load: Load) -> None:
+        _, stuck = await asyncio.wait(load.tasks, timeout=DRAIN_SECONDS)
+        for task in stuck:
+            task.cancel()
+        for result in await asyncio.gather(*load.tasks, return_exceptions=True):
+            if isinstance(result, Exception) and not isinstance(result, RaftmqError):
+                raise result  # a workload with a bug must not pass for a quiet one
+
+    async def _inject_all(self) -> None:
+        """Every occurrence of the schedule at its time; returns when the load's time is over and all is healed."""
+        began = asyncio.get_running_loop().time()
+        occurrences = schedule(self._experiment.faults, self._experiment.duration, self._seed)
+        tasks = [
+            asyncio.create_task(self._occur(number, occurrence, began)) for number, occurrence in enumerate(occurrences)
+        ]
+        try:
+            await asyncio.sleep(self._experiment.duration)
+            if tasks:
+                await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with (self._arena.folder / FAULTS_FILE).open("w") as file:
+                file.writelines(json.dumps(one) + "\n" for one in self._log)
+
+    async def _occur(self, number: int, occurrence: Occurrence, began: float) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(began + occurrence.begin - loop.time())
+        fault = faults.make(occurrence.plan, self._arena)
+        entry: dict[str, Any] = {"fault": number, "injected_s": self._recorder.now_us / 1e6}
+        self._log.append(entry)
+        self._recorder.write("fault", type="inject", fault=number, name=fault.title)
+        self._view.active[number] = fault.title
+        try:
+            await self._attempt(fault.inject(), entry)
+            self._view.active[number] = fault.title
+            self._view.note(fault.title)
+            await asyncio.sleep(began + occurrence.end - loop.time())
+        finally:
+            # Where the run is broken off, too: what was done to processes and proxies is taken back.
+            await asyncio.shield(self._attempt(fault.heal(), entry))
+            self._healed(number, fault, entry)
+
+    async def _attempt(self, step: Any, entry: dict[str, Any]) -> None:
+        """A fault that cannot be done makes the run invalid; it does not end it."""
+        try:
+            await step
+        except Exception as error:  # noqa: BLE001  the fault's log says what it was
+            entry["error"] = f"{type(error).__name__}: {error}"
+
+    def _healed(self, number: int, fault: Fault[Any], entry: dict[str, Any]) -> None:
+        self._view.active.pop(number, None)
+        self._recorder.write("fault", type="heal", fault=number)
+        proof = fault.proof
+        entry |= {
+            "name": fault.title,
+            "healed_s": self._recorder.now_us / 1e6,
+            "fired": proof.fired and "error" not in entry,
+            "violation": proof.violation,
+            "evidence": proof.evidence,
+        }
+        self._view.note(f"healed: {fault.title}" + ("" if entry["fired"] else "  (it did not fire)"))
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n")

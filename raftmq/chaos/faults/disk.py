@@ -1,0 +1,165 @@
+"""Disks that are full, and files that are not what they were when the node stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from raftmq.chaos.arena import Arena
+from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
+from raftmq.chaos.plans import Damage, DiskFull
+from raftmq.ids import NodeId
+
+TMPFS_BYTES = 512 * 1024 * 1024
+BALLAST = "ballast"
+STOPS_SECONDS = 5.0
+COMES_UP_SECONDS = 20.0
+_PATTERNS = {"wal": "*.log", "sst": "*.sst", "manifest": "MANIFEST-*", "current": "CURRENT", "marker": "marker"}
+
+
+def mount(directory: Path) -> str | None:
+    """Put a small file system of its own at `directory`. Returns why it cannot be done, or None."""
+    if os.geteuid() != 0:
+        return "mounting a small file system takes root"
+    directory.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "raftmq-chaos", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return f"no tmpfs can be mounted: {done.stderr.strip()}" if done.returncode else None
+
+
+def unmount(directory: Path) -> None:
+    """Keep what is there, and give the file system back."""
+    kept = directory.with_name(directory.name + ".kept")
+    shutil.copytree(directory, kept, ignore=shutil.ignore_patterns(BALLAST), dirs_exist_ok=True)
+    subprocess.run(["umount", str(directory)], check=False)  # noqa: S603, S607
+    shutil.copytree(kept, directory, dirs_exist_ok=True)
+    shutil.rmtree(kept)
+
+
+class DiskFullFault(Fault[DiskFull]):
+    """Proof: a write of our own beside the node's files meets ENOSPC. A node that meets it stops; healed, it is
+    started again.
+    """
+
+    @classmethod
+    def available(cls, plan: DiskFull, arena: Arena) -> str | None:
+        directory = arena.topology.config.node(plan.target).data_directory
+        return None if os.path.ismount(directory) else "the node's directory is no file system of its own"
+
+    @property
+    def title(self) -> str:
+        return f"disk full on node {self.plan.target}"
+
+    async def inject(self) -> None:
+        node = NodeId(self.plan.target)
+        self.proof.fired = await asyncio.to_thread(_fill, self._ballast)
+        self.proof.evidence |= {
+            "ballast_bytes": self._ballast.stat().st_size,
+            "node_stopped": await ended(self.arena.processes, node, STOPS_SECONDS),
+        }
+
+    async def heal(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+        if self.arena.processes.pid(NodeId(self.plan.target)) is None:
+            await self.arena.processes.start(NodeId(self.plan.target))
+
+    @property
+    def _ballast(self) -> Path:
+        return self.arena.topology.config.node(self.plan.target).data_directory / BALLAST
+
+
+def _fill(path: Path) -> bool:
+    """Write until there is no room. True where there was none in the end."""
+    with path.open("ab", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    return False
+    return True
+
+
+class DamageFault(Fault[Damage]):
+    """Proof: the file is another one than before. The node may refuse to start: the others must do without it."""
+
+    _target: NodeId | None = None
+
+    @property
+    def title(self) -> str:
+        where = "the directory" if self.plan.what == "wipe" else f"a {self.plan.file} file"
+        return f"{self.plan.what} {where} of {named((self._target,)) if self._target else self.plan.target}"
+
+    async def inject(self) -> None:
+        (node,) = self.arena.choose(self.plan.target)
+        directory = self.arena.topology.config.node(node).data_directory
+        self._target = node
+        await self.arena.processes.kill(node)
+        self.proof.evidence["node"] = node
+        if self.plan.what == "wipe":
+            files = sum(1 for path in directory.rglob("*") if path.is_file())
+            await asyncio.to_thread(shutil.rmtree, directory)
+            self.proof.evidence["files_gone"] = files
+            self.proof.fired = files > 0 and not directory.exists()
+            return
+        path = _choose(directory, self.plan.file)
+        self.proof.evidence |= {"file": path.name, **_damage(path, self.plan.what)}
+        self.proof.fired = True
+
+    async def heal(self) -> None:
+        node, processes = self._target, self.arena.processes
+        if node is None or processes.pid(node) is not None:
+            return
+        await processes.start(node)
+        deadline = asyncio.get_running_loop().time() + COMES_UP_SECONDS
+        while processes.pid(node) is not None and not self.arena.observer.answering[node]:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        came_back = self.arena.observer.answering[node]
+        self.proof.evidence["came_back"] = came_back
+        self.proof.evidence["says"] = _last_line(processes.log_file(node))
+        if not came_back:
+            self.arena.given_up.add(node)
+
+
+def _choose(directory: Path, kind: str) -> Path:
+    """The largest file of a kind. Raises NotAsPlanned where there is none."""
+    found = [p for p in directory.rglob(_PATTERNS[kind]) if p.is_file() and (p.stat().st_size or kind == "current")]
+    if not found:
+        raise NotAsPlanned(f"{directory.name} has no {kind} file")
+    return max(sorted(found), key=lambda path: path.stat().st_size)
+
+
+def _damage(path: Path, what: str) -> dict[str, int]:
+    size = path.stat().st_size
+    if what == "delete":
+        path.unlink()
+        return {"bytes_gone": size}
+    if what == "truncate":
+        os.truncate(path, size // 2)
+        return {"bytes_gone": size - size // 2}
+    with path.open("r+b") as file:
+        at = _written_bytes(file.read()) // 2
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0x10]))
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bit_flipped_at": at, "of_bytes": size}
+
+
+def _written_bytes(content: bytes) -> int:
+    """Where the zeros begin that a file was made longer with in advance."""
+    return max(1, len(content.rstrip(b"\0")))
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").rstrip().splitlines()
+    return lines[-1][:300] if lines else ""

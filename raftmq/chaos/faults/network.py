@@ -1,0 +1,129 @@
+"""Links that are cut or disturbed, by a real toxiproxy-server.
+
+Proof: a probe through one of the links meets the fault, after one before it was answered; and for links that hold what
+they are given, the answer comes once they are healed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from raftmq.chaos.arena import Arena
+from raftmq.chaos.faults import links, probe
+from raftmq.chaos.faults.base import Fault, NotAsPlanned, named
+from raftmq.chaos.plans import Cut, Disturb
+from raftmq.chaos.proxies import Proxies, Toxic
+from raftmq.ids import NodeId
+
+LOOK_SECONDS = 1.5
+AFTER_HEAL_SECONDS = 5.0
+PINGS = 2_000
+"""34 kB: more than any limit_data or slicer needs to show itself."""
+
+
+def _proxies(arena: Arena) -> Proxies:
+    if arena.proxies is None:
+        raise NotAsPlanned(arena.why_no_proxies)
+    return arena.proxies
+
+
+class CutFault(Fault[Cut]):
+    _target: NodeId | None = None
+    _toxics: tuple[Toxic, ...] = ()
+    _disabled: tuple[str, ...] = ()
+    _held: asyncio.Task[probe.Seen] | None = None
+
+    @classmethod
+    def available(cls, plan: Cut, arena: Arena) -> str | None:
+        return arena.why_no_proxies or None
+
+    @property
+    def title(self) -> str:
+        what = {
+            "isolate": "isolate", "deaf": "deafen", "mute": "mute", "one-link": "cut one link of",
+            "clients": "cut clients from",
+        }[self.plan.shape]  # fmt: skip
+        manner = {"black-hole": "", "hold": " (held)", "refuse": " (refused)"}[self.plan.manner]
+        return f"{what} {named((self._target,)) if self._target else self.plan.target}{manner}"
+
+    async def inject(self) -> None:
+        proxies = _proxies(self.arena)
+        (target,) = self.arena.choose(self.plan.target)
+        peers = [node for node in self.arena.nodes if node != target]
+        self.arena.rng.shuffle(peers)
+        ways = links.directions(self.plan, target, peers)
+        port = proxies.listen[ways[0][0]]
+        self._target = target
+        self.proof.evidence["links"] = [f"{proxy} {stream}" for proxy, stream in ways]
+        before = await probe.look(port, LOOK_SECONDS)
+        if self.plan.manner == "refuse":
+            self._disabled = tuple(sorted({proxy for proxy, _ in ways}))
+            await proxies.enable(self._disabled, False)
+        else:
+            self._toxics = tuple(links.cutting(self.plan, target, peers))
+            await proxies.add(self._toxics)
+        during = await probe.look(port, LOOK_SECONDS)
+        met = during.ended == "refused" if self._disabled else during.connected and during.answered_ms is None
+        if self.plan.manner == "hold":
+            self._held = asyncio.create_task(probe.look(port, self.plan.lasts + AFTER_HEAL_SECONDS))
+        self.proof.evidence |= {"before": before.as_json(), "during": during.as_json()}
+        self.proof.fired = before.answered_ms is not None and met
+
+    async def heal(self) -> None:
+        if self.arena.proxies is None:
+            return
+        await self.arena.proxies.remove(self._toxics)
+        if self._disabled:
+            await self.arena.proxies.enable(self._disabled, True)
+        if self._held is not None:
+            later = await self._held
+            self.proof.evidence["delivered"] = later.as_json()
+            self.proof.fired = self.proof.fired and later.answered_ms is not None
+
+
+class DisturbFault(Fault[Disturb]):
+    _toxics: tuple[Toxic, ...] = ()
+
+    @classmethod
+    def available(cls, plan: Disturb, arena: Arena) -> str | None:
+        return arena.why_no_proxies or None
+
+    @property
+    def title(self) -> str:
+        attributes = " ".join(f"{name}={value}" for name, value in self.plan.attributes.items())
+        return f"{self.plan.toxic} {attributes} on {self.plan.links}"
+
+    async def inject(self) -> None:
+        proxies = _proxies(self.arena)
+        (target,) = self.arena.choose(self.plan.target)
+        self._toxics = tuple(links.disturbing(self.plan, target, self.arena.nodes))
+        port = proxies.listen[self._toxics[0].proxy]
+        before = await probe.look(port, LOOK_SECONDS, pings=PINGS)
+        await proxies.add(self._toxics)
+        during = await probe.look(port, LOOK_SECONDS, pings=PINGS)
+        present = await proxies.present(self._toxics[0].proxy)
+        self.proof.evidence |= {"before": before.as_json(), "during": during.as_json(), "server": present}
+        self.proof.fired = bool(present) and self._met(before, during)
+
+    def _met(self, before: probe.Seen, during: probe.Seen) -> bool:
+        """Whether the probe saw this very toxic."""
+        attributes = self.plan.attributes
+        match self.plan.toxic:
+            case "latency":
+                # Once each way, less the jitter; no answer within the wait is late as well.
+                least = 2 * max(0, attributes.get("latency", 0) - attributes.get("jitter", 0))
+                return during.answered_ms is None or during.answered_ms >= max(least, (before.answered_ms or 0))
+            case "reset_peer":
+                return during.ended in ("reset", "closed") and during.bytes < before.bytes
+            case "limit_data":
+                return during.ended != "" and during.bytes <= attributes.get("bytes", 0)
+            case "slicer":
+                return during.reads > before.reads or during.bytes < before.bytes
+            case "bandwidth":
+                return during.bytes < before.bytes or (during.answered_ms or 0) > (before.answered_ms or 0)
+            case _:
+                return during.connected
+
+    async def heal(self) -> None:
+        if self.arena.proxies is not None:
+            await self.arena.proxies.remove(self._toxics)

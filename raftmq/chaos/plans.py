@@ -1,0 +1,156 @@
+"""What an experiment's file may say of its faults. Times are seconds from the start of the load."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Span = Annotated[tuple[Seconds, Seconds], Field(strict=False)]
+"""Least and most, of which one is drawn."""
+
+One = Literal["leader", "follower", "controller", "random"] | Annotated[int, Field(ge=1)]
+"""One node: the leader of the load's partition 0, a node that does not lead it, the controller, any, or by id."""
+Some = Literal["leader", "follower", "controller", "random", "majority", "all"] | Annotated[int, Field(ge=1)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Repeat(Model):
+    """Again and again: the fault for a time drawn from `lasts`, then peace for one drawn from `pause`."""
+
+    begin: Seconds = 2
+    end: Seconds
+    lasts: Span
+    pause: Span
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.begin >= self.end:
+            raise ValueError(f"begin, {self.begin}, must be before end, {self.end}")
+        for name, (low, high) in (("lasts", self.lasts), ("pause", self.pause)):
+            if low > high or high == 0:
+                raise ValueError(f"{name} is [least, most], and most is above 0")
+        return self
+
+
+class Timed(Model):
+    """Either once, `at` a time, or by a random schedule that the seed decides."""
+
+    at: Seconds | None = None
+    lasts: Seconds = 5
+    repeat: Repeat | None = None
+
+    @model_validator(mode="after")
+    def _once_or_repeated(self) -> Self:
+        if (self.at is None) == (self.repeat is None):
+            raise ValueError("say either 'at' or 'repeat'")
+        return self
+
+
+class Kill(Timed):
+    """SIGKILL; started again when healed."""
+
+    fault: Literal["kill"]
+    target: Some = "leader"
+
+
+class Pause(Timed):
+    """SIGSTOP; SIGCONT when healed."""
+
+    fault: Literal["pause"]
+    target: Some = "leader"
+
+
+class RollingRestart(Timed):
+    """SIGTERM to one node after the other, each waited for and started again."""
+
+    fault: Literal["rolling-restart"]
+
+
+class Cut(Timed):
+    """Links that carry nothing."""
+
+    fault: Literal["cut"]
+    target: One = "leader"
+    shape: Literal["isolate", "deaf", "mute", "one-link", "clients"] = "isolate"
+    """isolate: all links between the target and its peers. deaf: it hears nobody, mute: nobody hears it. one-link: only
+    those between the target and one peer. clients: only those from clients to the target.
+    """
+    manner: Literal["black-hole", "hold", "refuse"] = "black-hole"
+    """black-hole: bytes vanish, connections stay. hold: bytes wait and are delivered when healed. refuse: connections
+    are closed and new ones refused.
+    """
+
+
+class Disturb(Timed):
+    """Links that carry, but badly: one of Toxiproxy's toxics on them."""
+
+    fault: Literal["disturb"]
+    toxic: Literal["latency", "bandwidth", "slicer", "reset_peer", "limit_data", "slow_close"]
+    attributes: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    links: Literal["peers", "clients", "target"] = "peers"
+    """peers: all links between nodes. clients: all links from clients. target: those between one node and its peers."""
+    target: One = "leader"
+
+
+class SyncError(Timed):
+    """fdatasync and fsync of one node's data fail with EIO. A node that is told so must stop."""
+
+    fault: Literal["sync-error"]
+    target: One = "leader"
+    count: Annotated[int, Field(ge=1)] = 1
+
+
+class SlowSync(Timed):
+    fault: Literal["slow-sync"]
+    target: Some = "leader"
+    delay_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
+
+
+class DiskFull(Timed):
+    """A file system of the node's own is filled up (root only)."""
+
+    fault: Literal["disk-full"]
+    target: Annotated[int, Field(ge=1)] = 1
+
+
+class ClockJump(Timed):
+    """The wall clock of one node jumps, and jumps back when healed; its monotonic clock does not."""
+
+    fault: Literal["clock-jump"]
+    target: Some = "leader"
+    offset_s: Annotated[int, Field(ge=-10 * 365 * 86400, le=10 * 365 * 86400)] = 3600
+
+
+class Damage(Timed):
+    """A node is killed, its files are damaged, and it is started again when healed. It may refuse to start."""
+
+    fault: Literal["damage"]
+    target: One = "follower"
+    what: Literal["flip", "truncate", "delete", "wipe"] = "flip"
+    file: Literal["wal", "sst", "manifest", "current", "marker"] = "wal"
+
+
+class Twin(Timed):
+    """A second process with the id of a node that runs, the same cluster.yml and an empty directory."""
+
+    fault: Literal["twin"]
+    target: One = "follower"
+
+
+class LeaderStorm(Timed):
+    """Leadership of every partition is moved, as fast as the cluster lets it."""
+
+    fault: Literal["leader-storm"]
+    every_ms: Annotated[int, Field(ge=10)] = 200
+
+
+FaultPlan = Annotated[
+    Kill | Pause | RollingRestart | Cut | Disturb | SyncError | SlowSync | DiskFull | ClockJump | Damage | Twin
+    | LeaderStorm,
+    Field(discriminator="fault"),
+]  # fmt: skip

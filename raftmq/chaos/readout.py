@@ -1,0 +1,81 @@
+"""The last reading: when all is quiet, everything that is there goes into the history."""
+
+from __future__ import annotations
+
+import asyncio
+
+from raftmq.chaos.arena import Arena
+from raftmq.chaos.history import Recorder
+from raftmq.chaos.workloads.base import Load
+from raftmq.chaos.workloads.consume import record
+from raftmq.client.types import ReplicaDescription
+from raftmq.errors import RaftmqError
+from raftmq.ids import NodeId
+
+QUIET_SECONDS = 60.0
+READ_TIMEOUT_MS = 60_000
+
+
+async def read_out(arena: Arena, load: Load) -> str:
+    """Wait until replicas are equal, then write what they hold and what the log gives. Returns what was amiss."""
+    equal = await _wait_equal(arena)
+    recorder = load.recorder
+    try:
+        bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
+        for one in bounds:
+            recorder.write(
+                "end", partition=load.partition_name(one.partition), start=one.log_start_offset,
+                high_watermark=one.high_watermark,
+            )  # fmt: skip
+        async with arena.admin.consumer(
+            load.topic, start="earliest", until={b.partition: b.high_watermark for b in bounds},
+            unavailable_timeout_ms=READ_TIMEOUT_MS,
+        ) as consumer:  # fmt: skip
+            async for batch in consumer.batches():
+                record(load, "final", batch)
+        await _write_replicas(arena, recorder)
+    except RaftmqError as error:
+        return f"the log cannot be read: {error.reason}: {error.message}"
+    return "" if equal else f"replicas were not equal within {QUIET_SECONDS:.0f} s"
+
+
+async def _write_replicas(arena: Arena, recorder: Recorder) -> None:
+    for node in _expected(arena):
+        for replica in await arena.admin.cluster.list_replicas(node):
+            recorder.write(
+                "replica", node=node, partition=_name(replica), index=replica.chain_index,
+                chain=replica.chain_hash.hex(), end=replica.log_end_offset,
+            )  # fmt: skip
+
+
+async def _wait_equal(arena: Arena) -> bool:
+    deadline = asyncio.get_running_loop().time() + QUIET_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        if await _equal(arena):
+            return True
+        await asyncio.sleep(0.2)
+    return False
+
+
+async def _equal(arena: Arena) -> bool:
+    """All nodes hold the same entries, to the same end, and somebody leads every group."""
+    chains: dict[str, set[tuple[int, bytes]]] = {}
+    led: set[str] = set()
+    for node in _expected(arena):
+        try:
+            replicas = await arena.admin.cluster.list_replicas(node, timeout_ms=2_000)
+        except RaftmqError:
+            return False
+        for replica in replicas:
+            chains.setdefault(_name(replica), set()).add((replica.chain_index, replica.chain_hash))
+            if replica.role == "leader":
+                led.add(_name(replica))
+    return bool(chains) and led == set(chains) and all(len(ends) == 1 for ends in chains.values())
+
+
+def _expected(arena: Arena) -> list[NodeId]:
+    return [node for node in arena.nodes if node not in arena.given_up]
+
+
+def _name(replica: ReplicaDescription) -> str:
+    return f"{replica.topic}/{replica.partition}"

@@ -1,0 +1,140 @@
+"""From a history and a log of faults to a verdict.
+
+PASS: every property that the experiment names was examined and holds, every fault fired, and enough was done.
+FAIL: a property does not hold; the smallest evidence stands beside it.
+INVALID: nothing false was seen, but the run shows nothing: a fault did not fire, too few operations, nothing to
+examine.
+UNAVAILABLE: this machine cannot inject what the experiment asks for, so that it was not run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from raftmq.chaos import checks, history
+from raftmq.chaos.checks import liveness
+from raftmq.chaos.experiment import Experiment
+from raftmq.chaos.history import History, Outcome
+
+HISTORY_FILE = "history.jsonl"
+FAULTS_FILE = "faults.jsonl"
+VERDICT_FILE = "verdict.json"
+REPORT_FILE = "report.html"
+EXPERIMENT_FILE = "experiment.json"
+RUN_FILE = "run.json"
+
+
+class Level(Enum):
+    PASS = "PASS"  # noqa: S105  no password
+    FAIL = "FAIL"
+    INVALID = "INVALID"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One property. ``wanted``: the experiment names it; others are shown, and count where they are violated."""
+
+    name: str
+    statement: str
+    wanted: bool
+    examined: int
+    violations: int
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    experiment: str
+    level: Level
+    reasons: tuple[str, ...]
+    """Why it is not PASS."""
+    judged: tuple[Judged, ...]
+    figures: dict[str, Any]
+    faults: tuple[dict[str, Any], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "level": self.level.value}
+
+
+def unavailable(experiment: Experiment, reasons: Sequence[str]) -> Verdict:
+    """The verdict on what was not run."""
+    return Verdict(experiment.name, Level.UNAVAILABLE, tuple(reasons), (), {}, ())
+
+
+def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, Any]]) -> Verdict:
+    """Hold a history to its properties."""
+    bounds = liveness.Bounds(experiment.bounds.leader_s, experiment.bounds.acknowledged_s)
+    judged = []
+    for check in checks.all_checks(bounds):
+        found = check.run(events)
+        wanted = check.name in experiment.checks
+        if wanted or found.count:
+            judged.append(
+                Judged(check.name, check.statement, wanted, found.examined, found.count, tuple(found.violations))
+            )
+    figures = _figures(events, faults)
+    broken = [f"{one.name}: {one.evidence[0]}" for one in judged if one.violations]
+    broken += [f"{fault['name']}: {fault['violation']}" for fault in faults if fault.get("violation")]
+    empty = list(_shows_nothing(experiment, judged, figures, faults))
+    level = Level.FAIL if broken else Level.INVALID if empty else Level.PASS
+    return Verdict(experiment.name, level, tuple(broken + empty), tuple(judged), figures, tuple(faults))
+
+
+def judge_folder(folder: Path) -> tuple[Verdict, History]:
+    """Judge a run again by what it left. Raises OSError and ValueError where that cannot be read."""
+    experiment = Experiment.model_validate_json((folder / EXPERIMENT_FILE).read_text())
+    faults = [json.loads(line) for line in (folder / FAULTS_FILE).read_text().splitlines()]
+    events = history.load(folder / HISTORY_FILE)
+    return judge(experiment, events, faults), events
+
+
+def _shows_nothing(
+    experiment: Experiment, judged: Sequence[Judged], figures: dict[str, Any], faults: Sequence[dict[str, Any]]
+) -> list[str]:
+    reasons = [
+        f"{fault['name']}, at {fault['injected_s']:.1f} s, did not fire: {fault.get('error') or 'nothing shows it'}"
+        for fault in faults
+        if not fault["fired"]
+    ]
+    minimum = experiment.minimum
+    fired = sum(fault["fired"] for fault in faults)
+    for what, count, least in (
+        ("records acknowledged", figures["acknowledged"], minimum.acknowledged),
+        ("records polled", figures["polled"], minimum.polled),
+        ("faults fired", fired, minimum.faults),
+    ):
+        if count < least:
+            reasons.append(f"only {count} {what}, at least {least} are needed to show anything")
+    reasons += [f"{one.name}: there was nothing to examine" for one in judged if one.wanted and not one.examined]
+    return reasons
+
+
+def _figures(events: History, faults: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    outcomes = Counter(events.sends.outcome)
+    healed = liveness.healed_at(events)
+    figures: dict[str, Any] = {
+        "seconds": round(events.end / 1e6, 1),
+        "events": events.events,
+        "sent": len(events.sends),
+        "acknowledged": outcomes[Outcome.OK],
+        "failed": outcomes[Outcome.FAIL],
+        "unknown": outcomes[Outcome.INFO],
+        "polled": len(events.polls),
+        "read_at_the_end": sum(len(log.offset) for log in events.final.values()),
+        "faults_fired": sum(fault["fired"] for fault in faults),
+    }
+    if healed is not None and faults:
+        parts = sorted(set(events.sends.partition))
+        leader = [liveness.first_leader(events, events.name(p), healed) for p in parts]
+        acked = [liveness.first_acknowledged(events, p, healed) for p in parts]
+        for name, times in (("leader_after_heal_s", leader), ("acknowledged_after_heal_s", acked)):
+            known = [t for t in times if t is not None]
+            figures[name] = round(max(known), 2) if known and len(known) == len(times) else None
+    return figures
