@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -39,6 +39,25 @@ from raftmq.client import Acks, TopicDescription
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallsSetting:
+    """What the person at the command line chose."""
+
+    seconds: float
+    size: int = 100
+    acks: Acks = Acks.ALL
+    partitions: int = 1
+    concurrency: int = MANY
+    producers: int = 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seconds:g} s, {self.size:,} B, acks={self.acks.name.lower()}, "
+            f"{plural(self.partitions, 'partition')}, {plural(self.producers, 'producer')}, "
+            f"{self.concurrency} in flight, straight at the leader"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +122,18 @@ def calls(
     as_json: JsonOption = False,
 ) -> None:
     """Unary calls with one record each, straight at the leader: what a thin client gets."""
+    setting = CallsSetting(seconds, size, Acks[acks.name], partitions, concurrency, producers)
     run_benchmark(
         Setup(Target(bootstrap, config), cluster, directory, as_json, chart),
-        lambda stage, floors: measure(
-            stage,
-            floors,
-            partitions=partitions,
-            producers=producers,
-            size=size,
-            acks=Acks[acks.name],
-            concurrency=concurrency,
-            seconds=seconds,
-        ),
+        lambda stage, floors: measure(stage, floors, setting),
     )
 
 
-async def measure(
-    stage: Stage,
-    floors: Floors,
-    *,
-    partitions: int,
-    producers: int,
-    size: int,
-    acks: Acks,
-    concurrency: int,
-    seconds: float,
-) -> Result:
-    topic = await stage.create_topic("calls", partitions)
-    load = Calls(topic.name, await _leaders(stage, topic), size, acks, concurrency, seconds)
-    async with working([load] * producers) as workers:
+async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result:
+    topic = await stage.create_topic("calls", setting.partitions)
+    leaders = await _leaders(stage, topic)
+    load = Calls(topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds)
+    async with working([load] * setting.producers) as workers:
         clients = {f"caller {place}": worker.pid for place, worker in enumerate(workers, 1)}
         async with watching({**stage.processes, **clients}) as watch:
             produced = together(await run_all(workers))
@@ -141,20 +143,16 @@ async def measure(
     await stage.drop_topic(topic.name)
     return Result(
         benchmark="calls",
-        setting=f"{seconds:g} s, {size:,} B, acks={acks.name.lower()}, {plural(partitions, 'partition')}, "
-        f"{plural(producers, 'producer')}, {concurrency} in flight, straight at the leader",
+        setting=str(setting),
         figures=(Figure("calls", figures.rate(produced.samples, produced.began), "calls/s", floors.calls),),
         latencies=(Latency("call", figures.spread(produced.samples)),),
         usage=watch.usage(),
         checks=checks,
         panels=produce.panels(produced),
-        payload_bytes=produced.acknowledged * size,
+        payload_bytes=produced.acknowledged * setting.size,
     )
 
 
 async def _leaders(stage: Stage, topic: TopicDescription) -> Mapping[int, str]:
-    nodes: Sequence[tuple[int, str]] = [
-        (node.node_id, f"{node.host}:{node.port}") for node in await stage.client.cluster.nodes()
-    ]
-    addresses = dict(nodes)
+    addresses = {node.node_id: f"{node.host}:{node.port}" for node in await stage.client.cluster.nodes()}
     return {p.partition: addresses[p.leader] for p in topic.partitions if p.leader is not None}

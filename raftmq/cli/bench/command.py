@@ -14,6 +14,7 @@ from raftmq.cli.bench.idle import idle
 from raftmq.cli.bench.latency import latency
 from raftmq.cli.bench.produce import produce
 from raftmq.cli.bench.restart import restart
+from raftmq.cli.bench.suite import everything
 from raftmq.cli.runtime import JsonOption, run
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(calls)
 app.command()(failover)
 app.command()(idle)
 app.command()(restart)
+app.command("all")(everything)
 
 
 @app.command("floor")

@@ -113,7 +113,8 @@ class Result:
     def _parts(self) -> Iterator[RenderableType]:
         title = f"{self.benchmark}: {self.setting}"
         rows = [(figure.name, str(figure), figure.against) for figure in self.figures]
-        yield output.table(title, ("", "#figure", "ratio to the bare machine"), rows)
+        yield Text(title, style="bold")
+        yield output.table("", ("", "#figure", "ratio to the bare machine"), rows)
         if self.latencies:
             yield output.table("", ("ms", "#p50", "#p99", "#max", "median's ratio"), map(_latency_row, self.latencies))
         if self.usage:
@@ -137,7 +138,9 @@ class Result:
 
 def number(value: float) -> str:
     """Three digits that mean something, and no more than the number has."""
-    if value and abs(value) < 10:
+    if value == int(value):
+        return f"{int(value):,}"
+    if abs(value) < 10:
         return f"{value:.2f}"
     return f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
 
