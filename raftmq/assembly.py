@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -46,6 +47,17 @@ class Links(Protocol):
     ) -> peer_pb2.ForwardResponse: ...
 
 
+@dataclass(slots=True)
+class Elections:
+    """What this node's replicas went through since the start, over all groups."""
+
+    campaigns: int = 0
+    """Terms in which votes were asked for here."""
+    won: int = 0
+    leaderships_ended: int = 0
+    halts: int = 0
+
+
 class Assembly(Events):
     """Also ``ports.Receiver``: what arrives from other nodes is given to it.
 
@@ -65,6 +77,7 @@ class Assembly(Events):
     ) -> None:
         identity = store.identity
         self.me = ReplicaId(config.node_id, identity.store_id)
+        self.elections = Elections()
         self._config = config
         self._formation = formation
         self._links = links
@@ -144,6 +157,8 @@ class Assembly(Events):
     # -- what changes ------------------------------------------------------------------------------------------------
 
     def leader_known(self, notice: LeaderNotice) -> None:
+        if notice.leader == self.me.node and notice.in_sync:
+            _log.info("replicas in sync", group=notice.group, term=notice.term, nodes=list(notice.in_sync))
         if self._started:
             self.controller.tell_news()
 
@@ -152,6 +167,22 @@ class Assembly(Events):
             # Not from inside the pump: following the image creates and removes groups.
             self._image_due = True
             asyncio.get_running_loop().call_soon(self._follow_image)
+
+    def campaign_began(self, group: ReplicaGroup) -> None:
+        self.elections.campaigns += 1
+        _log.info("campaign", group=group.id, term=group.node.term)
+
+    def leadership_began(self, group: ReplicaGroup) -> None:
+        self.elections.won += 1
+        _log.info("leadership began", group=group.id, term=group.node.term)
+
+    def leadership_ended(self, group: ReplicaGroup) -> None:
+        self.elections.leaderships_ended += 1
+        _log.info("leadership ended", group=group.id, term=group.node.term)
+
+    def replica_halted(self, group: ReplicaGroup) -> None:
+        self.elections.halts += 1
+        _log.error("replica halted", group=group.id, term=group.node.term, reason=group.halted)
 
     def _follow_image(self) -> None:
         self._image_due = False

@@ -1,8 +1,8 @@
 """Composition root of a real node: the only module that builds the concrete classes, and starts and stops them in
 order.
 
-    start   disk ─> peer listener ─> formation ─> transport ─> assembly ─> storage thread ─> client listener ─> upkeep
-    stop    upkeep ─> leadership handed over ─> client listener ─> storage thread ─> transport, peer listener ─> disk
+    start   http ─> disk ─> peer listener ─> formation ─> transport ─> assembly ─> storage thread ─> clients ─> upkeep
+    stop    upkeep ─> leaderships handed over ─> clients ─> storage thread ─> transport, peer listener ─> disk ─> http
 
 A node that cannot trust its disk any more stops at once, without the order: see ``Node.failed``.
 """
@@ -15,12 +15,12 @@ import random
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 import uvloop
-from structlog.typing import EventDict
 
 from raftmq.assembly import Assembly
 from raftmq.broker.interceptor import CallCounts, guarded
@@ -31,6 +31,9 @@ from raftmq.controller.joining import join, known_formation
 from raftmq.errors import NotReady
 from raftmq.ids import BootCount, NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
+from raftmq.observe.logs import LogSink, logging_to
+from raftmq.observe.observed import Observed
+from raftmq.observe.pages import Pages
 from raftmq.ports import Channel, Frame, PeerInfo, StorageError, StorageRefused
 from raftmq.replica.driver import Driver, SystemClock
 from raftmq.rpc.calls import identify
@@ -58,12 +61,13 @@ class Node:
     ``failed`` is set when its disk failed, or an invariant of its pump: the process must end at once.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, lines_dropped: Callable[[], int]) -> None:
         self._config = config
         self._formation: Formation | None = None
         self._assembly: Assembly | None = None
         self._driver: Driver | None = None
         self._counts = CallCounts()
+        self._observed = Observed(config, self._counts, lines_dropped)
         self._closers = AsyncExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
@@ -71,19 +75,21 @@ class Node:
 
     async def start(self) -> None:
         """Return when clients are served. Raises StorageRefused, OSError (a port is taken)."""
-        config, closers = self._config, self._closers
+        config, closers, observed = self._config, self._closers, self._observed
+        pages = Pages(observed)
+        await pages.start()
+        closers.push_async_callback(pages.close)
         store = await asyncio.to_thread(RocksStore, config.data_directory, node=config.node_id)
         closers.push_async_callback(asyncio.to_thread, store.close)
-        identity = store.identity
+        identity = observed.identity = store.identity
         self._me = ReplicaId(config.node_id, identity.store_id)
         _log.info("disk opened", store=f"{identity.store_id:x}", boot=identity.boot_count, suspect=identity.suspect)
         if identity.suspect:
             _log.warning("this disk may have lost synced data: no votes in a group until it has caught up there")
         info = PeerInfo(config.node_id, identity.store_id, identity.boot_count)
         peers = await self._listen_to_peers(info)
-        self._formation = known_formation(store) or await join(
-            config, self._me, store, _identify, lambda reason: _log.info("not in a cluster yet", reason=reason)
-        )
+        self._formation = known_formation(store) or await join(config, self._me, store, _identify, self._waiting)
+        observed.formation = self._formation
         peers.cluster_id = self._formation.cluster_id
         assembly = await self._assemble(store, info, self._formation)
         client_server = ClientServer(
@@ -91,39 +97,50 @@ class Node:
             assembly.calls,
             max_message_bytes=config.cluster.limits.max_message_bytes,
             counts=self._counts,
+            reflection=config.cluster.reflection,
         )
         await client_server.start()
         closers.push_async_callback(client_server.stop, CLIENT_GRACE_S)
         closers.push_async_callback(assembly.hand_over)
+        closers.callback(client_server.leave)
         upkeep = asyncio.create_task(assembly.upkeep(), name="upkeep")
         closers.callback(upkeep.cancel)
+        observed.is_serving = True
         _log.info("serving clients", address=str(config.client_bind), cluster=self._formation.cluster_id)
+
+    def _waiting(self, reason: str) -> None:
+        self._observed.waiting = reason
+        _log.info("not in a cluster yet", reason=reason)
 
     async def _listen_to_peers(self, info: PeerInfo) -> PeerServer:
         forwarded = guarded(FORWARD_METHOD, self._forwarded, self._counts)
         peers = PeerServer(str(self._config.peer_bind), info, "", self, forwarded, self._identified)
         await peers.start()
+        self._observed.peers = peers
         self._closers.push_async_callback(peers.close)
         return peers
 
     async def _assemble(self, store: RocksStore, info: PeerInfo, formation: Formation) -> Assembly:
         limits = OutboxLimits(max_bytes=self._config.cluster.limits.peer_queue_bytes)
         rng = random.Random()
-        transport = GrpcTransport(info, formation.cluster_id, self, rng, limits)
+        transport = self._observed.transport = GrpcTransport(info, formation.cluster_id, self, rng, limits)
         self._closers.push_async_callback(transport.close)
-        driver = self._driver = Driver(store, self._failed)
+        driver = self._driver = self._observed.driver = Driver(store, self._failed)
         assembly = Assembly(self._config, formation, store, transport, driver, driver.wake, SystemClock(), rng)
         self._assembly = assembly
         assembly.start()
         driver.start(assembly.replicas)
+        self._observed.assembly = assembly
         self._closers.push_async_callback(driver.stop)
         return assembly
 
     async def stop(self) -> None:
         """Hand leadership over, answer what is under way, close the disk. Bounded by ``shutdown_timeout_ms``."""
+        self._observed.is_stopping = True
         await self._closers.aclose()
 
     def _failed(self, error: BaseException) -> None:
+        self._observed.failure = str(error) or repr(error)
         if not self.failed.done():
             self.failed.set_result(error)
 
@@ -164,12 +181,12 @@ async def _identify(
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
-async def _main(config: NodeConfig) -> int:
+async def _main(config: NodeConfig, sink: LogSink) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    node = Node(config)
+    node = Node(config, lambda: sink.dropped)
     starting = asyncio.create_task(node.start(), name="start")
     stop = asyncio.create_task(stopping.wait(), name="stop")
     ends: set[asyncio.Future[Any]] = {stop, node.failed}
@@ -179,7 +196,7 @@ async def _main(config: NodeConfig) -> int:
             starting.result()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if node.failed.done():
-            _fail_stop(node.failed.result())
+            _fail_stop(node.failed.result(), sink)
         _log.info("stopping")
         if not starting.done():
             starting.cancel()
@@ -187,12 +204,12 @@ async def _main(config: NodeConfig) -> int:
     finally:
         await node.stop()
     if node.failed.done():
-        _fail_stop(node.failed.result())
+        _fail_stop(node.failed.result(), sink)
     _log.info("stopped")
     return 0
 
 
-def _fail_stop(error: BaseException) -> None:
+def _fail_stop(error: BaseException, sink: LogSink) -> None:
     """After a failed write, or with a broken invariant, nothing that this process believes of its disk is certain:
     it ends here and now."""
     if isinstance(error, StorageError):
@@ -200,8 +217,7 @@ def _fail_stop(error: BaseException) -> None:
     else:
         _log.critical("a broken invariant: this node stops", error=repr(error))
         traceback.print_exception(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    sink.close()
     os._exit(EXIT_STORAGE_FAILED)
 
 
@@ -211,33 +227,14 @@ def run(cluster: ClusterConfig, node_id: NodeId) -> int:
         print("raftmq does not run under python -O: its assertions guard the data", file=sys.stderr)
         return EXIT_REFUSED
     config = cluster.node(node_id)
-    _configure_logging(node_id)
     os.umask(0o077)
-    _log.info("starting", version=__version__, pid=os.getpid(), data=str(config.data_directory))
-    try:
-        return uvloop.run(_main(config))
-    except (StorageRefused, OSError) as refusal:
-        print(f"raftmq: node {node_id} cannot start: {refusal}", file=sys.stderr)
-        return EXIT_REFUSED
-    except StorageError as failure:
-        print(f"raftmq: node {node_id} cannot use its data directory: {failure}", file=sys.stderr)
-        return EXIT_STORAGE_FAILED
-
-
-def _configure_logging(node_id: NodeId) -> None:
-    def with_node(_logger: object, _method: str, event: EventDict) -> EventDict:
-        if "node" in event:
-            event["peer"] = event.pop("node")  # a log line's node is the one that writes it
-        event["node"] = node_id
-        return event
-
-    structlog.configure(
-        processors=[
-            with_node,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "node", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    with logging_to(sys.stderr.fileno(), node_id) as sink:
+        _log.info("starting", version=__version__, pid=os.getpid(), data=str(config.data_directory))
+        try:
+            return uvloop.run(_main(config, sink))
+        except (StorageRefused, OSError) as refusal:
+            print(f"raftmq: node {node_id} cannot start: {refusal}", file=sys.stderr)
+            return EXIT_REFUSED
+        except StorageError as failure:
+            print(f"raftmq: node {node_id} cannot use its data directory: {failure}", file=sys.stderr)
+            return EXIT_STORAGE_FAILED

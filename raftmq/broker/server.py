@@ -6,9 +6,12 @@ from typing import Any
 
 import grpc
 from grpc import aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection as grpc_reflection
 
+from raftmq.broker import health
 from raftmq.broker.calls import Calls
-from raftmq.broker.dispatch import Method
+from raftmq.broker.dispatch import Method, services
 from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor
 
 CONCURRENT_CALLS_MAX = 4_096
@@ -38,7 +41,10 @@ def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
 
 
 class ClientServer:
-    """Listens for clients on one event loop. Every method of the table, and nothing else."""
+    """Listens for clients on one event loop: every method of the table, ``grpc.health.v1``, and nothing else.
+
+    `reflection`: also tell anybody who asks which services and messages there are, for tools like grpcurl.
+    """
 
     def __init__(
         self,
@@ -48,12 +54,16 @@ class ClientServer:
         max_message_bytes: int,
         max_concurrent_calls: int = CONCURRENT_CALLS_MAX,
         counts: CallCounts | None = None,
+        reflection: bool = False,
     ) -> None:
         self.counts = CallCounts() if counts is None else counts
         self._address = address
         self._calls = calls
         self._max_message_bytes = max_message_bytes
         self._max_concurrent_calls = max_concurrent_calls
+        self._reflection = reflection
+        self._services = tuple(service.full_name for service in services())
+        self._health = health.Health(self._services)
         self._server: aio.Server | None = None
 
     async def start(self) -> int:
@@ -64,6 +74,10 @@ class ClientServer:
             maximum_concurrent_rpcs=self._max_concurrent_calls,
         )
         server.add_generic_rpc_handlers(tuple(_handlers(self._calls)))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._reflection:
+            names = (*self._services, health.SERVICE, grpc_reflection.SERVICE_NAME)
+            grpc_reflection.enable_server_reflection(names, server)
         try:
             port = int(server.add_insecure_port(self._address))
         except RuntimeError as error:
@@ -72,9 +86,14 @@ class ClientServer:
         self._server = server
         return port
 
+    def leave(self) -> None:
+        """Serve on, but let whoever asks after this node's health know that it will stop. Idempotent."""
+        self._health.leave()
+
     async def stop(self, grace_s: float | None) -> None:
         """Take no more calls, let those under way end within `grace_s` seconds, then cut them. Idempotent."""
         server, self._server = self._server, None
+        self._health.end()
         if server is not None:
             await server.stop(grace_s)
 

@@ -198,6 +198,8 @@ class ClusterConfig(Model):
     defaults: Defaults = Defaults()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    reflection: bool = False
+    """Describe the API to anybody who asks at the client port (gRPC reflection)."""
     insecure: bool = False
     """There is no TLS and no login yet: listening on more than loopback takes this word."""
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -27,6 +28,7 @@ import structlog
 
 from raftmq.errors import DataLoss
 from raftmq.ids import Generation, Offset, Tick
+from raftmq.measure import Distribution
 from raftmq.ports import BatchRow, StorageError, StorageStalled, Store, WriteOp
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
@@ -48,10 +50,27 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+@dataclass(slots=True)
+class DriverStats:
+    """Since the start, in seconds. Written by the storage thread."""
+
+    queue: Distribution = field(default_factory=Distribution)
+    """How long rounds waited for the storage thread."""
+    write: Distribution = field(default_factory=Distribution)
+    sync: Distribution = field(default_factory=Distribution)
+    rounds: int = 0
+    """Written; several may share one write and one sync."""
+    stalls: int = 0
+    """Writes that RocksDB put off."""
+    busy_since: float | None = None
+    """``time.monotonic()`` at which the write or sync under way began."""
+
+
 class Driver:
     """Runs a ``Replicas``. ``failed`` is called at most once, on the loop, when this process must not go on."""
 
     def __init__(self, store: Store, failed: Callable[[BaseException], None]) -> None:
+        self.stats = DriverStats()
         self._store = store
         self._failed = failed
         self._replicas: Replicas | None = None
@@ -80,6 +99,11 @@ class Driver:
         await self._loop.run_in_executor(None, self._writer.join)
         await self._loop.run_in_executor(None, self._readers.shutdown)
 
+    @property
+    def queued_rounds(self) -> int:
+        """Rounds that wait for the storage thread."""
+        return self._queue.qsize()
+
     async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches for a reader, from disk, off the loop. Raises DataLoss where what is stored cannot be read."""
         read = partial(self._store.read_batches, generation, offset, end, max_bytes)
@@ -104,6 +128,7 @@ class Driver:
         with self.fatal():
             made, reads = self._replicas.round()
             if made is not None:
+                made.queued_at = time.monotonic()
                 self._queue.put(made)
             for order in reads:
                 self._readers.submit(self._read, order)
@@ -166,16 +191,28 @@ class Driver:
     def _write_rounds(self) -> None:
         try:
             while (rounds := self._next_rounds()) is not None:
-                ops: list[WriteOp] = [op for each in rounds for op in each.ops]
-                if ops:
-                    self._write(ops)
-                if any(each.must_sync for each in rounds):
-                    self._store.sync()
-                    self._unsettled = True
+                self._write_and_sync(rounds)
                 self._post(partial(self._persisted, rounds))
         except Exception as error:  # noqa: BLE001
             # Whatever it was, what is on disk is no longer known here.
             self._post(partial(self.fail, error))
+
+    def _write_and_sync(self, rounds: list[Round]) -> None:
+        stats = self.stats
+        began = stats.busy_since = time.monotonic()
+        for each in rounds:
+            stats.queue.add(began - each.queued_at)
+        stats.rounds += len(rounds)
+        ops: list[WriteOp] = [op for each in rounds for op in each.ops]
+        if ops:
+            self._write(ops)
+            stats.write.add(time.monotonic() - began)
+        if any(each.must_sync for each in rounds):
+            began = time.monotonic()
+            self._store.sync()
+            stats.sync.add(time.monotonic() - began)
+            self._unsettled = True
+        stats.busy_since = None
 
     def _next_rounds(self) -> list[Round] | None:
         """Everything that is queued, at least one round; None when it is over."""
@@ -204,6 +241,7 @@ class Driver:
                 self._store.write(ops)
                 return
             except StorageStalled:
+                self.stats.stalls += 1
                 if not warned and time.monotonic() - began > STALL_WARN_S:
                     warned = True
                     _log.warning("storage is stalled; writes wait", seconds=round(time.monotonic() - began, 1))

@@ -145,7 +145,7 @@ class ReplicaGroup:
 
     @property
     def clock_jumps(self) -> int:
-        """How often, in this term, the wall clock was too far off to be believed."""
+        """How often the wall clock was too far off to be believed while this replica led."""
         return self._end.clock_jumps
 
     def voters(self) -> list[ReplicaId]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
 from raftmq.replica.sealing import Draft
+from raftmq.replica.traffic import Traffic
 from raftmq.replica.waits import Ack, Acks
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class ReplicaHost:
 
     def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int) -> None:
         self.replicas = replicas
+        self.traffic = Traffic()
         self._memory_bytes = memory_bytes
         """What batches that are not acknowledged yet may take, over all partitions."""
         self._held_bytes = 0
@@ -73,6 +75,11 @@ class ReplicaHost:
         self._clock = clock
 
     # -- who leads -------------------------------------------------------------------------------------------------
+
+    @property
+    def held_bytes(self) -> int:
+        """Of batches that wait for their acknowledgement."""
+        return self._held_bytes
 
     def leads(self, group_id: GroupId) -> bool:
         """This node leads the group (its first entry of the term may still be under way)."""
@@ -107,7 +114,8 @@ class ReplicaHost:
         self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
     ) -> Ack:
         """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known)."""
-        deadline = Tick(self._clock.tick() + timeout_ms)
+        arrived = self._clock.tick()
+        deadline = Tick(arrived + timeout_ms)
         await self._until_serving(group_id, deadline)
         self._led(group_id)
         leadership = self.replicas.leadership(group_id)
@@ -133,7 +141,11 @@ class ReplicaHost:
             self._held_bytes -= batch.size
             raise
         self.replicas.touch(group_id)
-        return await answer
+        ack = await answer
+        if now != arrived:
+            ack = replace(ack, queue_ms=now - arrived)
+        self.traffic.acknowledged(group_id, batch, acks, ack)
+        return ack
 
     async def command(self, group_id: GroupId, draft: Draft, timeout_ms: int) -> object:
         """Replicate a command and return what the state machine answered."""
@@ -176,7 +188,9 @@ class ReplicaHost:
                 break
             if not await self._visible(group, wanted, remaining):
                 break
-        return Fetched(batches, self._bounds(self._led(group_id)))
+        fetched = Fetched(batches, self._bounds(self._led(group_id)))
+        self.traffic.read(group_id, batches)
+        return fetched
 
     async def _read(self, group: ReplicaGroup, offset: Offset, max_bytes: int) -> list[BatchRow]:
         end = group.machine.next_offset

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, Tick
 from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Clock, Frame, LeaderNotice
+from raftmq.raft.types import Role
 from raftmq.replica.barriers import Barriers
 from raftmq.replica.group import ReplicaGroup, nodes_of
 from raftmq.replica.heartbeats import NodeHeartbeats
@@ -43,6 +44,18 @@ class Events:
     def group_progressed(self, group: ReplicaGroup) -> None:
         """A replica on this node applied something, or its role changed."""
 
+    def campaign_began(self, group: ReplicaGroup) -> None:
+        """A replica on this node asks for votes in a new term. (A pre-vote that fails begins none.)"""
+
+    def leadership_began(self, group: ReplicaGroup) -> None:
+        """A replica on this node was elected."""
+
+    def leadership_ended(self, group: ReplicaGroup) -> None:
+        """A replica on this node leads no more, or leads in another term now."""
+
+    def replica_halted(self, group: ReplicaGroup) -> None:
+        """A replica on this node takes no further part; ``group.halted`` says why."""
+
 
 class Leading:
     """See the module docstring. ``known`` holds the newest notice of each group; whoever changes it calls ``learn``."""
@@ -68,11 +81,16 @@ class Leading:
         if hosted.leadership is not None and (not leads or hosted.leadership.term != group.node.term):
             self.end(hosted)
         self._heartbeats.term_changed(group.id)
+        if group.halted is not None:
+            self._events.replica_halted(group)
+        elif group.node.role is Role.CANDIDATE:
+            self._events.campaign_began(group)
         begins = leads and hosted.leadership is None
         if begins:
             machine = group.machine if isinstance(group.machine, PartitionMachine) else None
             hosted.leadership = Leadership(group, machine, self._heartbeats.is_dead, self._clock.tick(), self._lag_max)
             hosted.led_members = frozenset()
+            self._events.leadership_began(group)
         leader = group.node.leader
         if leader is not None and not leads:
             self.learn(LeaderNotice(group.id, group.node.term, leader.node, ()))
@@ -84,6 +102,7 @@ class Leading:
             self._heartbeats.unlead(hosted.group.id)
             hosted.leadership.lost()
             hosted.leadership = None
+            self._events.leadership_ended(hosted.group)
         self._barriers.lost(hosted.group.id)
 
     def progressed(self, hosted: Hosted) -> None:

@@ -49,6 +49,8 @@ class Round:
     marks: list[Mark] = field(default_factory=list)
     after: list[tuple[NodeId, GroupMessage]] = field(default_factory=list)
     must_sync: bool = False
+    queued_at: float = 0.0
+    """When the driver queued it for the storage thread, by that driver's clock in seconds."""
 
 
 class Outbox:

@@ -53,6 +53,7 @@ class LogEnd:
         self._anchor = anchor
         self._end = self._at(last)
         self._clock: LogClock | None = None
+        self._earlier_jumps = 0
 
     def _at(self, last: LogEntry | None) -> _End:
         if last is not None:
@@ -72,11 +73,12 @@ class LogEnd:
 
     @property
     def clock_jumps(self) -> int:
-        """How often this term's wall clock was not believed."""
-        return 0 if self._clock is None else self._clock.jumps
+        """How often the wall clock was not believed, in all terms that this replica led."""
+        return self._earlier_jumps + (0 if self._clock is None else self._clock.jumps)
 
     def start_term(self, now: Tick, wall_ms: int) -> None:
         """This node leads from here on. The clock outlives the term: what was proposed in it is sealed with it."""
+        self._earlier_jumps = self.clock_jumps
         self._clock = LogClock(now, wall_ms, self._end.log_tick, self._end.wall_ms)
 
     def stamp(self, now: Tick, wall_ms: int) -> tuple[int, int]:

@@ -98,6 +98,9 @@ class LinkStats:
     dropped_frames: int
     connects: int
     overflows: int
+    queued_pieces: int
+    """Wait to be sent now; a frame is a few of them."""
+    queued_bytes: int
 
 
 class PeerLink:
@@ -134,6 +137,8 @@ class PeerLink:
             self._dropped,
             self._connects,
             self._overflows,
+            self._outbox.pieces,
+            self._outbox.bytes,
         )
 
     def send(self, frame: Frame) -> None:
