@@ -172,10 +172,13 @@ class _Run:
         return self._log
 
     async def _drain(self, load: Load) -> None:
-        _, stuck = await asyncio.wait(load.tasks, timeout=DRAIN_SECONDS)
-        for task in stuck:
+        """Until everything has its outcome, or has had far more time than any of it is given."""
+        stuck: set[asyncio.Task[None]] = set()
+        if load.tasks:
+            _, stuck = await asyncio.wait(load.tasks, timeout=DRAIN_SECONDS)
+        for task in (*stuck, *load.endless):
             task.cancel()
-        for result in await asyncio.gather(*load.tasks, return_exceptions=True):
+        for result in await asyncio.gather(*load.tasks, *load.endless, return_exceptions=True):
             if isinstance(result, Exception) and not isinstance(result, RaftmqError):
                 raise result  # a workload with a bug must not pass for a quiet one
 

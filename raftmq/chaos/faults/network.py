@@ -16,6 +16,8 @@ from raftmq.chaos.proxies import Proxies, Toxic
 from raftmq.ids import NodeId
 
 LOOK_SECONDS = 1.5
+SLOWER_MS = 50
+"""A narrow link holds the first bytes back for longer than this; a busy machine does so seldom."""
 AFTER_HEAL_SECONDS = 5.0
 PINGS = 2_000
 """34 kB: more than any limit_data or slicer needs to show itself."""
@@ -112,15 +114,15 @@ class DisturbFault(Fault[Disturb]):
             case "latency":
                 # Once each way, less the jitter; no answer within the wait is late as well.
                 least = 2 * max(0, attributes.get("latency", 0) - attributes.get("jitter", 0))
-                return during.answered_ms is None or during.answered_ms >= max(least, (before.answered_ms or 0))
+                return during.answered_ms is None or during.answered_ms >= max(least, before.answered_ms or 0)
             case "reset_peer":
-                return during.ended in ("reset", "closed") and during.bytes < before.bytes
+                return during.ended in ("reset", "closed") and during.pongs < before.pongs
             case "limit_data":
                 return during.ended != "" and during.bytes <= attributes.get("bytes", 0)
             case "slicer":
-                return during.reads > before.reads or during.bytes < before.bytes
+                return during.done_ms is None or during.reads > before.reads
             case "bandwidth":
-                return during.bytes < before.bytes or (during.answered_ms or 0) > (before.answered_ms or 0)
+                return during.done_ms is None or during.done_ms > (before.done_ms or 0) + SLOWER_MS
             case _:
                 return during.connected
 

@@ -62,14 +62,10 @@ def _numbers(verdict: Verdict) -> str:
     ]
     cells = [f"<div><b>{value:,}</b><span>{name}</span></div>" for name, value in shown]
     if "leader_after_heal_s" in figures:
-        for name, key in (
-            ("leader after heal", "leader_after_heal_s"),
-            ("ack after heal", "acknowledged_after_heal_s"),
-        ):
-            value = figures[key]
-            cells.append(
-                f"<div><b>{'never' if value is None else f'{value:g} s'}</b><span>{name}, slowest</span></div>"
-            )
+        for name in ("leader", "acknowledged"):
+            value = figures[f"{name}_after_heal_s"]
+            shown_as = "never" if value is None else f"{value:g} s"
+            cells.append(f"<div><b>{shown_as}</b><span>{name} after heal, slowest</span></div>")
     return f'<div class="numbers">{"".join(cells)}</div>'
 
 
@@ -79,8 +75,7 @@ def _pictures(events: History) -> str:
     slices = series.buckets(events, step)
     leaders, gaps, windows = series.leadership(events), series.unavailable(events), events.windows
     nodes = sorted({one.node for one in events.observations})
-    node_key = "".join(f'<i class="n{node % charts.NODE_CLASSES}" style="background:var(--n{node % charts.NODE_CLASSES})">'
-                       f"</i>node {node}" for node in nodes)  # fmt: skip
+    node_key = "".join(f'<i style="background:var(--n{node % charts.NODE_CLASSES})"></i>node {node}' for node in nodes)
     longest = max((gap.end - gap.begin for spans in gaps.values() for gap in spans), default=0)
     said = f"longest {longest / 1e6:.1f} s" if longest else "there was none"
     return (

@@ -25,13 +25,19 @@ class Load:
     recorder: Recorder
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    endless: list[asyncio.Task[None]] = field(default_factory=list)
 
     def client(self) -> Client:
         """A client of its own, with connections of its own, as every process of a user has."""
         return connect(self.bootstrap, connect_timeout_ms=120_000, retry=RetryPolicy())
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Work that ends by itself once ``stopping`` is set and all of its operations have an outcome."""
         self.tasks.append(asyncio.create_task(work, name=name))
+
+    def start_endless(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Work that is cancelled when all other work has ended."""
+        self.endless.append(asyncio.create_task(work, name=name))
 
     def partition_of(self, key: bytes) -> int:
         return partition_for_key(key, self.partitions)

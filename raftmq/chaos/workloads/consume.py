@@ -15,7 +15,7 @@ LATEST_TIMEOUT_MS = 5_000
 
 def start_consumers(plan: Consume, load: Load, number: int) -> None:
     for i in range(plan.consumers):
-        load.start(f"consume-{number}-{i}", _consume(load, f"consumer-{number + 1}.{i + 1}"))
+        load.start_endless(f"consume-{number}-{i}", _consume(load, f"consumer-{number + 1}.{i + 1}"))
 
 
 async def _consume(load: Load, name: str) -> None:
@@ -23,7 +23,7 @@ async def _consume(load: Load, name: str) -> None:
     positions = dict.fromkeys(range(load.partitions), 0)
     session = 0
     async with load.client() as client:
-        while not load.stopping.is_set():
+        while True:
             session += 1
             try:
                 async with client.consumer(
@@ -33,15 +33,12 @@ async def _consume(load: Load, name: str) -> None:
                     prefetch_bytes=64 * 1024,
                     unavailable_timeout_ms=UNAVAILABLE_TIMEOUT_MS,
                 ) as consumer:
-                    batches = consumer.batches()
-                    async for batch in batches:
+                    async for batch in consumer.batches():
                         positions[batch.partition] = batch.next_offset
                         record(load, "poll", batch, client=name, session=session)
-                        if load.stopping.is_set():
-                            break
             except RaftmqError as error:
                 load.recorder.write("died", client=name, error=error.reason, message=error.message)
-                await load.pause(BACK_OFF_S)
+                await asyncio.sleep(BACK_OFF_S)
 
 
 def record(load: Load, f: str, batch: ConsumedBatch, **fields: object) -> None:
