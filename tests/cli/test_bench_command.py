@@ -1,0 +1,74 @@
+"""``raftmq bench`` as a person runs it, with real nodes where it starts some."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from raftmq.cli.bench import calls, failover, idle, restart
+from raftmq.cli.bench.calls import CallsSetting
+from raftmq.cli.bench.failover import Victim
+from raftmq.cli.bench.stage import on_stage
+from raftmq.cli.runtime import DEFAULT_CONFIG, Target
+from tests.cli.conftest import Command
+from tests.cli.test_bench_loads import FLOORS
+
+OK, FAILED, USAGE = range(3)
+
+
+async def test_the_floor_is_six_measurements(raftmq_command: Command) -> None:
+    ended = await raftmq_command("bench", "floor", "--seconds", "0.1", "--json")
+    assert ended.code == OK, ended.err
+    assert all(figure["value"] > 0 for figure in ended.document["figures"])
+    assert [one["p50"] <= one["p99"] <= one["maximum"] for one in ended.document["latencies"]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("produce", "--size", "7"), "--size"),
+        (("produce", "--acks", "some"), "--acks"),
+        (("consume", "--consumers", "4"), "each needs a partition at least"),
+        (("all", "--readme", "there.md"), "the document needs one line"),
+        (("all", "--partitions", "0"), "--partitions"),
+    ],
+)
+async def test_wrong_usage_is_told_at_once(
+    raftmq_command: Command, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "there.md").write_text("nothing\n")
+    ended = await raftmq_command("bench", *arguments)
+    assert (ended.code, said in ended.err) == (USAGE, True), ended.err
+
+
+@pytest.mark.integration
+async def test_produce_on_nodes_of_its_own(raftmq_command: Command, tmp_path: Path) -> None:
+    ended = await raftmq_command(
+        "bench", "produce", "--cluster", "--records", "5000", "--batch", "100", "--json", "--chart", "c.svg"
+    )
+    assert ended.code == OK, ended.out + ended.err
+    assert [check["passed"] for check in ended.document["checks"]] == [True, True]
+    assert {one["name"] for one in ended.document["usage"]} == {"node 1", "node 2", "node 3", "producer 1"}
+    assert ended.document["figures"][1]["ratio"] > 0
+    ElementTree.fromstring((tmp_path / "c.svg").read_text())
+    assert os.listdir(tmp_path / "data/bench") == []
+
+
+@pytest.mark.integration
+async def test_what_kills_nodes_on_nodes_of_its_own(tmp_path: Path) -> None:
+    async with on_stage(Target(None, DEFAULT_CONFIG), tmp_path) as stage:
+        single = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2))
+        assert single.passed, single.checks
+        killed = await failover.measure(stage, FLOORS, 1, Victim.LEADER, size=10, batch=2)
+        assert killed.passed, killed.checks
+        assert killed.latencies[0].spread.maximum > 0
+        assert killed.figures[-1].value > 0
+        restarted = await restart.measure(stage, FLOORS, 1, size=1000, partitions=2)
+        assert restarted.passed, restarted.checks
+        alone = await idle.measure(stage, FLOORS, 5, 0.5)
+        assert len(alone.usage) == 3
+        assert len(stage.processes) == 2
+    assert os.listdir(tmp_path) == []
