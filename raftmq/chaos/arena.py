@@ -20,6 +20,16 @@ TOPIC = "records"
 """The topic of the load."""
 
 
+@dataclass(frozen=True)
+class Means:
+    """What this machine cannot do, each with the reason; empty where it can. Known before any node is started."""
+
+    why_no_proxies: str = ""
+    why_no_shims: str = ""
+    why_no_disks: str = ""
+    """Nodes' directories on small file systems of their own."""
+
+
 @dataclass
 class Arena:
     """One run's world. ``proxies`` is None where there are none, ``shims`` is empty unless a fault needs them."""
@@ -32,9 +42,7 @@ class Arena:
     admin: Client
     """Goes past the proxies."""
     proxies: Proxies | None
-    why_no_proxies: str
     shims: Mapping[NodeId, Shim]
-    why_no_shims: str
     rng: random.Random
     python: str
     given_up: set[NodeId] = field(default_factory=set)

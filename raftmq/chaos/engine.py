@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raftmq.chaos import faults, proxies, readout, shim, topology, workloads
-from raftmq.chaos.arena import TOPIC, Arena
+from raftmq.chaos.arena import TOPIC, Arena, Means
 from raftmq.chaos.experiment import Experiment, Occurrence, schedule
 from raftmq.chaos.faults import disk
 from raftmq.chaos.faults.base import Fault
@@ -23,6 +23,7 @@ from raftmq.chaos.observer import Observer, direct_client
 from raftmq.chaos.plans import DiskFull
 from raftmq.chaos.proxies import Proxies
 from raftmq.chaos.shim import Shim
+from raftmq.chaos.topology import Topology
 from raftmq.chaos.verdict import (
     EXPERIMENT_FILE,
     FAULTS_FILE,
@@ -54,80 +55,89 @@ class Settings:
 
 async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[Verdict, History]:
     """Run it, and leave everything in the folder. Raises what keeps the cluster from starting at all."""
-    settings.folder.mkdir(parents=True)
-    _write_json(settings.folder / EXPERIMENT_FILE, experiment.model_dump(mode="json", by_alias=True))
-    _write_json(settings.folder / RUN_FILE, {"seed": settings.seed})
+    folder = settings.folder
+    folder.mkdir(parents=True)
+    _write_json(folder / EXPERIMENT_FILE, experiment.model_dump(mode="json"))
+    _write_json(folder / RUN_FILE, {"seed": settings.seed})
     async with AsyncExitStack() as stack:
-        arena = await stack.enter_async_context(_arena(experiment, settings, view))
-        if reasons := _missing(experiment, arena):
+        built = topology.build(experiment.cluster, folder, proxied=proxies.why_missing() is None)
+        means = Means(
+            why_no_proxies=proxies.why_missing() or "",
+            why_no_shims=shim.why_missing() or "",
+            why_no_disks=_mount_disks(experiment, built, stack),
+        )
+        if reasons := _missing(experiment, means):
             verdict = unavailable(experiment, reasons)
-            _write_json(settings.folder / VERDICT_FILE, verdict.as_json())
+            _write_json(folder / VERDICT_FILE, verdict.as_json())
             return verdict, History()
-        assert view.recorder is not None
+        view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
+        arena = await stack.enter_async_context(_arena(experiment, settings, built, view, view.recorder))
         fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
-    events = await asyncio.to_thread(load, settings.folder / HISTORY_FILE)
+    events = await asyncio.to_thread(load, folder / HISTORY_FILE)
     view.note(f"judge {events.events:,} events")
     verdict = await asyncio.to_thread(judge, experiment, events, fault_log)
-    _write_json(settings.folder / VERDICT_FILE, verdict.as_json())
+    _write_json(folder / VERDICT_FILE, verdict.as_json())
     return verdict, events
 
 
-def _missing(experiment: Experiment, arena: Arena) -> list[str]:
-    found = {plan.fault: faults.why_unavailable(plan, arena) for plan in experiment.faults}
+def _missing(experiment: Experiment, means: Means) -> list[str]:
+    found = {plan.fault: faults.why_unavailable(plan, means) for plan in experiment.faults}
     return [f"{name}: {reason}" for name, reason in found.items() if reason]
 
 
+def _mount_disks(experiment: Experiment, built: Topology, stack: AsyncExitStack) -> str:
+    """Give a file system of its own to every node whose disk is to be full. Returns why that cannot be done, or ""."""
+    for node in sorted({plan.target for plan in experiment.faults if isinstance(plan, DiskFull)}):
+        directory = built.config.node(node).data_directory
+        if reason := disk.mount(directory):
+            return reason
+        stack.callback(disk.unmount, directory)
+    return ""
+
+
 @asynccontextmanager
-async def _arena(experiment: Experiment, settings: Settings, view: View) -> AsyncIterator[Arena]:
+async def _arena(
+    experiment: Experiment, settings: Settings, built: Topology, view: View, recorder: Recorder
+) -> AsyncIterator[Arena]:
     """The cluster, up and settled, with everything around it; taken down again whatever happens."""
-    folder, plan = settings.folder, experiment.cluster
-    why_no_proxies = proxies.why_missing() or ""
-    built = topology.build(plan, folder, proxied=not why_no_proxies)
+    folder = settings.folder
     launcher = Launcher(folder / "launch", settings.python)
-    shims, why_no_shims = _shims(experiment, built.nodes, folder / "launch", launcher)
+    shims = _shims(experiment, built.nodes, folder / "launch", launcher)
     config_file = folder / "cluster.yml"
     config_file.write_text(dump(built.config))
     processes = settings.launch(built.config, config_file=config_file, python=str(launcher.path))
     ports = {NodeId(node.id): node.client_port for node in built.config.nodes}
     async with AsyncExitStack() as stack:
-        for node in sorted({plan.target for plan in experiment.faults if isinstance(plan, DiskFull)}):
-            directory = built.config.node(node).data_directory
-            if disk.mount(directory) is None:
-                stack.callback(disk.unmount, directory)
         server: Proxies | None = None
         if built.routes:
             server = await Proxies.start(built.routes, folder / "toxiproxy.log")
             stack.push_async_callback(server.stop)
-        view.note("network faults: " + (f"toxiproxy-server {server.version}" if server else f"none, {why_no_proxies}"))
+        view.note(f"toxiproxy-server {server.version}" if server else f"no network faults: {proxies.why_missing()}")
         for node in built.nodes:
             stack.push_async_callback(processes.kill, node)
         for node in built.nodes:
             await processes.start(node)
         await processes.wait_ready(timeout=START_SECONDS)
         admin = await stack.enter_async_context(direct_client(ports, dict(built.routes.values())))
-        view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
-        view.observer = Observer(ports, admin, view.recorder)
+        view.observer = Observer(ports, admin, recorder)
         stack.push_async_callback(view.observer.stop)
         yield Arena(
             folder=folder, topology=built, processes=processes, launcher=launcher, observer=view.observer, admin=admin,
-            proxies=server, why_no_proxies=why_no_proxies, shims=shims, why_no_shims=why_no_shims,
-            rng=random.Random(settings.seed), python=settings.python,
+            proxies=server, shims=shims, rng=random.Random(settings.seed), python=settings.python,
         )  # fmt: skip
 
 
 def _shims(
     experiment: Experiment, nodes: tuple[NodeId, ...], directory: Path, launcher: Launcher
-) -> tuple[dict[NodeId, Shim], str]:
-    """The shim of every node where a fault needs them, and why there are none."""
+) -> dict[NodeId, Shim]:
+    """The shim of every node, where a fault needs them."""
     if not any(plan.fault in faults.SHIMMED for plan in experiment.faults):
-        return {}, "no fault of this experiment needs them"
-    if reason := shim.why_missing():
-        return {}, reason
+        return {}
     library = shim.build(directory.resolve())
     shims = {node: Shim(library, directory.resolve() / f"{node}.cells") for node in nodes}
     for node, cells in shims.items():
         launcher.set(node, cells.environment)
-    return shims, ""
+    return shims
 
 
 class _Run:

@@ -11,13 +11,12 @@ attribute: one server a process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -28,6 +27,7 @@ HOST = "127.0.0.1"
 BINARY_VARIABLE = "TOXIPROXY_BIN"
 TOOLS = Path(".tools/bin/toxiproxy-server")
 START_SECONDS = 10.0
+REMOVE_ATTEMPTS = 4
 
 Stream = Literal["upstream", "downstream"]
 
@@ -91,7 +91,6 @@ class Proxies:
         self.listen = dict(listen)
         """Port of loopback of each proxy, by name."""
         self._proxies: dict[str, Proxy] = {}
-        self._lock = asyncio.Lock()
         self.version = ""
 
     @classmethod
@@ -130,35 +129,55 @@ class Proxies:
         return proxies
 
     async def add(self, toxics: Sequence[Toxic]) -> None:
-        """Begin all disturbances, one after the other, within milliseconds. None of them may be there already."""
-        async with self._lock:
-            for toxic in toxics:
-                await asyncio.to_thread(
-                    self._proxies[toxic.proxy].add_toxic,
-                    type=toxic.type, stream=toxic.stream, name=toxic.name, attributes=dict(toxic.attributes),
-                )  # fmt: skip
+        """Begin all disturbances, within milliseconds. None of them may be there already."""
+        await self._each(toxics, self._add)
 
     async def remove(self, toxics: Sequence[Toxic]) -> None:
-        """End disturbances. Those that are not there any more are passed over."""
-        from toxiproxy.exceptions import NotFound
+        """End disturbances, and deliver what they held. Those that are not there any more are passed over.
 
-        async with self._lock:
-            for toxic in toxics:
-                with contextlib.suppress(NotFound):
-                    await asyncio.to_thread(self._proxies[toxic.proxy].destroy_toxic, toxic.name)
+        The server waits 5 s for each connection that has died while bytes for it were held.
+        """
+        await self._each(toxics, self._remove)
 
     async def present(self, proxy: str) -> dict[str, Any]:
         """The toxics of a proxy as the server itself lists them."""
-        async with self._lock:
-            toxics = await asyncio.to_thread(self._proxies[proxy].toxics)
+        toxics = await asyncio.to_thread(self._proxies[proxy].toxics)
         return {name: dict(toxic.attributes) for name, toxic in toxics.items()}
 
     async def enable(self, names: Sequence[str], enabled: bool) -> None:
         """Disabled, a proxy closes its connections and refuses new ones."""
-        async with self._lock:
-            for name in names:
-                proxy = self._proxies[name]
-                await asyncio.to_thread(proxy.enable if enabled else proxy.disable)
+        for name in names:
+            proxy = self._proxies[name]
+            await asyncio.to_thread(proxy.enable if enabled else proxy.disable)
+
+    async def _each(self, toxics: Sequence[Toxic], change: Callable[[Toxic], None]) -> None:
+        """Change all proxies at once, and one after the other what concerns one proxy."""
+        by_proxy: dict[str, list[Toxic]] = {}
+        for toxic in toxics:
+            by_proxy.setdefault(toxic.proxy, []).append(toxic)
+
+        def change_all(of_proxy: Sequence[Toxic]) -> None:
+            for toxic in of_proxy:
+                change(toxic)
+
+        await asyncio.gather(*(asyncio.to_thread(change_all, of_proxy) for of_proxy in by_proxy.values()))
+
+    def _add(self, toxic: Toxic) -> None:
+        self._proxies[toxic.proxy].add_toxic(
+            type=toxic.type, stream=toxic.stream, name=toxic.name, attributes=dict(toxic.attributes)
+        )
+
+    def _remove(self, toxic: Toxic) -> None:
+        """The server gives up a request after 25 s and goes on with the work: then it is asked once more."""
+        from toxiproxy.exceptions import NotFound
+
+        for _ in range(REMOVE_ATTEMPTS):
+            try:
+                if self._proxies[toxic.proxy].destroy_toxic(toxic.name):
+                    return
+            except NotFound:
+                return
+        raise OSError(f"toxiproxy-server does not remove {toxic.name} from {toxic.proxy}")
 
     async def stop(self) -> None:
         self._process.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftmq.chaos.arena import Arena
+from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.faults.base import Fault
 from raftmq.chaos.faults.cluster import LeaderStormFault, TwinFault
 from raftmq.chaos.faults.disk import DamageFault, DiskFullFault
@@ -35,6 +35,6 @@ def make(plan: FaultPlan, arena: Arena) -> Fault[Any]:
     return _CLASSES[plan.fault](plan, arena)
 
 
-def why_unavailable(plan: FaultPlan, arena: Arena) -> str | None:
+def why_unavailable(plan: FaultPlan, means: Means) -> str | None:
     """Why this machine cannot do it, or None."""
-    return _CLASSES[plan.fault].available(plan, arena)
+    return _CLASSES[plan.fault].available(plan, means)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from raftmq.chaos.arena import Arena
+from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.nodes import Processes
 from raftmq.chaos.plans import Timed
 from raftmq.ids import NodeId
@@ -38,7 +38,7 @@ class Fault(ABC, Generic[PlanT]):
         self.proof = Proof()
 
     @classmethod
-    def available(cls, plan: PlanT, arena: Arena) -> str | None:
+    def available(cls, plan: PlanT, means: Means) -> str | None:
         """Why this machine cannot do it, or None. Asked before the load begins."""
         return None
 

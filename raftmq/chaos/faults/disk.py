@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from raftmq.chaos.arena import Arena
+from raftmq.chaos.arena import Means
 from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
 from raftmq.chaos.plans import Damage, DiskFull
 from raftmq.ids import NodeId
@@ -46,9 +46,8 @@ class DiskFullFault(Fault[DiskFull]):
     """
 
     @classmethod
-    def available(cls, plan: DiskFull, arena: Arena) -> str | None:
-        directory = arena.topology.config.node(plan.target).data_directory
-        return None if os.path.ismount(directory) else "the node's directory is no file system of its own"
+    def available(cls, plan: DiskFull, means: Means) -> str | None:
+        return means.why_no_disks or None
 
     @property
     def title(self) -> str:

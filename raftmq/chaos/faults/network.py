@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from raftmq.chaos.arena import Arena
+from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.faults import links, probe
 from raftmq.chaos.faults.base import Fault, NotAsPlanned, named
 from raftmq.chaos.plans import Cut, Disturb
@@ -18,14 +18,15 @@ from raftmq.ids import NodeId
 LOOK_SECONDS = 1.5
 SLOWER_MS = 50
 """A narrow link holds the first bytes back for longer than this; a busy machine does so seldom."""
-AFTER_HEAL_SECONDS = 5.0
+AFTER_HEAL_SECONDS = 60.0
+"""The held probe ends with its answer; the server may take long to let go of what other connections held."""
 PINGS = 2_000
 """34 kB: more than any limit_data or slicer needs to show itself."""
 
 
 def _proxies(arena: Arena) -> Proxies:
     if arena.proxies is None:
-        raise NotAsPlanned(arena.why_no_proxies)
+        raise NotAsPlanned("there are no proxies")
     return arena.proxies
 
 
@@ -36,8 +37,8 @@ class CutFault(Fault[Cut]):
     _held: asyncio.Task[probe.Seen] | None = None
 
     @classmethod
-    def available(cls, plan: Cut, arena: Arena) -> str | None:
-        return arena.why_no_proxies or None
+    def available(cls, plan: Cut, means: Means) -> str | None:
+        return means.why_no_proxies or None
 
     @property
     def title(self) -> str:
@@ -87,8 +88,8 @@ class DisturbFault(Fault[Disturb]):
     _toxics: tuple[Toxic, ...] = ()
 
     @classmethod
-    def available(cls, plan: Disturb, arena: Arena) -> str | None:
-        return arena.why_no_proxies or None
+    def available(cls, plan: Disturb, means: Means) -> str | None:
+        return means.why_no_proxies or None
 
     @property
     def title(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftmq.chaos import shim
-from raftmq.chaos.arena import Arena
+from raftmq.chaos.arena import Means
 from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
 from raftmq.chaos.plans import ClockJump, SlowSync, SyncError
 from raftmq.ids import NodeId
@@ -18,8 +18,8 @@ class SyncErrorFault(Fault[SyncError]):
     _target: NodeId | None = None
 
     @classmethod
-    def available(cls, plan: SyncError, arena: Arena) -> str | None:
-        return arena.why_no_shims or None
+    def available(cls, plan: SyncError, means: Means) -> str | None:
+        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
@@ -52,8 +52,8 @@ class SlowSyncFault(Fault[SlowSync]):
     _targets: tuple[NodeId, ...] = ()
 
     @classmethod
-    def available(cls, plan: SlowSync, arena: Arena) -> str | None:
-        return arena.why_no_shims or None
+    def available(cls, plan: SlowSync, means: Means) -> str | None:
+        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
@@ -78,8 +78,8 @@ class ClockJumpFault(Fault[ClockJump]):
     _targets: tuple[NodeId, ...] = ()
 
     @classmethod
-    def available(cls, plan: ClockJump, arena: Arena) -> str | None:
-        return arena.why_no_shims or None
+    def available(cls, plan: ClockJump, means: Means) -> str | None:
+        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
