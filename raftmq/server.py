@@ -212,13 +212,15 @@ async def _main(config: NodeConfig, sink: LogSink) -> int:
 def _fail_stop(error: BaseException, sink: LogSink) -> None:
     """After a failed write, or with a broken invariant, nothing that this process believes of its disk is certain:
     it ends here and now."""
-    if isinstance(error, StorageError):
-        _log.critical("storage failed: this node stops", error=str(error) or repr(error))
-    else:
-        _log.critical("a broken invariant: this node stops", error=repr(error))
-        traceback.print_exception(error)
-    sink.close()
-    os._exit(EXIT_STORAGE_FAILED)
+    try:
+        if isinstance(error, StorageError):
+            _log.critical("storage failed: this node stops", error=str(error) or repr(error))
+        else:
+            trace = "".join(traceback.format_exception(error))
+            _log.critical("a broken invariant: this node stops", error=repr(error), trace=trace)
+        sink.close()
+    finally:
+        os._exit(EXIT_STORAGE_FAILED)  # whatever the disk of the log says
 
 
 def run(cluster: ClusterConfig, node_id: NodeId) -> int:
