@@ -275,8 +275,17 @@ class PartitionSender:
                 await self._wait(self._linger_left())
         while self._flights:
             await self._wait(None)
-        self._sealed.extendleft(reversed(self._window))
-        self._window.clear()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Queue the window again, but for what must not be sent twice."""
+        window, self._window = self._window, []
+        for batch in reversed(window):
+            if batch.outcome is Outcome.NOT_APPLIED or self._settings.idempotent:
+                self._sealed.appendleft(batch)
+            else:
+                assert batch.last_error is not None
+                batch.fail(self._final(batch, batch.last_error))
 
     def _take(self) -> ClientBatch | None:
         """The next batch that may leave now."""
@@ -304,7 +313,7 @@ class PartitionSender:
         try:
             await self._send(batch)
         except RaftmqError:
-            # Judged in the probe that follows, when nothing else is under way.
+            # Judged when nothing else is under way.
             self._refused = True
         else:
             if batch in self._window:

@@ -267,6 +267,21 @@ async def test_without_idempotence_an_unknown_outcome_is_raised(cluster: FakeClu
     assert cluster.count("InitProducer") == 0
 
 
+async def test_without_idempotence_nothing_is_sent_again_from_the_window_either(
+    cluster: FakeCluster, client: Client
+) -> None:
+    (partition,) = cluster.create("t")
+    async with client.producer("t", idempotent=False, max_in_flight=2) as producer:
+        await producer.send(b"a")
+        cluster.script("Produce", LOST)
+        with pytest.raises(errors.Unavailable) as caught:
+            await producer.send(b"b")
+        cluster.script("Produce", Fault(refuse=errors.NoLeader("nobody")))
+        await producer.send(b"c")
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert partition.values() == [b"a", b"b", b"c"]
+
+
 @pytest.mark.parametrize(
     "fault, outcome",
     [
