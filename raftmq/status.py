@@ -56,6 +56,8 @@ _OUTCOME_TO_WIRE = {
     Outcome.APPLIED: types_pb2.OUTCOME_APPLIED,
 }
 
+_OUTCOME_FROM_WIRE = {number: outcome for outcome, number in _OUTCOME_TO_WIRE.items()}
+
 # What a status without raftmq's trailers means. INTERNAL, UNKNOWN and CANCELLED are then the transport's (a reset
 # stream, a crashed handler), not raftmq's own, which always says more: asking again may help.
 _BY_CODE: dict[str, type[RaftmqError]] = {
@@ -133,6 +135,37 @@ def decode(code: str, message: str, trailers: Iterable[tuple[str, str | bytes]])
     )
 
 
+def to_message(error: RaftmqError) -> types_pb2.Error:
+    """`error` as a part of an answer, cut as ``encode`` cuts it."""
+    message = types_pb2.Error(
+        code=code_pb2.Code.Value(error.code),
+        reason=error.reason,
+        message=_cut(error.message, MAX_MESSAGE_BYTES),
+        detail=_detail(error),
+        metadata=_metadata(error),
+    )
+    if error.retry_after_ms > 0:
+        message.retry_after.FromMilliseconds(error.retry_after_ms)
+    return message
+
+
+def from_message(message: types_pb2.Error) -> RaftmqError:
+    """The error that ``to_message`` told. Never raises; what is not known here is taken as ``decode`` takes it."""
+    metadata = dict(message.metadata)
+    cls = RaftmqError.by_reason.get(message.reason)
+    if cls is None:
+        names = {number: name for name, number in code_pb2.Code.items()}
+        cls = _BY_CODE.get(names.get(message.code, ""), RaftmqError)
+        metadata["reason"] = message.reason
+    return cls(
+        message.message,
+        outcome=_OUTCOME_FROM_WIRE.get(message.detail.outcome, Outcome.UNKNOWN),
+        field=message.detail.field,
+        retry_after_ms=max(message.retry_after.ToMilliseconds(), 0),
+        metadata=metadata,
+    )
+
+
 def is_bare(error: RaftmqError) -> bool:
     """True where the transport said it, not a raftmq node."""
     return "grpc_code" in error.metadata
@@ -147,25 +180,31 @@ def _bare(code: str, message: str) -> RaftmqError:
 
 
 def _status_message(error: RaftmqError, message: str) -> status_pb2.Status:
-    metadata = {
-        _cut(name, MAX_METADATA_NAME_BYTES): _cut(error.metadata[name], MAX_METADATA_VALUE_BYTES)
-        for name in sorted(error.metadata)[:MAX_METADATA_PAIRS]
-    }
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
-    detail = types_pb2.ErrorDetail(
-        outcome=_OUTCOME_TO_WIRE[error.outcome],
-        field=_cut(error.field, MAX_FIELD_BYTES),
-        retriable=error.retriable,
-        refresh_metadata=error.refresh_metadata,
-    )
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error))
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message)
     status.details.add().Pack(info)
-    status.details.add().Pack(detail)
+    status.details.add().Pack(_detail(error))
     if error.retry_after_ms > 0:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(error.retry_after_ms)
         status.details.add().Pack(retry)
     return status
+
+
+def _metadata(error: RaftmqError) -> dict[str, str]:
+    return {
+        _cut(name, MAX_METADATA_NAME_BYTES): _cut(error.metadata[name], MAX_METADATA_VALUE_BYTES)
+        for name in sorted(error.metadata)[:MAX_METADATA_PAIRS]
+    }
+
+
+def _detail(error: RaftmqError) -> types_pb2.ErrorDetail:
+    return types_pb2.ErrorDetail(
+        outcome=_OUTCOME_TO_WIRE[error.outcome],
+        field=_cut(error.field, MAX_FIELD_BYTES),
+        retriable=error.retriable,
+        refresh_metadata=error.refresh_metadata,
+    )
 
 
 def _details(

@@ -16,6 +16,7 @@ from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
 from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.cluster_service import ClusterService
+from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.interceptor import CallCounts
 from raftmq.broker.server import ClientServer
@@ -28,7 +29,7 @@ def assemble(
 ) -> Calls:
     """All methods of a node: for ``ClientServer``, and for what other nodes hand on."""
     view = View(host, cluster)
-    entries = {
+    entries: dict[str, Entry | StreamEntry] = {
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
         **ClusterService(view, store).entries(),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from random import Random
 
 from raftmq.broker.deadlines import CallContext
-from raftmq.broker.dispatch import Entry
+from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.fetching import Fetching
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.offsets import Offsets
+from raftmq.broker.produce_stream import produce_stream
 from raftmq.broker.producing import Producing
+from raftmq.broker.subscribing import subscribe
 from raftmq.broker.view import View
 from raftmq.errors import InvalidArgument, PreconditionFailed
 from raftmq.ids import BootCount
@@ -18,7 +20,7 @@ from raftmq.records.batch import PRODUCER_EPOCH_MAX, PRODUCER_ID_MAX
 from raftmq.v1 import broker_pb2
 from raftmq.version import __version__
 
-API_LEVEL = 1
+API_LEVEL = 2
 """Grows when calls or fields are added."""
 INIT_PRODUCER_LIMIT_MS = 10_000
 
@@ -43,10 +45,12 @@ class BrokerService:
         self._fetching = Fetching(view)
         self._offsets = Offsets(view, forwarder, rng)
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, Entry | StreamEntry]:
         """For the table of methods."""
         return {
             "Broker.Produce": Entry(self._producing.produce, reads=False, target=self._producing.target),
+            "Broker.ProduceStream": StreamEntry(produce_stream),
+            "Broker.Subscribe": StreamEntry(subscribe),
             "Broker.Fetch": Entry(self._fetching.fetch, reads=True, target=self._fetching.target),
             "Broker.ListOffsets": Entry(self._offsets.list_offsets, reads=True),
             "Broker.InitProducer": Entry(self.init_producer, reads=False),

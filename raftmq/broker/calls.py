@@ -6,7 +6,7 @@ Requests and responses stay bytes at both ends, so that a forwarded call is neit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from random import Random
 from typing import Any
 
@@ -14,15 +14,17 @@ from google.protobuf.message import DecodeError, Message
 
 from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.deadlines import CallContext, answer_within_ms
-from raftmq.broker.dispatch import Entry, Method, Target, build_table
+from raftmq.broker.dispatch import Entry, Method, StreamEntry, Target, build_table
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.patience import NEWS_WAIT_MS, Patience
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
+from raftmq.broker.streaming import Send, Stream
 from raftmq.errors import (
     DeadlineExceeded,
     InvalidArgument,
     Outcome,
     RaftmqError,
+    ShuttingDown,
     Unimplemented,
     UnknownTopic,
 )
@@ -32,17 +34,31 @@ BACKSTOP_MS = 20
 """How long after its deadline a handler is cut off that has not ended by itself: those that do end know more."""
 
 
+Answer = Message | bytes
+"""A response: bytes as another node wrote them, or a message that was made here."""
+
+
 class Calls:
     """Every call of this node, whether it came from a client or from another node."""
 
     def __init__(
-        self, host: Host, cluster: ClusterView, forwarder: Forwarder, entries: Mapping[str, Entry], rng: Random
+        self,
+        host: Host,
+        cluster: ClusterView,
+        forwarder: Forwarder,
+        entries: Mapping[str, Entry | StreamEntry],
+        rng: Random,
     ) -> None:
-        self.methods = build_table(entries)
+        table = build_table(entries)
+        self.methods = table.methods
+        self.streams = table.streams
         self._host = host
         self._cluster = cluster
         self._forwarder = forwarder
         self._rng = rng
+        self._open: dict[Stream, None] = {}
+
+    # -- one request, one response -----------------------------------------------------------------------------------
 
     async def serve(self, name: str, data: bytes, remaining_ms: float | None, *, forwarded: bool = False) -> bytes:
         """Answer the request `data` of the method `name`.
@@ -53,41 +69,39 @@ class Calls:
         method = self.methods.get(name)
         if method is None:
             raise Unimplemented(f"this node has no method {name[:100]}")
-        request = _parse(method, data)
+        request = _parse(method.request_class, data)
         context = CallContext.starting(answer_within_ms(remaining_ms), forwarded=forwarded)
         if context.remaining_ms == 0:
             raise DeadlineExceeded("there was no time left when the call arrived", outcome=Outcome.NOT_APPLIED)
-        try:
-            async with asyncio.timeout_at(context.deadline + BACKSTOP_MS / 1000) as backstop:
-                return await self._answer(method, request, data, context)
-        except TimeoutError:
-            if not backstop.expired():
-                raise
-            outcome = Outcome.NOT_APPLIED if method.entry.reads else Outcome.UNKNOWN
-            raise DeadlineExceeded("the call was not answered in time", outcome=outcome) from None
+        answer = await _in_time(method, context, self._answer(method, request, data, context))
+        return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
-    async def _answer(self, method: Method, request: Message, data: bytes, context: CallContext) -> bytes:
+    async def _answer(self, method: Method, request: Message, data: bytes, context: CallContext) -> Answer:
         if method.entry.target is None:
             response: Message = await method.entry.handler(request, context)
-            return response.SerializeToString()
+            return response
         target = await self._target(method.entry.target, request, context)
+        return await self._routed(method, request, data, target, context)
+
+    async def _routed(
+        self, method: Method, request: Message, data: bytes | None, target: Target, context: CallContext
+    ) -> Answer:
+        """`data`: the bytes of `request`, where it came in bytes of its own."""
         context = context.narrowed(target.limit_ms)
-        patience = Patience(context, self._rng)
+        patience = self.patience(context)
         while True:
             try:
                 return await self._attempt(method, request, data, target, context)
             except RaftmqError as error:
                 # The node that the call came from has the patience, and perhaps better news.
-                again = not (context.forwarded or target.no_forward) and may_route_again(
-                    error, reads=method.entry.reads
-                )
-                if not again:
+                waits = context.patient and not context.forwarded and not target.no_forward
+                if not (waits and may_route_again(error, reads=method.entry.reads)):
                     raise
                 await patience.wait_after(error)
 
     async def _attempt(
-        self, method: Method, request: Message, data: bytes, target: Target, context: CallContext
-    ) -> bytes:
+        self, method: Method, request: Message, data: bytes | None, target: Target, context: CallContext
+    ) -> Answer:
         """Route once, by what is known at this moment."""
         decision = route(
             self._cluster.node_id,
@@ -99,9 +113,9 @@ class Calls:
         match decision:
             case Local():
                 response: Message = await method.entry.handler(request, context)
-                return response.SerializeToString()
+                return response
             case Forward(node):
-                body = request.SerializeToString() if target.amended else data
+                body = request.SerializeToString() if target.amended or data is None else data
                 return await self._hand_on(node, method, body, context)
             case Wait(error) | Refuse(error):
                 raise error
@@ -121,7 +135,7 @@ class Calls:
 
     async def _target(self, target: Any, request: Message, context: CallContext) -> Target:
         """Whose leader answers. A topic that is not known here may have been created elsewhere a moment ago."""
-        patience = Patience(context, self._rng)
+        patience = self.patience(context)
         while True:
             try:
                 found: Target = target(request)
@@ -132,10 +146,60 @@ class Calls:
             else:
                 return found
 
+    # -- streams -----------------------------------------------------------------------------------------------------
 
-def _parse(method: Method, data: bytes) -> Message:
+    async def serve_stream(self, name: str, requests: AsyncIterator[bytes], send: Send) -> None:
+        """Serve a stream until it ends. Raises RaftmqError; whatever else it raises is a bug."""
+        method = self.streams[name]
+        stream = Stream(method, requests, send)
+        self._open[stream] = None
+        try:
+            await method.entry.handler(self, stream)
+        finally:
+            del self._open[stream]
+            stream.close()
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are being served."""
+        return len(self._open)
+
+    def end_streams(self) -> None:
+        """The node stops: let every stream settle what is under way, and end it."""
+        for stream in self._open:
+            stream.end(ShuttingDown("this node is shutting down: go on through another one"))
+
+    async def target(self, name: str, request: Message, context: CallContext) -> Target:
+        """Who answers a `request` that a stream carries; it is checked as far as any node can. Raises RaftmqError."""
+        find = self.methods[name].entry.target
+        assert find is not None, f"{name} is answered by any node"
+        return await self._target(find, request, context)
+
+    async def answer(self, name: str, request: Message, target: Target, context: CallContext) -> Any:
+        """The response to a `request` that a stream carries. Raises RaftmqError."""
+        method = self.methods[name]
+        answer = await _in_time(method, context, self._routed(method, request, None, target, context))
+        return method.response_class.FromString(answer) if isinstance(answer, bytes) else answer
+
+    def patience(self, context: CallContext) -> Patience:
+        return Patience(context, self._rng)
+
+
+async def _in_time(method: Method, context: CallContext, answer: Awaitable[Answer]) -> Answer:
+    """`answer`, or the error that it has not come in time."""
     try:
-        return method.request_class.FromString(data)
+        async with asyncio.timeout_at(context.deadline + BACKSTOP_MS / 1000) as backstop:
+            return await answer
+    except TimeoutError:
+        if not backstop.expired():
+            raise
+        outcome = Outcome.NOT_APPLIED if method.entry.reads else Outcome.UNKNOWN
+        raise DeadlineExceeded("the call was not answered in time", outcome=outcome) from None
+
+
+def _parse(request_class: type[Message], data: bytes) -> Message:
+    try:
+        return request_class.FromString(data)
     except DecodeError:
-        name = method.request_class.DESCRIPTOR.name
+        name = request_class.DESCRIPTOR.name
         raise InvalidArgument(f"the request is not a {name}: the bytes cannot be parsed") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -43,11 +43,13 @@ class CallContext:
     """By the event loop's clock, in seconds: answer by then. The margin is already taken off."""
     forwarded: bool = False
     """The call came from another node, which is the one hop it may take."""
+    patient: bool = True
+    """It may wait for a leader. One that others stand behind must not: they would overtake it."""
 
     @classmethod
-    def starting(cls, work_ms: int, *, forwarded: bool = False) -> CallContext:
+    def starting(cls, work_ms: int, *, forwarded: bool = False, patient: bool = True) -> CallContext:
         """A call that begins now and may work for `work_ms`."""
-        return cls(asyncio.get_running_loop().time() + work_ms / 1000, forwarded)
+        return cls(asyncio.get_running_loop().time() + work_ms / 1000, forwarded, patient)
 
     @property
     def remaining_ms(self) -> int:
@@ -61,4 +63,4 @@ class CallContext:
     def narrowed(self, limit_ms: int) -> CallContext:
         """The same call, which may now take at most `limit_ms` more."""
         latest = asyncio.get_running_loop().time() + limit_ms / 1000
-        return self if latest >= self.deadline else CallContext(latest, self.forwarded)
+        return self if latest >= self.deadline else replace(self, deadline=latest)

@@ -7,7 +7,7 @@ nobody implements stops the node at its start instead of surprising a client.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
@@ -45,8 +45,28 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """How one method is answered whose messages come and go for as long as both sides like.
+
+    ``handler`` is given the node's calls (``streaming.Routed``), through which each message is routed by itself, and
+    the stream (``streaming.Stream``). Streams are never handed on to other nodes; what they ask for is.
+    """
+
+    handler: Callable[[Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """A row of the table: both sides stream."""
+
+    name: str
+    request_class: type[Message]
+    entry: StreamEntry
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """A row of the table."""
+    """A row of the table: one request, one response."""
 
     name: str
     """As on the wire: ``/raftmq.v1.Broker/Produce``."""
@@ -66,24 +86,40 @@ def full_name(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
-def build_table(entries: Mapping[str, Entry]) -> dict[str, Method]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Every method by its name on the wire."""
+
+    methods: dict[str, Method] = field(default_factory=dict)
+    streams: dict[str, StreamMethod] = field(default_factory=dict)
+
+    def add(self, method: MethodDescriptor, entry: Entry | StreamEntry) -> None:
+        """Raises ValueError where `entry` is not of the kind that `method` is."""
+        name, request_class = full_name(method), GetMessageClass(method.input_type)
+        streaming = (method.client_streaming, method.server_streaming)
+        if isinstance(entry, Entry) and streaming == (False, False):
+            self.methods[name] = Method(name, request_class, GetMessageClass(method.output_type), entry)
+        elif isinstance(entry, StreamEntry) and streaming == (True, True):
+            self.streams[name] = StreamMethod(name, request_class, entry)
+        else:
+            raise ValueError(f"{name} streams differently from its entry")
+
+
+def build_table(entries: Mapping[str, Entry | StreamEntry]) -> Table:
     """The table for `entries`, given by ``Service.Method`` ("Broker.Produce").
 
-    Raises ValueError where a method has no entry, or an entry no method.
+    Raises ValueError where a method has no entry, or an entry no method, or one of another kind.
     """
-    table: dict[str, Method] = {}
+    table = Table()
     missing: list[str] = []
     left = dict(entries)
     for service in services():
         for method in service.methods:
             entry = left.pop(f"{service.name}.{method.name}", None)
-            name = full_name(method)
             if entry is None:
-                missing.append(name)
+                missing.append(full_name(method))
             else:
-                table[name] = Method(
-                    name, GetMessageClass(method.input_type), GetMessageClass(method.output_type), entry
-                )
+                table.add(method, entry)
     if missing or left:
         raise ValueError(f"methods without an entry: {missing}; entries without a method: {sorted(left)}")
     return table

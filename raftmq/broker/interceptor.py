@@ -1,11 +1,12 @@
 """The one way out for errors: whatever a method raises becomes a status with raftmq's trailers, and is counted.
 
-Installed once per listener, around every unary method, so that no service can forget it. A text from inside never
-reaches a client: an exception that is no ``RaftmqError`` is logged under an id, and the client is told the id.
+Installed once per listener, around every method, streams too, so that no service can forget it. A text from inside
+never reaches a client: an exception that is no ``RaftmqError`` is logged under an id, and the client is told the id.
 """
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:  # the stubs' generics cannot be subscripted when they run
     Context, Handler = aio.ServicerContext, grpc.RpcMethodHandler
+
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
@@ -56,8 +59,7 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # cann
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await continuation(handler_call_details)
-        # None: no such method, which gRPC answers with UNIMPLEMENTED. Streams end by themselves.
-        if handler is None or handler.unary_unary is None:
+        if not handler:  # None, whatever the stubs say: no such method, which gRPC answers with UNIMPLEMENTED
             return handler
         method = handler_call_details.method
         known = self._wrapped.get(method)
@@ -66,15 +68,21 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # cann
         return known[1]
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        return grpc.unary_unary_rpc_method_handler(
-            guarded(method, cast(Behaviour, handler.unary_unary), self._counts),
-            handler.request_deserializer,
-            handler.response_serializer,
+        kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
+        behaviour = cast(Behaviour, getattr(handler, kind))
+        assert not inspect.isasyncgenfunction(behaviour), f"{method}: a stream is answered with `context.write`"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            guarded(method, behaviour, self._counts), handler.request_deserializer, handler.response_serializer
         )
+        return wrapped
 
 
 def guarded(method: str, behaviour: Behaviour, counts: CallCounts) -> Behaviour:
-    """`behaviour`, whose errors end the call with a status. Cancellation passes: there is nobody left to tell."""
+    """`behaviour`, whose errors end the call with a status. Cancellation passes: there is nobody left to tell.
+
+    A stream's behaviour writes its responses itself and returns None.
+    """
 
     async def call(request: Any, context: Context) -> Any:
         try:
@@ -83,7 +91,7 @@ def guarded(method: str, behaviour: Behaviour, counts: CallCounts) -> Behaviour:
             counts.add(method, "ABORTED")
             raise
         except Exception as error:  # noqa: BLE001  the edge of the process
-            told = error if isinstance(error, RaftmqError) else _hidden(method, error)
+            told = tell(method, error)
             counts.add(method, told.reason)
             await refuse(context, told)
         counts.add(method, "OK")
@@ -98,7 +106,10 @@ async def refuse(context: Context, error: RaftmqError) -> None:
     await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
 
 
-def _hidden(method: str, error: Exception) -> InternalError:
+def tell(method: str, error: Exception) -> RaftmqError:
+    """What a client may know of `error`: all of a RaftmqError, of a bug an id that stands in the log."""
+    if isinstance(error, RaftmqError):
+        return error
     error_id = secrets.token_hex(8)
     _log.error("a call failed with a bug", method=method, error_id=error_id, exc_info=error)
     return InternalError(f"internal error {error_id}: the node's log has the details under this id")

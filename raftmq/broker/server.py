@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from grpc_reflection.v1alpha import reflection as grpc_reflection
 
 from raftmq.broker import health
 from raftmq.broker.calls import Calls
-from raftmq.broker.dispatch import Method, services
+from raftmq.broker.dispatch import Method, StreamMethod, services
 from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor
 
 CONCURRENT_CALLS_MAX = 4_096
@@ -91,10 +92,14 @@ class ClientServer:
         self._health.leave()
 
     async def stop(self, grace_s: float | None) -> None:
-        """Take no more calls, let those under way end within `grace_s` seconds, then cut them. Idempotent."""
+        """Take no more calls, let those under way end within `grace_s` seconds, then cut them. Idempotent.
+
+        Streams would not end by themselves: they are told.
+        """
         server, self._server = self._server, None
         self._health.end()
         if server is not None:
+            self._calls.end_streams()
             await server.stop(grace_s)
 
 
@@ -104,6 +109,9 @@ def _handlers(calls: Calls) -> list[grpc.GenericRpcHandler[Any, Any]]:
     for method in calls.methods.values():
         _, service, name = method.name.split("/")
         by_service.setdefault(service, {})[name] = grpc.unary_unary_rpc_method_handler(_behaviour(calls, method))
+    for stream in calls.streams.values():
+        _, service, name = stream.name.split("/")
+        by_service.setdefault(service, {})[name] = grpc.stream_stream_rpc_method_handler(_streaming(calls, stream))
     return [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items()]
 
 
@@ -111,5 +119,12 @@ def _behaviour(calls: Calls, method: Method) -> Behaviour:
     async def call(request: bytes, context: Context) -> bytes:
         remaining_s = context.time_remaining()
         return await calls.serve(method.name, request, None if remaining_s is None else remaining_s * 1000)
+
+    return call
+
+
+def _streaming(calls: Calls, method: StreamMethod) -> Behaviour:
+    async def call(requests: AsyncIterator[bytes], context: Context) -> None:
+        await calls.serve_stream(method.name, requests, context.write)
 
     return call

@@ -45,6 +45,16 @@ class BrokerStub:
                 request_serializer=raftmq_dot_v1_dot_broker__pb2.FetchRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_broker__pb2.FetchResponse.FromString,
                 _registered_method=True)
+        self.ProduceStream = channel.stream_stream(
+                '/raftmq.v1.Broker/ProduceStream',
+                request_serializer=raftmq_dot_v1_dot_broker__pb2.ProduceStreamRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_broker__pb2.ProduceStreamResponse.FromString,
+                _registered_method=True)
+        self.Subscribe = channel.stream_stream(
+                '/raftmq.v1.Broker/Subscribe',
+                request_serializer=raftmq_dot_v1_dot_broker__pb2.SubscribeRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_broker__pb2.SubscribeResponse.FromString,
+                _registered_method=True)
         self.ListOffsets = channel.unary_unary(
                 '/raftmq.v1.Broker/ListOffsets',
                 request_serializer=raftmq_dot_v1_dot_broker__pb2.ListOffsetsRequest.SerializeToString,
@@ -80,6 +90,22 @@ class BrokerServicer:
 
     def Fetch(self, request, context):
         """Reads batches from an offset; waits for records if there are none yet (long poll).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProduceStream(self, request_iterator, context):
+        """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
+        result like any other; the stream's own status tells of protocol errors and of the node's end only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Subscribe(self, request_iterator, context):
+        """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
+        when the client has closed its side and the credit is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +151,16 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.Fetch,
                     request_deserializer=raftmq_dot_v1_dot_broker__pb2.FetchRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_broker__pb2.FetchResponse.SerializeToString,
+            ),
+            'ProduceStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ProduceStream,
+                    request_deserializer=raftmq_dot_v1_dot_broker__pb2.ProduceStreamRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_broker__pb2.ProduceStreamResponse.SerializeToString,
+            ),
+            'Subscribe': grpc.stream_stream_rpc_method_handler(
+                    servicer.Subscribe,
+                    request_deserializer=raftmq_dot_v1_dot_broker__pb2.SubscribeRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_broker__pb2.SubscribeResponse.SerializeToString,
             ),
             'ListOffsets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOffsets,
@@ -202,6 +238,60 @@ class Broker:
             '/raftmq.v1.Broker/Fetch',
             raftmq_dot_v1_dot_broker__pb2.FetchRequest.SerializeToString,
             raftmq_dot_v1_dot_broker__pb2.FetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProduceStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftmq.v1.Broker/ProduceStream',
+            raftmq_dot_v1_dot_broker__pb2.ProduceStreamRequest.SerializeToString,
+            raftmq_dot_v1_dot_broker__pb2.ProduceStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Subscribe(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftmq.v1.Broker/Subscribe',
+            raftmq_dot_v1_dot_broker__pb2.SubscribeRequest.SerializeToString,
+            raftmq_dot_v1_dot_broker__pb2.SubscribeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,14 @@ class BrokerStub:
     """Appends one batch to one partition."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
+    ProduceStream: _grpc.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]
+    """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
+    result like any other; the stream's own status tells of protocol errors and of the node's end only.
+    """
+    Subscribe: _grpc.StreamStreamMultiCallable[_broker_pb2.SubscribeRequest, _broker_pb2.SubscribeResponse]
+    """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
+    when the client has closed its side and the credit is used up.
+    """
     ListOffsets: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListOffsetsRequest, _broker_pb2.ListOffsetsResponse]
     """Bounds of partitions. `latest` is linearizable: it covers everything acknowledged before the call."""
     InitProducer: _grpc.UnaryUnaryMultiCallable[_broker_pb2.InitProducerRequest, _broker_pb2.InitProducerResponse]
@@ -55,6 +63,14 @@ class BrokerAsyncStub(BrokerStub):
     """Appends one batch to one partition."""
     Fetch: _aio.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]  # type: ignore[assignment]
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
+    ProduceStream: _aio.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]  # type: ignore[assignment]
+    """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
+    result like any other; the stream's own status tells of protocol errors and of the node's end only.
+    """
+    Subscribe: _aio.StreamStreamMultiCallable[_broker_pb2.SubscribeRequest, _broker_pb2.SubscribeResponse]  # type: ignore[assignment]
+    """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
+    when the client has closed its side and the credit is used up.
+    """
     ListOffsets: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListOffsetsRequest, _broker_pb2.ListOffsetsResponse]  # type: ignore[assignment]
     """Bounds of partitions. `latest` is linearizable: it covers everything acknowledged before the call."""
     InitProducer: _aio.UnaryUnaryMultiCallable[_broker_pb2.InitProducerRequest, _broker_pb2.InitProducerResponse]  # type: ignore[assignment]
@@ -82,6 +98,26 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.FetchResponse, _abc.Awaitable[_broker_pb2.FetchResponse]]:
         """Reads batches from an offset; waits for records if there are none yet (long poll)."""
+
+    @_abc_1.abstractmethod
+    def ProduceStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_broker_pb2.ProduceStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_broker_pb2.ProduceStreamResponse], _abc.AsyncIterator[_broker_pb2.ProduceStreamResponse]]:
+        """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
+        result like any other; the stream's own status tells of protocol errors and of the node's end only.
+        """
+
+    @_abc_1.abstractmethod
+    def Subscribe(
+        self,
+        request_iterator: _MaybeAsyncIterator[_broker_pb2.SubscribeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_broker_pb2.SubscribeResponse], _abc.AsyncIterator[_broker_pb2.SubscribeResponse]]:
+        """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
+        when the client has closed its side and the credit is used up.
+        """
 
     @_abc_1.abstractmethod
     def ListOffsets(

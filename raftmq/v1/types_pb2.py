@@ -22,39 +22,46 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/types.proto\x12\traftmq.v1\"c\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x04 \x01(\r\"n\n\x0b\x45rrorDetail\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.raftmq.v1.Outcome\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x11\n\tretriable\x18\x03 \x01(\x08\x12\x18\n\x10refresh_metadata\x18\x04 \x01(\x08\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xe6\x01\n\x06Record\x12\x10\n\x03key\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x12\"\n\x07headers\x18\x03 \x03(\x0b\x32\x11.raftmq.v1.Header\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\x12\x19\n\x0coffset_delta\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rdeliver_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x10\n\x08priority\x18\x08 \x01(\rB\x06\n\x04_keyB\x08\n\x06_valueB\x0f\n\r_offset_delta\"/\n\tRecordSet\x12\"\n\x07records\x18\x01 \x03(\x0b\x32\x11.raftmq.v1.Record\"\x8e\x02\n\x0b\x42\x61tchHeader\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x1f\n\x05\x63odec\x18\x02 \x01(\x0e\x32\x10.raftmq.v1.Codec\x12\x10\n\x08raw_size\x18\x03 \x01(\r\x12\x13\n\x06\x63rc32c\x18\x04 \x01(\x07H\x00\x88\x01\x01\x12\x13\n\x0bproducer_id\x18\x05 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x06 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\x12\x1a\n\x12\x66irst_timestamp_ms\x18\x08 \x01(\x03\x12\x19\n\x11last_timestamp_ms\x18\t \x01(\x03\x12\r\n\x05\x66lags\x18\n \x01(\r\x12\x12\n\nmessage_id\x18\x0b \x01(\tB\t\n\x07_crc32c\"F\n\x0bRecordBatch\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.raftmq.v1.BatchHeader\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\x89\x01\n\x0bStoredBatch\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x04\x12\x16\n\x0e\x61ppend_time_ms\x18\x03 \x01(\x03\x12&\n\x06header\x18\x04 \x01(\x0b\x32\x16.raftmq.v1.BatchHeader\x12\x0f\n\x07records\x18\x05 \x01(\x0c\"\x85\x02\n\x07Receipt\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x18\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x05 \x01(\x04\x12\x11\n\tlog_index\x18\x06 \x01(\x04\x12\x16\n\x0e\x61ppend_time_ms\x18\x07 \x01(\x03\x12\x10\n\x08replicas\x18\x08 \x03(\r\x12\x11\n\tduplicate\x18\t \x01(\x08\x12\x10\n\x08queue_us\x18\n \x01(\r\x12\x0f\n\x07sync_us\x18\x0b \x01(\r\x12\x16\n\x0ereplication_us\x18\x0c \x01(\rB\x0e\n\x0c_base_offset*[\n\x04\x41\x63ks\x12\x14\n\x10\x41\x43KS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43KS_ALL\x10\x01\x12\x0f\n\x0b\x41\x43KS_QUORUM\x10\x02\x12\x0f\n\x0b\x41\x43KS_LEADER\x10\x03\x12\r\n\tACKS_NONE\x10\x04*e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_NOT_APPLIED\x10\x01\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x02\x12\x13\n\x0fOUTCOME_APPLIED\x10\x03*=\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_ZSTD\x10\x01\x12\r\n\tCODEC_LZ4\x10\x02*U\n\x0eIsolationLevel\x12\x1f\n\x1bISOLATION_LEVEL_UNSPECIFIED\x10\x00\x12\"\n\x1eISOLATION_LEVEL_READ_COMMITTED\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/types.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\"c\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x04 \x01(\r\"n\n\x0b\x45rrorDetail\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.raftmq.v1.Outcome\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x11\n\tretriable\x18\x03 \x01(\x08\x12\x18\n\x10refresh_metadata\x18\x04 \x01(\x08\"\xf1\x01\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12&\n\x06\x64\x65tail\x18\x04 \x01(\x0b\x32\x16.raftmq.v1.ErrorDetail\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x08metadata\x18\x06 \x03(\x0b\x32\x1e.raftmq.v1.Error.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xe6\x01\n\x06Record\x12\x10\n\x03key\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x12\"\n\x07headers\x18\x03 \x03(\x0b\x32\x11.raftmq.v1.Header\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\x12\x19\n\x0coffset_delta\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rdeliver_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x10\n\x08priority\x18\x08 \x01(\rB\x06\n\x04_keyB\x08\n\x06_valueB\x0f\n\r_offset_delta\"/\n\tRecordSet\x12\"\n\x07records\x18\x01 \x03(\x0b\x32\x11.raftmq.v1.Record\"\x8e\x02\n\x0b\x42\x61tchHeader\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x1f\n\x05\x63odec\x18\x02 \x01(\x0e\x32\x10.raftmq.v1.Codec\x12\x10\n\x08raw_size\x18\x03 \x01(\r\x12\x13\n\x06\x63rc32c\x18\x04 \x01(\x07H\x00\x88\x01\x01\x12\x13\n\x0bproducer_id\x18\x05 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x06 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\x12\x1a\n\x12\x66irst_timestamp_ms\x18\x08 \x01(\x03\x12\x19\n\x11last_timestamp_ms\x18\t \x01(\x03\x12\r\n\x05\x66lags\x18\n \x01(\r\x12\x12\n\nmessage_id\x18\x0b \x01(\tB\t\n\x07_crc32c\"F\n\x0bRecordBatch\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.raftmq.v1.BatchHeader\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\x89\x01\n\x0bStoredBatch\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x04\x12\x16\n\x0e\x61ppend_time_ms\x18\x03 \x01(\x03\x12&\n\x06header\x18\x04 \x01(\x0b\x32\x16.raftmq.v1.BatchHeader\x12\x0f\n\x07records\x18\x05 \x01(\x0c\"\x85\x02\n\x07Receipt\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x18\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x05 \x01(\x04\x12\x11\n\tlog_index\x18\x06 \x01(\x04\x12\x16\n\x0e\x61ppend_time_ms\x18\x07 \x01(\x03\x12\x10\n\x08replicas\x18\x08 \x03(\r\x12\x11\n\tduplicate\x18\t \x01(\x08\x12\x10\n\x08queue_us\x18\n \x01(\r\x12\x0f\n\x07sync_us\x18\x0b \x01(\r\x12\x16\n\x0ereplication_us\x18\x0c \x01(\rB\x0e\n\x0c_base_offset*[\n\x04\x41\x63ks\x12\x14\n\x10\x41\x43KS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43KS_ALL\x10\x01\x12\x0f\n\x0b\x41\x43KS_QUORUM\x10\x02\x12\x0f\n\x0b\x41\x43KS_LEADER\x10\x03\x12\r\n\tACKS_NONE\x10\x04*e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_NOT_APPLIED\x10\x01\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x02\x12\x13\n\x0fOUTCOME_APPLIED\x10\x03*=\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_ZSTD\x10\x01\x12\r\n\tCODEC_LZ4\x10\x02*U\n\x0eIsolationLevel\x12\x1f\n\x1bISOLATION_LEVEL_UNSPECIFIED\x10\x00\x12\"\n\x1eISOLATION_LEVEL_READ_COMMITTED\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftmq.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACKS']._serialized_start=1319
-  _globals['_ACKS']._serialized_end=1410
-  _globals['_OUTCOME']._serialized_start=1412
-  _globals['_OUTCOME']._serialized_end=1513
-  _globals['_CODEC']._serialized_start=1515
-  _globals['_CODEC']._serialized_end=1576
-  _globals['_ISOLATIONLEVEL']._serialized_start=1578
-  _globals['_ISOLATIONLEVEL']._serialized_end=1663
-  _globals['_RESPONSEHEADER']._serialized_start=36
-  _globals['_RESPONSEHEADER']._serialized_end=135
-  _globals['_ERRORDETAIL']._serialized_start=137
-  _globals['_ERRORDETAIL']._serialized_end=247
-  _globals['_HEADER']._serialized_start=249
-  _globals['_HEADER']._serialized_end=286
-  _globals['_RECORD']._serialized_start=289
-  _globals['_RECORD']._serialized_end=519
-  _globals['_RECORDSET']._serialized_start=521
-  _globals['_RECORDSET']._serialized_end=568
-  _globals['_BATCHHEADER']._serialized_start=571
-  _globals['_BATCHHEADER']._serialized_end=841
-  _globals['_RECORDBATCH']._serialized_start=843
-  _globals['_RECORDBATCH']._serialized_end=913
-  _globals['_STOREDBATCH']._serialized_start=916
-  _globals['_STOREDBATCH']._serialized_end=1053
-  _globals['_RECEIPT']._serialized_start=1056
-  _globals['_RECEIPT']._serialized_end=1317
+  _globals['_ERROR_METADATAENTRY']._loaded_options = None
+  _globals['_ERROR_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_ACKS']._serialized_start=1595
+  _globals['_ACKS']._serialized_end=1686
+  _globals['_OUTCOME']._serialized_start=1688
+  _globals['_OUTCOME']._serialized_end=1789
+  _globals['_CODEC']._serialized_start=1791
+  _globals['_CODEC']._serialized_end=1852
+  _globals['_ISOLATIONLEVEL']._serialized_start=1854
+  _globals['_ISOLATIONLEVEL']._serialized_end=1939
+  _globals['_RESPONSEHEADER']._serialized_start=68
+  _globals['_RESPONSEHEADER']._serialized_end=167
+  _globals['_ERRORDETAIL']._serialized_start=169
+  _globals['_ERRORDETAIL']._serialized_end=279
+  _globals['_ERROR']._serialized_start=282
+  _globals['_ERROR']._serialized_end=523
+  _globals['_ERROR_METADATAENTRY']._serialized_start=476
+  _globals['_ERROR_METADATAENTRY']._serialized_end=523
+  _globals['_HEADER']._serialized_start=525
+  _globals['_HEADER']._serialized_end=562
+  _globals['_RECORD']._serialized_start=565
+  _globals['_RECORD']._serialized_end=795
+  _globals['_RECORDSET']._serialized_start=797
+  _globals['_RECORDSET']._serialized_end=844
+  _globals['_BATCHHEADER']._serialized_start=847
+  _globals['_BATCHHEADER']._serialized_end=1117
+  _globals['_RECORDBATCH']._serialized_start=1119
+  _globals['_RECORDBATCH']._serialized_end=1189
+  _globals['_STOREDBATCH']._serialized_start=1192
+  _globals['_STOREDBATCH']._serialized_end=1329
+  _globals['_RECEIPT']._serialized_start=1332
+  _globals['_RECEIPT']._serialized_end=1593
 # @@protoc_insertion_point(module_scope)

@@ -15,7 +15,7 @@ from raftmq.broker.forwarding import error_of
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
 from raftmq.storage.memory import MemoryStore
-from raftmq.v1 import admin_pb2_grpc, broker_pb2_grpc, cluster_pb2_grpc
+from raftmq.v1 import admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc
 from tests.broker.fakes import FakeCluster, FakeHost, image_of, topic_record
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
@@ -93,3 +93,9 @@ async def refusal(call: Awaitable[Response]) -> RaftmqError:
     except aio.AioRpcError as error:
         return error_of(error)
     raise AssertionError(f"answered instead of refused: {answer}")
+
+
+async def open_streams(node: Node, count: int) -> None:
+    """Wait until the node serves so many streams."""
+    while node.calls.open_streams != count:
+        await node.broker.GetServerInfo(broker_pb2.GetServerInfoRequest())

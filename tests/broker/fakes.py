@@ -111,6 +111,13 @@ class FakeHost:
         self.errors: list[Exception] = []
         self.stuck = False
         self.on_leader_asked: Callable[[GroupId], None] = lambda group: None
+        self.polls = False
+        """Whether a fetch that finds nothing waits; else it answers at once."""
+        self.news = asyncio.Event()
+        """Set to make every waiting fetch look again; it looks by itself when something is produced."""
+        self.waiting = asyncio.Event()
+        """Set when a fetch begins to wait."""
+        self.watchers = 0
 
     def leads(self, group_id: GroupId) -> bool:
         self.on_leader_asked(group_id)
@@ -132,6 +139,7 @@ class FakeHost:
         offset = log[-1].next_offset if log else Offset(0)
         index = LogIndex(len(log) + 2)
         log.append(BatchRow(offset, batch.count, index, TERM, 1_700_000_000_000, batch.header_bytes, batch.payload))
+        self.news.set()
         group = FakeGroup(FakeMachine(log[-1].next_offset))
         self.replicas.held[group_id] = cast(ReplicaGroup, group)
         return Ack(offset, batch.count, TERM, index, 1_700_000_000_000, (NodeId(1), NodeId(2)), False, 1, 2, 3)
@@ -141,8 +149,21 @@ class FakeHost:
     ) -> Fetched:
         await self._pass(group_id)
         self.asked.append(Asked(group_id, offset, max_bytes, min_bytes, max_wait_ms))
-        log = self.logs.get(group_id, [])
-        return Fetched([row for row in log if row.next_offset > offset], self._bounds(group_id))
+        while True:
+            rows = [row for row in self.logs.get(group_id, []) if row.next_offset > offset]
+            if rows or not self.polls:
+                return Fetched(rows, self._bounds(group_id))
+            await self._look_again()
+            await self._pass(group_id)
+
+    async def _look_again(self) -> None:
+        self.news.clear()
+        self.waiting.set()
+        self.watchers += 1
+        try:
+            await self.news.wait()
+        finally:
+            self.watchers -= 1
 
     async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds:
         await self._pass(group_id)

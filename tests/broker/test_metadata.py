@@ -4,6 +4,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 import raftmq
+from raftmq.broker.broker_service import API_LEVEL
 from raftmq.errors import AlreadyExists, Outcome, PreconditionFailed
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.v1 import admin_pb2, broker_pb2
@@ -49,7 +50,7 @@ async def test_topics_are_listed_and_described(node: Node) -> None:
 async def test_the_server_says_what_it_is(node: Node) -> None:
     answer = await node.broker.GetServerInfo(broker_pb2.GetServerInfoRequest())
     assert answer.header.node_id == 1
-    assert (answer.version, answer.api_level, answer.boot_count) == (raftmq.__version__, 1, FACTS.boot_count)
+    assert (answer.version, answer.api_level, answer.boot_count) == (raftmq.__version__, API_LEVEL, FACTS.boot_count)
     assert (answer.max_message_bytes, answer.max_batch_bytes) == (FACTS.max_message_bytes, FACTS.max_batch_bytes)
 
 

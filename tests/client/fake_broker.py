@@ -270,6 +270,12 @@ class _Service:
 
 
 class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
+    async def ProduceStream(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the client does not use it")
+
+    async def Subscribe(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the client does not use it")
+
     async def Produce(self, request: broker_pb2.ProduceRequest, context: Any) -> broker_pb2.ProduceResponse:
         async def work() -> broker_pb2.ProduceResponse:
             partition = self._led(request.topic, request.partition)
