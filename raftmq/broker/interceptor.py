@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -70,12 +71,24 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # cann
     def _wrap(self, method: str, handler: Handler) -> Handler:
         kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
         behaviour = cast(Behaviour, getattr(handler, kind))
-        assert not inspect.isasyncgenfunction(behaviour), f"{method}: a stream is answered with `context.write`"
+        if inspect.isasyncgenfunction(behaviour):
+            behaviour = _written(behaviour)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         wrapped: Handler = make(
             guarded(method, behaviour, self._counts), handler.request_deserializer, handler.response_serializer
         )
         return wrapped
+
+
+def _written(behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Behaviour:
+    """A behaviour that yields its responses, as one that writes them."""
+
+    async def call(request: Any, context: Context) -> None:
+        async with aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return call
 
 
 def guarded(method: str, behaviour: Behaviour, counts: CallCounts) -> Behaviour:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
+from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
 from raftmq import status
@@ -155,3 +157,17 @@ async def test_a_call_under_way_may_end_while_the_listener_stops(node: Node) -> 
     error = await refusal(node.broker.Produce(produce(), timeout=2))
     assert status.is_bare(error)
     assert [one.group for one in node.host.produced] == [GroupId(1)]
+
+
+async def test_a_behaviour_that_yields_its_responses_is_guarded_too(node: Node) -> None:
+    """As those of other libraries do: health, reflection."""
+    watch: Any = node.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )(health_pb2.HealthCheckRequest(service="raftmq.v1.Broker"))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await node.server.stop(5)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await watch.code() is grpc.StatusCode.OK
+    assert node.server.counts.snapshot() == {("/grpc.health.v1.Health/Watch", "OK"): 1}
