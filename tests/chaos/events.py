@@ -59,8 +59,8 @@ def replica(node: int, index: int, chain: str, end: int, partition: str = P) -> 
     ]
 
 
-def observe(node: int, t: int, *, term: int) -> Events:
-    return [{"t": t, "f": "observe", "node": node, "leads": {P: [term, 0]}}]
+def observe(node: int, t: int, *, term: int, group: int = 1) -> Events:
+    return [{"t": t, "f": "observe", "node": node, "leads": {P: [term, 0, group]}}]
 
 
 def topic(op: int, action: str, name: str, *, t: int, until: int, outcome: str = "ok", **topics: int) -> Events:

@@ -230,6 +230,10 @@ def test_l11_two_leaders_in_one_epoch() -> None:
     assert run("epoch-order", observe(1, 5, term=7), observe(2, 6, term=8)).count == 0
 
 
+def test_l11_a_topic_made_anew_counts_its_epochs_from_the_start() -> None:
+    assert run("epoch-order", observe(1, 5, term=1, group=3), observe(2, 6, term=1, group=4)).count == 0
+
+
 # -- L12
 
 

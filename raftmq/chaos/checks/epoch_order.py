@@ -43,13 +43,14 @@ def _as_acknowledged(history: History, found: Findings) -> None:
 
 
 def _one_leader(history: History, found: Findings) -> None:
-    leaders: dict[tuple[str, int], int] = {}
+    # By group: a topic made anew under an old name counts its epochs from the start.
+    leaders: dict[tuple[int, int], int] = {}
     for observation in history.observations:
-        for partition, (term, *_) in observation.leads.items():
+        for partition, (term, _, group) in observation.leads.items():
             found.examined += 1
-            other = leaders.setdefault((partition, term), observation.node)
+            other = leaders.setdefault((group, term), observation.node)
             if other != observation.node:
                 found.add(
-                    f"{partition or 'the controller'}: nodes {other} and {observation.node} both led epoch {term}, the "
+                    f"{partition}: nodes {other} and {observation.node} both led epoch {term}, the "
                     f"latter at {seconds(observation.time)}"
                 )
