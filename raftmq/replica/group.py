@@ -161,6 +161,7 @@ class ReplicaGroup:
     def forget_member(self, member: ReplicaId) -> None:
         """Its process is another, or frames to it were lost: start over with what it has."""
         self._read_back.forget(member)
+        self._replication.forget(member)
         self.node.member_restarted(member)
 
     # -- the pump --------------------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ class Replication:
         """This node has become leader."""
         self._bulk_until.clear()
 
+    def forget(self, member: ReplicaId) -> None:
+        """Nothing that is under way to `member` is counted on any more, so nothing can be overtaken."""
+        self._bulk_until.pop(member, None)
+
     def fill(self, group: GroupId, outbox: Outbox) -> None:
         """Send everything that the core wants sent and that is at hand; order the rest to be read."""
         for target in list(self._node.append_targets()):
@@ -40,7 +44,7 @@ class Replication:
 
     def _message(self, order: AppendOrder, outbox: Outbox) -> tuple[AppendEntries, Channel] | None:
         if order.first > order.last:
-            return self._append(order, ()), Channel.RAFT
+            return self._append(order, ()), self._channel(order.target, order.prev_index, from_disk=False)
         entries = self._tail.range(order.first, order.last, order.max_bytes)
         from_disk = not entries
         if from_disk:
@@ -68,7 +72,7 @@ class Replication:
             if self._node.match_index(target) >= until:
                 del self._bulk_until[target]
                 return Channel.RAFT
-        self._bulk_until[target] = last
+        self._bulk_until[target] = last if until is None else max(until, last)
         return Channel.BULK
 
     def _drop_spent(self) -> None:
