@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -145,7 +146,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Handle(callback, args, context, when)
-        heappush(self._timers, (round(when * 1_000_000), next(self._numbers), handle))
+        # Never early: who waits until a moment must find that it has come.
+        heappush(self._timers, (ceil(when * 1_000_000), next(self._numbers), handle))
         if not self._is_running:
             self._due()
         return handle

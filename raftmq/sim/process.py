@@ -156,7 +156,8 @@ class Process:
         due = self.loop.next_timer()
         if due is None or not self.is_alive:
             return
-        at = self.agenda.now + self.clock.until(due)
+        # A turn takes time: who asks for a timer in less than a clock can tell must not get one in no time.
+        at = self.agenda.now + max(1, self.clock.until(due))
         if self._timer_at is None or at < self._timer_at:
             self._timer_at = at
             self.agenda.after(at - self.agenda.now, self._timer, at)
