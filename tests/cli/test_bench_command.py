@@ -32,6 +32,8 @@ async def test_the_floor_is_six_measurements(raftmq_command: Command) -> None:
         (("produce", "--size", "7"), "--size"),
         (("produce", "--acks", "some"), "--acks"),
         (("consume", "--consumers", "4"), "each needs a partition at least"),
+        (("failover",), "only to a cluster of its own"),
+        (("restart", "--volume", "1"), "only to a cluster of its own"),
         (("all", "--readme", "there.md"), "the document needs one line"),
         (("all", "--partitions", "0"), "--partitions"),
     ],

@@ -90,7 +90,7 @@ def test_the_chart_is_well_formed_and_has_a_line_for_each() -> None:
         Panel("throughput", "records/s", (Line("p50 & <p99>", [(0.0, 0.0), (10.0, 400.0)]), Line("b", [(0.0, 1.0)]))),
         Panel("nothing", "ms", (Line("empty", ()),)),
     )
-    root = ElementTree.fromstring(chart.render("a < b", panels))
+    root = ElementTree.fromstring(chart.render("a < b", "with & " + "much " * 60, panels))
     assert root.findtext(f"{SVG}title") == "a < b"
     lines = root.findall(f".//{SVG}polyline")
     assert len(lines) == 2
@@ -100,11 +100,11 @@ def test_the_chart_is_well_formed_and_has_a_line_for_each() -> None:
     assert float(last.split(",")[0]) == chart.WIDTH - chart.RIGHT
     height = chart.PANEL_HEIGHT - chart.BOTTOM - chart.TOP
     assert float(last.split(",")[1]) == pytest.approx(chart.TOP + height * 0.2)
-    assert "nothing" not in chart.render("", panels)
+    assert "nothing" not in chart.render("", "", panels)
 
 
 def test_a_chart_without_a_point_says_so() -> None:
-    assert "nothing was measured" in chart.render("x", ())
+    assert "nothing was measured" in chart.render("x", "", ())
 
 
 @pytest.mark.parametrize(

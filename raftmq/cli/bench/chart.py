@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,7 +12,8 @@ from raftmq.cli.bench.figures import Point
 
 WIDTH, PANEL_HEIGHT = 860, 240
 LEFT, RIGHT, TOP, BOTTOM = 80, 20, 44, 40
-TITLE_HEIGHT = 40
+TITLE_HEIGHT, SUBTITLE_HEIGHT = 40, 15
+SUBTITLE_COLUMNS = 120
 TICKS = 5
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Told apart by colour-blind people as well (Okabe and Ito)."""
@@ -32,21 +34,24 @@ class Panel:
     lines: Sequence[Line]
 
 
-def render(title: str, panels: Sequence[Panel]) -> str:
+def render(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
     """The SVG document. Panels without a point are left out."""
     shown = [panel for panel in panels if any(line.points for line in panel.lines)]
-    height = TITLE_HEIGHT + PANEL_HEIGHT * max(len(shown), 1)
+    small = textwrap.wrap(subtitle, SUBTITLE_COLUMNS)
+    head = TITLE_HEIGHT + SUBTITLE_HEIGHT * len(small)
+    height = head + PANEL_HEIGHT * max(len(shown), 1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="12" fill="#333">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         _text(LEFT, 26, title, size=15),
+        *(_text(LEFT, 44 + SUBTITLE_HEIGHT * place, line, size=11) for place, line in enumerate(small)),
     ]
     if not shown:
-        parts.append(_text(LEFT, TITLE_HEIGHT + TOP, "nothing was measured"))
+        parts.append(_text(LEFT, head + TOP, "nothing was measured"))
     for place, panel in enumerate(shown):
-        parts.append(f'<g transform="translate(0 {TITLE_HEIGHT + place * PANEL_HEIGHT})">')
+        parts.append(f'<g transform="translate(0 {head + place * PANEL_HEIGHT})">')
         parts += _panel(panel)
         parts.append("</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -73,10 +78,12 @@ def _panel(panel: Panel) -> Iterator[str]:
 
     yield _text(LEFT, 18, f"{panel.title}, {panel.unit}", size=13)
     for tick in range(TICKS + 1):
-        value, at = top * tick / TICKS, last * tick / TICKS
+        value = top * tick / TICKS
         yield f'<line x1="{LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>'
         yield _text(LEFT - 8, y(value) + 4, f"{value:,.10g}", anchor="end")
-        yield _text(x(at), bottom + 18, f"{at:.3g} s", anchor="middle")
+    step = ceiling(last / TICKS)
+    for tick in range(int(last / step + 1e-9) + 1):
+        yield _text(x(tick * step), bottom + 18, f"{tick * step:.10g} s", anchor="middle")
     for place, line in enumerate(panel.lines):
         colour = COLOURS[place % len(COLOURS)]
         path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in line.points)

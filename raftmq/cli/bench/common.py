@@ -19,6 +19,7 @@ from raftmq.cli.bench.stage import Stage, on_stage
 from raftmq.cli.exits import ExitCode
 from raftmq.cli.produce import AcksName
 from raftmq.cli.runtime import Target, run
+from raftmq.config import load
 
 DIRECTORY = Path("data/bench")
 FLOOR_SECONDS = 1.0
@@ -64,13 +65,21 @@ class Setup:
     def own_directory(self) -> Path | None:
         return self.directory if self.cluster else None
 
+    @property
+    def disk(self) -> Path:
+        """Where files lie on the same disk as the nodes' data; with nodes elsewhere, the working directory."""
+        if self.cluster:
+            return self.directory
+        beside = Path() if self.target.bootstrap else load(self.target.config).nodes[0].data.parent
+        return beside if beside.is_dir() else Path()
+
 
 def run_benchmark(setup: Setup, benchmark: Benchmark) -> None:
     """Measure the floor, then run `benchmark`, print its result. Exit code 1 if a check failed."""
 
     async def command() -> None:
         with output.notices.status("measuring the bare machine"):
-            floors = await measure_floor(setup.directory if setup.cluster else Path(), FLOOR_SECONDS)
+            floors = await measure_floor(setup.disk, FLOOR_SECONDS)
         result = await perform(setup, benchmark, floors)
         if setup.as_json:
             output.show_json(result.as_json())
@@ -78,11 +87,18 @@ def run_benchmark(setup: Setup, benchmark: Benchmark) -> None:
             output.show(result.render())
             output.notice(where_the_load_is(own=setup.cluster))
         if setup.chart is not None:
-            await asyncio.to_thread(setup.chart.write_text, chart.render(title_of(result), result.panels))
+            drawing = chart.render(f"raftmq bench {result.benchmark}", result.setting, result.panels)
+            await asyncio.to_thread(setup.chart.write_text, drawing)
         if not result.passed:
             raise typer.Exit(ExitCode.FAILED)
 
     run(command)
+
+
+def need_cluster(cluster: bool) -> None:
+    """Raises BadParameter. A benchmark that kills nodes does so only to its own; say so before anything is measured."""
+    if not cluster:
+        raise typer.BadParameter("nodes are killed, which is done only to a cluster of its own", param_hint="--cluster")
 
 
 async def measure_floor(directory: Path, seconds: float) -> Floors:
@@ -97,10 +113,6 @@ async def perform(setup: Setup, benchmark: Benchmark, floors: Floors) -> Result:
             result = await benchmark(stage, floors)
             stage.keep = not result.passed
     return result
-
-
-def title_of(result: Result) -> str:
-    return f"raftmq bench {result.benchmark}: {result.setting}"
 
 
 def where_the_load_is(*, own: bool) -> str:

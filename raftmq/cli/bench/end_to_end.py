@@ -74,7 +74,7 @@ async def measure(stage: Stage, floors: Floors, setting: Setting, consumers: int
         setting=f"{setting}, {plural(consumers, 'consumer')} reading along",
         figures=(
             *produce.rates(produced, setting.size, floors),
-            Figure("read by each consumer", figures.rate(first.samples, first.began), "records/s"),
+            Figure("read by each consumer", figures.rate(first.samples, produced.began), "records/s"),
         ),
         latencies=(
             Latency("acknowledgement", figures.spread(produced.samples)),

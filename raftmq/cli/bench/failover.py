@@ -21,6 +21,7 @@ from raftmq.cli.bench.common import (
     DirectoryOption,
     Setup,
     SizeOption,
+    need_cluster,
     run_benchmark,
 )
 from raftmq.cli.bench.figures import Spread
@@ -72,6 +73,7 @@ def failover(
     as_json: JsonOption = False,
 ) -> None:
     """SIGKILL a node under produce with acks=all, and measure how long no acknowledgement came. Needs --cluster."""
+    need_cluster(cluster)
     run_benchmark(
         Setup(Target(bootstrap, config), cluster, directory, as_json, chart),
         lambda stage, floors: measure(stage, floors, kills, victim, size=size, batch=batch),

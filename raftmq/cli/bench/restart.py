@@ -16,6 +16,7 @@ from raftmq.cli.bench.common import (
     PartitionsOption,
     Setup,
     SizeOption,
+    need_cluster,
     run_benchmark,
 )
 from raftmq.cli.bench.floor import Floors
@@ -41,6 +42,7 @@ def restart(
     as_json: JsonOption = False,
 ) -> None:
     """Write, kill with SIGKILL, start again: one node first, then all of them at once. Needs --cluster."""
+    need_cluster(cluster)
     run_benchmark(
         Setup(Target(bootstrap, config), cluster, directory, as_json),
         lambda stage, floors: measure(stage, floors, volume, size=size, partitions=partitions),

@@ -33,11 +33,9 @@ POLL_SECONDS = 0.05
 class Stage:
     """A cluster, a client of it, and what may be done to it."""
 
-    def __init__(self, client: Client, addresses: str, nodes: LocalCluster | None, data: Path, *, own: bool) -> None:
+    def __init__(self, client: Client, addresses: str, nodes: LocalCluster | None, *, own: bool) -> None:
         self.client = client
         self.addresses = addresses
-        self.data = data
-        """A directory on the disk that the nodes use, or, with a cluster elsewhere, on this machine's."""
         self.keep = False
         """Whether logs and data of an own cluster are left for a look."""
         self._nodes = nodes
@@ -144,7 +142,7 @@ async def on_stage(target: Target, directory: Path | None) -> AsyncIterator[Stag
         async with target.client() as client:
             # Where the nodes of the configuration run on this machine, they can be looked at.
             nodes = None if target.bootstrap else LocalCluster(load(target.config), config_file=target.config)
-            yield Stage(client, target.addresses, nodes, Path(), own=False)
+            yield Stage(client, target.addresses, nodes, own=False)
         return
     place = await asyncio.to_thread(_new_place, directory)
     cluster = LocalCluster(configuration(target.config, place))
@@ -152,7 +150,7 @@ async def on_stage(target: Target, directory: Path | None) -> AsyncIterator[Stag
         await cluster.start_all()
         await cluster.wait_ready()
         async with Target(cluster.bootstrap, target.config).client() as client:
-            stage = Stage(client, cluster.bootstrap, cluster, place, own=True)
+            stage = Stage(client, cluster.bootstrap, cluster, own=True)
             yield stage
     except BaseException:
         output.notice(f"logs and data are left in {place}")
