@@ -1,7 +1,9 @@
 """The cluster's mind: how nodes form a cluster, who is alive, what each node must run, where leaders belong.
 
 ``formation``   an empty directory never makes itself a voter: how the first cluster comes to be
+``joining``     asks until this node belongs to one
 ``controller``  the host of group 0: decisions, registration, producer ids
 ``sessions``    which nodes are heard, and which are fenced
+``caretaker``   registers, admits, fences, balances, again and again
 ``reconciler``  drives this node's replicas to what the metadata says
 """

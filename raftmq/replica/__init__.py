@@ -6,6 +6,6 @@ Everything is synchronous but ``driver`` and ``host``, so that a simulator runs 
                                    │          ├── sealing, tail, readback, replication
                                    │          └── the state machine of the group (pure)
                                    ├── produce: admission, in_sync, waits
-                                   ├── heartbeats (node to node), barriers (reads)
+                                   ├── leading (who leads what), heartbeats (node to node), barriers (reads)
                                    └── round() ──> outbox ──> driver: storage thread, transport
 """
