@@ -16,12 +16,13 @@ from raftmq.chaos.arena import TOPIC, Arena, Means
 from raftmq.chaos.experiment import Experiment, Occurrence, schedule
 from raftmq.chaos.faults import disk
 from raftmq.chaos.faults.base import Fault
-from raftmq.chaos.history import History, Recorder, load
+from raftmq.chaos.history import History, load
 from raftmq.chaos.live import View
 from raftmq.chaos.nodes import Launch, Launcher
 from raftmq.chaos.observer import Observer, direct_client
 from raftmq.chaos.plans import DiskFull
 from raftmq.chaos.proxies import Proxies
+from raftmq.chaos.recorder import Recorder
 from raftmq.chaos.shim import Shim
 from raftmq.chaos.topology import Topology
 from raftmq.chaos.verdict import (
@@ -156,6 +157,7 @@ class _Run:
         await arena.admin.admin.create_topic(
             TOPIC, partitions=experiment.cluster.partitions, timeout_ms=TOPIC_TIMEOUT_MS
         )
+        self._recorder.begin()
         arena.observer.start()
         bootstrap = ",".join(str(arena.topology.config.node(node).client_address) for node in arena.nodes)
         load = Load(bootstrap, TOPIC, experiment.cluster.partitions, self._recorder)

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from raftmq.chaos import checks
 from raftmq.chaos.plans import FaultPlan, Model, Timed
+from raftmq.config import ClusterConfig
 
 FOLDER = Path("chaos")
 """Where experiments are found by name: of the current directory, else of the source tree this package lies in."""
@@ -38,6 +39,19 @@ class ClusterPlan(Model):
     election_timeout_ms: Annotated[int, Field(ge=1)] = 1000
     session_timeout_ms: Annotated[int, Field(ge=1)] = 6000
     shutdown_timeout_ms: Annotated[int, Field(ge=1)] = 10_000
+
+    def like(self, config: ClusterConfig) -> Self:
+        """The same topic on as many nodes, with the same timeouts, as a cluster.yml has."""
+        times = config.timeouts
+        return self.model_copy(
+            update={
+                "nodes": len(config.nodes),
+                "heartbeat_interval_ms": times.heartbeat_interval_ms,
+                "election_timeout_ms": times.election_timeout_ms,
+                "session_timeout_ms": times.session_timeout_ms,
+                "shutdown_timeout_ms": times.shutdown_timeout_ms,
+            }
+        )
 
 
 class Produce(Model):

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raftmq.chaos.history import Recorder
 from raftmq.chaos.observer import Observer
+from raftmq.chaos.recorder import Recorder
 
 EVENTS_SHOWN = 8
 

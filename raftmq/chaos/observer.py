@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from raftmq.chaos.history import Recorder
 from raftmq.chaos.proxies import HOST
+from raftmq.chaos.recorder import Recorder
 from raftmq.client import Client, connect
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId

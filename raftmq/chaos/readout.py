@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from raftmq.chaos.arena import Arena
-from raftmq.chaos.history import Recorder
+from raftmq.chaos.recorder import Recorder
 from raftmq.chaos.workloads.base import Load
 from raftmq.chaos.workloads.consume import record
 from raftmq.client.types import ReplicaDescription

@@ -24,6 +24,7 @@ from raftmq.cli import output
 from raftmq.cli.exits import CommandError, ExitCode
 from raftmq.cli.runtime import JsonOption, run
 from raftmq.cli.supervisor import LocalCluster
+from raftmq.config import load as load_config
 
 RUNS = Path("data/chaos")
 
@@ -75,13 +76,18 @@ def run_experiment(
     directory: Annotated[
         Path | None, typer.Option("--directory", metavar="DIR", help="The run's folder; it must not exist.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Number of nodes and timeouts of this cluster.yml.")
+    ] = None,
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the nodes' data after a PASS, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an experiment on three nodes of its own, and judge it."""
+    """Run an experiment on nodes of its own, and judge it."""
 
     async def command() -> None:
         plan = _load(_find(name))
+        if config is not None:
+            plan = _changed(plan, {"cluster": plan.cluster.like(load_config(config)).model_dump()})
         if duration is not None:
             plan = _with_duration(plan, duration)
         chosen = seed if seed is not None else random.randrange(1_000_000)
@@ -137,15 +143,19 @@ def _load(path: Path) -> Experiment:
 
 def _with_duration(plan: Experiment, seconds: float) -> Experiment:
     """The same for another time: faults that repeat go on to its end."""
-    content = plan.model_dump(mode="json") | {"duration": seconds}
-    for fault in content["faults"]:
+    faults = plan.model_dump(mode="json")["faults"]
+    for fault in faults:
         if fault["repeat"] is not None:
             fault["repeat"]["end"] = seconds
+    return _changed(plan, {"duration": seconds, "faults": faults})
+
+
+def _changed(plan: Experiment, changes: dict[str, object]) -> Experiment:
     try:
-        return Experiment.model_validate(content)
+        return Experiment.model_validate(plan.model_dump(mode="json") | changes)
     except ValueError as error:
         raise CommandError(
-            f"--duration {seconds:g} does not fit the experiment: {error}", code=ExitCode.USAGE
+            f"{' and '.join(changes)} cannot be changed like this: {error}", code=ExitCode.USAGE
         ) from error
 
 

@@ -14,7 +14,7 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId
 
 TWIN_HOST = "127.0.0.2"
-SETTLES_SECONDS = 3.0
+STARTS_SECONDS = 15
 
 
 class TwinFault(Fault[Twin]):
@@ -51,17 +51,19 @@ class TwinFault(Fault[Twin]):
                 [self.arena.python, "-m", "raftmq", "serve", "--node", str(node), "--config", str(file)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        await asyncio.sleep(SETTLES_SECONDS)
-        text = self._log()
-        self.proof.evidence["runs"] = self._process.poll() is None
-        self.proof.evidence["says"] = text.splitlines()[-1][:300] if text else ""
-        self.proof.fired = "starting" in text
+        for _ in range(STARTS_SECONDS * 10):
+            if "disk opened" in self._log():
+                break
+            await asyncio.sleep(0.1)
+        self.proof.fired = "disk opened" in self._log() and self._process.poll() is None
 
     async def heal(self) -> None:
         if self._process is None:
             return
+        self.proof.evidence["ran_to_the_end"] = self._process.poll() is None
         self._process.kill()
         await asyncio.to_thread(self._process.wait)
+        self.proof.evidence["said"] = self._log().rstrip().rpartition("\n")[2][:300]
         if "serving clients" in self._log():
             self.proof.violation = f"a second process with the id of node {self._target} served clients"
 

@@ -122,7 +122,8 @@ class DamageFault(Fault[Damage]):
             await asyncio.sleep(0.1)
         came_back = self.arena.observer.answering[node]
         self.proof.evidence["came_back"] = came_back
-        self.proof.evidence["says"] = _last_line(processes.log_file(node))
+        self.proof.evidence["said_of_its_disk"] = _last_line(processes.log_file(node), "disk")
+        self.proof.evidence["said_last"] = _last_line(processes.log_file(node))
         if not came_back:
             self.arena.given_up.add(node)
 
@@ -159,6 +160,7 @@ def _written_bytes(content: bytes) -> int:
     return max(1, len(content.rstrip(b"\0")))
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").rstrip().splitlines()
+def _last_line(log: Path, word: str = "") -> str:
+    """The last line of a log, or the last one with `word` in it."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if word in line]
     return lines[-1][:300] if lines else ""

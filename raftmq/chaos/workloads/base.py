@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftmq.chaos.history import Recorder
+from raftmq.chaos.recorder import Recorder
 from raftmq.client import Client, RetryPolicy, connect
 from raftmq.errors import Outcome, RaftmqError
 from raftmq.records.slots import partition_for_key
