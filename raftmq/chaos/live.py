@@ -60,8 +60,12 @@ class View:
             )
         if self.observer is not None:
             leaders = sorted(self.observer.leaders().items())
-            grid.add_row("leaders", "   ".join(f"{name.strip('/')}: {node}" for name, (_, node) in leaders) or "nobody")
+            grid.add_row("leaders", "   ".join(f"{_shown(name)}: {node}" for name, (_, node) in leaders) or "nobody")
             down = [str(node) for node, answers in self.observer.answering.items() if not answers]
             grid.add_row("silent", Text(", ".join(down) or "none", style="yellow" if down else ""))
         recent = Text("\n".join(self.events[-EVENTS_SHOWN:]), style="dim")
         return Group(Text(self.title, style="bold"), grid, recent)
+
+
+def _shown(partition: str) -> str:
+    return "controller" if partition == "/0" else partition

@@ -11,7 +11,7 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId
 
 ASK_EVERY_S = 0.25
-CALL_TIMEOUT_MS = 500
+CALL_TIMEOUT_MS = 1_000
 
 
 class Observer:

@@ -39,10 +39,12 @@ class Toxic(NamedTuple):
     type: str
     stream: Stream
     attributes: Mapping[str, int]
+    owner: int = 0
+    """Tells it from those of the same type that other faults have put there."""
 
     @property
     def name(self) -> str:
-        return f"{self.type}-{self.stream}"
+        return f"{self.type}-{self.stream}-{self.owner}"
 
 
 def find_server() -> Path | None:

@@ -7,6 +7,8 @@ they are given, the answer comes once they are healed.
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Iterable
 
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.faults import links, probe
@@ -22,6 +24,14 @@ AFTER_HEAL_SECONDS = 60.0
 """The held probe ends with its answer; the server may take long to let go of what other connections held."""
 PINGS = 2_000
 """34 kB: more than any limit_data or slicer needs to show itself."""
+
+
+_owners = itertools.count(1)
+
+
+def _owned(toxics: Iterable[Toxic]) -> tuple[Toxic, ...]:
+    owner = next(_owners)
+    return tuple(toxic._replace(owner=owner) for toxic in toxics)
 
 
 def _proxies(arena: Arena) -> Proxies:
@@ -63,7 +73,7 @@ class CutFault(Fault[Cut]):
             self._disabled = tuple(sorted({proxy for proxy, _ in ways}))
             await proxies.enable(self._disabled, False)
         else:
-            self._toxics = tuple(links.cutting(self.plan, target, peers))
+            self._toxics = _owned(links.cutting(self.plan, target, peers))
             await proxies.add(self._toxics)
         during = await probe.look(port, LOOK_SECONDS)
         met = during.ended == "refused" if self._disabled else during.connected and during.answered_ms is None
@@ -99,7 +109,7 @@ class DisturbFault(Fault[Disturb]):
     async def inject(self) -> None:
         proxies = _proxies(self.arena)
         (target,) = self.arena.choose(self.plan.target)
-        self._toxics = tuple(links.disturbing(self.plan, target, self.arena.nodes))
+        self._toxics = _owned(links.disturbing(self.plan, target, self.arena.nodes))
         port = proxies.listen[self._toxics[0].proxy]
         before = await probe.look(port, LOOK_SECONDS, pings=PINGS)
         await proxies.add(self._toxics)

@@ -17,6 +17,7 @@ from raftmq.chaos.verdict import Judged, Verdict
 STEPS = 160
 """About so many bars across the page."""
 SHORTEST_STEP_US = 200_000
+EVIDENCE_SHOWN = 5
 
 
 def write(path: Path, experiment: Experiment, verdict: Verdict, events: History, *, seed: int) -> None:
@@ -116,8 +117,9 @@ def _property(one: Judged) -> str:
         css = word = "holds"
     evidence = ""
     if one.evidence:
-        more = f"<li>and {one.violations - len(one.evidence):,} more</li>" if one.violations > len(one.evidence) else ""
-        evidence = "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in one.evidence) + more + "</ul>"
+        shown = one.evidence[:EVIDENCE_SHOWN]
+        more = f"<li>and {one.violations - len(shown):,} more</li>" if one.violations > len(shown) else ""
+        evidence = "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in shown) + more + "</ul>"
     return (
         f'<tr><td class="word">{one.name}</td><td class="word {css}">{word}</td><td class="num">{one.examined:,}</td>'
         f"<td>{escape(one.statement)}{evidence}</td></tr>"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from raftmq.chaos.history import NEVER, History, Outcome
 
-SILENT_US = 1_200_000
+SILENT_US = 2_500_000
 """A node that was not heard of for so long is not known to lead any more."""
 GAP_US = 1_000_000
 """A partition without an acknowledgement for so long, while there was something to acknowledge, was unavailable."""
