@@ -94,6 +94,26 @@ def test_an_image_that_is_replayed_after_a_restart_moves_nothing(
     assert all(running_groups(cluster, number) == [3, 4] for number in (1, 2, 3))
 
 
+def test_a_follower_that_restarts_in_the_same_term_replays_to_its_end_first(
+    cluster: Nodes, log: list[tuple[str, int, GroupId]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica made anew of a topic that is deleted by now would have forgotten its votes."""
+    monkeypatch.setattr(readback, "READ_BYTES", 1)
+    cluster.create_topic("old", partitions=2)
+    delete(cluster, "old")
+    cluster.create_topic("orders", partitions=2)
+    cluster.pass_time(2)
+    term = cluster.group(1).node.term
+    log.clear()
+    (follower, _) = cluster.others(cluster.leader())
+    cluster.restart(follower)
+    cluster.settle()
+    cluster.pass_time(2)
+    assert cluster.group(follower).node.term == term, "otherwise it waited for an entry of the new term"
+    assert log == []
+    assert running_groups(cluster, follower) == [3, 4]
+
+
 def test_without_a_controller_nothing_moves(cluster: Nodes, log: list[tuple[str, int, GroupId]]) -> None:
     """What the disk knows of the metadata may be old: others may have gone on without this node."""
     cluster.create_topic("orders")
