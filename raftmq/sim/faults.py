@@ -305,19 +305,17 @@ class Faults:
     def _lost_tail(self, step: Step) -> bool:
         """Power is cut, and the disk has lied about some of its last syncs."""
         node = self._some_node(step.picks[0])
-        if node.process is None or self._anybody_suspect() or len(self._nodes) < 3:
-            return False
+        if node.process is None or self._anybody_suspect() or self._cluster.plan.replication_factor < 3:
+            return False  # of two replicas no majority can do without one
         if not node.lose_tail(1 + step.picks[1] % 20):
             return False
         self._later(step.length, self._boot, node)
         return True
 
     def _anybody_suspect(self) -> bool:
-        for node in self._nodes:
-            rows = node.durable.rows.values()
-            if any(row.suspect for row in rows):
-                return True
-        return False
+        return any(
+            node.has_lost or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes
+        )
 
     # -- clocks, leaders ---------------------------------------------------------------------------------------------
 

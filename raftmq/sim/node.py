@@ -95,7 +95,8 @@ class SimNode:
         self.store = MemoryStore(node=config.node_id, store_id=store_id)
         self.durable = DurableState()
         self.process: NodeProcess | None = None
-        self.is_machine_down = False
+        self.has_lost = False
+        """Its disk has lost what it synced, and it has not started since."""
         self.graveyard: list[NodeProcess] = []
         """Kept, so that the garbage collector does not end their coroutines in the middle of the run."""
         self._agenda = agenda
@@ -110,7 +111,7 @@ class SimNode:
         if not self._is_first:
             self.store = self.store.reopen()
         self._is_first = False
-        self.is_machine_down = False
+        self.has_lost = False
         self.durable.reread(self.store)
         self.process = NodeProcess(self, self._agenda, self._network, Random(self._rng.getrandbits(64)), self._watcher)
         self.process.start()
@@ -138,6 +139,7 @@ class SimNode:
             return False
         self.kill(silently=True)
         self.store.crash(lose_synced=lost)
+        self.has_lost = True
         return True
 
     @property
