@@ -30,7 +30,7 @@ bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table
 # What shows the most in a few minutes: crashes, a zombie leader, cut and half-cut links, late messages, bad disks, a
 # jumping clock, metadata, zombie producers. All of them run; the verb fails if one of them does not PASS.
 CHAOS ?= kill-leader kill-all pause-leader isolate-leader mute-leader deaf-leader one-link black-hole hold-then-deliver \
-	disk-full sync-error slow-sync bit-flip wiped-directory clock-jump metadata-churn zombie-producer not-idempotent
+	power-cut disk-full sync-error slow-sync bit-flip wiped-directory clock-jump metadata-churn zombie-producer not-idempotent
 
 chaos: $(STAMP) ## Experiments on real processes, each with a verdict; CHAOS="a b" names others
 	@failed=; for name in $(CHAOS); do $(BIN)/raftmq chaos run $$name || failed="$$failed $$name"; done; \

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raftmq.chaos import faults, proxies, readout, shim, topology, workloads
+from raftmq.chaos import disks, faults, proxies, readout, shim, topology, workloads
 from raftmq.chaos.arena import TOPIC, Arena, Means
 from raftmq.chaos.experiment import Experiment, Occurrence, schedule
-from raftmq.chaos.faults import disk
 from raftmq.chaos.faults.base import Fault
 from raftmq.chaos.history import History, load
 from raftmq.chaos.live import View
 from raftmq.chaos.nodes import Launch, Launcher
 from raftmq.chaos.observer import Observer, direct_client
-from raftmq.chaos.plans import DiskFull
+from raftmq.chaos.plans import DiskFull, PowerCut
 from raftmq.chaos.proxies import Proxies
 from raftmq.chaos.recorder import Recorder
 from raftmq.chaos.shim import Shim
@@ -87,12 +86,14 @@ def _missing(experiment: Experiment, means: Means) -> list[str]:
 
 
 def _mount_disks(experiment: Experiment, built: Topology, stack: AsyncExitStack) -> str:
-    """Give a file system of its own to every node whose disk is to be full. Returns why that cannot be done, or ""."""
-    for node in sorted({plan.target for plan in experiment.faults if isinstance(plan, DiskFull)}):
+    """Give a file system of its own to every node that needs one. Returns why that cannot be done, or ""."""
+    powered = any(isinstance(plan, PowerCut) for plan in experiment.faults)
+    filled = {plan.target for plan in experiment.faults if isinstance(plan, DiskFull)}
+    for node in built.nodes if powered else sorted(filled):
         directory = built.config.node(node).data_directory
-        if reason := disk.mount(directory):
+        if reason := (disks.mount_image if powered else disks.mount_small)(directory):
             return reason
-        stack.callback(disk.unmount, directory)
+        stack.callback(disks.unmount, directory)
     return ""
 
 

@@ -118,6 +118,15 @@ class DiskFull(Timed):
     target: Annotated[int, Field(ge=1)] = 1
 
 
+class PowerCut(Timed):
+    """Nothing reaches the disk any more from one moment on, and the node is dead: what was not synced is lost (root
+    only: every node gets a file system of its own).
+    """
+
+    fault: Literal["power-cut"]
+    target: Some = "all"
+
+
 class ClockJump(Timed):
     """The wall clock of one node jumps, and jumps back when healed; its monotonic clock does not."""
 
@@ -150,7 +159,7 @@ class LeaderStorm(Timed):
 
 
 FaultPlan = Annotated[
-    Kill | Pause | RollingRestart | Cut | Disturb | SyncError | SlowSync | DiskFull | ClockJump | Damage | Twin
-    | LeaderStorm,
+    Kill | Pause | RollingRestart | Cut | Disturb | SyncError | SlowSync | DiskFull | PowerCut | ClockJump | Damage
+    | Twin | LeaderStorm,
     Field(discriminator="fault"),
 ]  # fmt: skip

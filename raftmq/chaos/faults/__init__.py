@@ -7,7 +7,7 @@ from typing import Any
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.faults.base import Fault
 from raftmq.chaos.faults.cluster import LeaderStormFault, TwinFault
-from raftmq.chaos.faults.disk import DamageFault, DiskFullFault
+from raftmq.chaos.faults.disk import DamageFault, DiskFullFault, PowerCutFault
 from raftmq.chaos.faults.network import CutFault, DisturbFault
 from raftmq.chaos.faults.processes import KillFault, PauseFault, RollingRestartFault
 from raftmq.chaos.faults.shimmed import ClockJumpFault, SlowSyncFault, SyncErrorFault
@@ -22,6 +22,7 @@ _CLASSES: dict[str, type[Fault[Any]]] = {
     "sync-error": SyncErrorFault,
     "slow-sync": SlowSyncFault,
     "disk-full": DiskFullFault,
+    "power-cut": PowerCutFault,
     "clock-jump": ClockJumpFault,
     "damage": DamageFault,
     "twin": TwinFault,

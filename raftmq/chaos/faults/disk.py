@@ -6,38 +6,19 @@ import asyncio
 import errno
 import os
 import shutil
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from raftmq.chaos import disks
 from raftmq.chaos.arena import Means
 from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
-from raftmq.chaos.plans import Damage, DiskFull
+from raftmq.chaos.plans import Damage, DiskFull, PowerCut
 from raftmq.ids import NodeId
 
-TMPFS_BYTES = 512 * 1024 * 1024
-BALLAST = "ballast"
 STOPS_SECONDS = 5.0
 COMES_UP_SECONDS = 20.0
+SYNCED, UNSYNCED = "chaos-synced", "chaos-unsynced"
 _PATTERNS = {"wal": "*.log", "sst": "*.sst", "manifest": "MANIFEST-*", "current": "CURRENT", "marker": "marker"}
-
-
-def mount(directory: Path) -> str | None:
-    """Put a small file system of its own at `directory`. Returns why it cannot be done, or None."""
-    if os.geteuid() != 0:
-        return "mounting a small file system takes root"
-    directory.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "raftmq-chaos", str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return f"no tmpfs can be mounted: {done.stderr.strip()}" if done.returncode else None
-
-
-def unmount(directory: Path) -> None:
-    """Keep what is there, and give the file system back."""
-    kept = directory.with_name(directory.name + ".kept")
-    shutil.copytree(directory, kept, ignore=shutil.ignore_patterns(BALLAST), dirs_exist_ok=True)
-    subprocess.run(["umount", str(directory)], check=False)  # noqa: S603, S607
-    shutil.copytree(kept, directory, dirs_exist_ok=True)
-    shutil.rmtree(kept)
 
 
 class DiskFullFault(Fault[DiskFull]):
@@ -68,7 +49,7 @@ class DiskFullFault(Fault[DiskFull]):
 
     @property
     def _ballast(self) -> Path:
-        return self.arena.topology.config.node(self.plan.target).data_directory / BALLAST
+        return self.arena.topology.config.node(self.plan.target).data_directory / disks.BALLAST
 
 
 def _fill(path: Path) -> bool:
@@ -82,6 +63,62 @@ def _fill(path: Path) -> bool:
                 if error.errno != errno.ENOSPC:
                     return False
     return True
+
+
+class PowerCutFault(Fault[PowerCut]):
+    """Proof: of two files written just before, the one that was not synced is gone afterwards, the synced one is not."""
+
+    _targets: tuple[NodeId, ...] = ()
+
+    @classmethod
+    def available(cls, plan: PowerCut, means: Means) -> str | None:
+        return means.why_no_disks or None
+
+    @property
+    def title(self) -> str:
+        return f"power cut of {named(self._targets) or self.plan.target}"
+
+    async def inject(self) -> None:
+        self._targets = self.arena.choose(self.plan.target)
+        directories = [self._directory(node) for node in self._targets]
+        await asyncio.to_thread(_leave_traces, directories)
+        for directory in directories:
+            disks.cut_power(directory)
+        await asyncio.gather(*(self.arena.processes.kill(node) for node in self._targets))
+
+    async def heal(self) -> None:
+        lost = {}
+        for node in self._targets:
+            await asyncio.to_thread(disks.restore_power, self._directory(node))
+            lost[str(node)] = await asyncio.to_thread(_read_traces, self._directory(node))
+        self.proof.evidence["files_after"] = lost
+        self.proof.fired = bool(lost) and all(found == [SYNCED] for found in lost.values())
+        for node in self._targets:
+            await self.arena.processes.start(node)
+
+    def _directory(self, node: NodeId) -> Path:
+        return self.arena.topology.config.node(node).data_directory
+
+
+def _leave_traces(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        with (directory / SYNCED).open("wb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+        (directory / UNSYNCED).write_bytes(b"x")
+
+
+def _read_traces(directory: Path) -> list[str]:
+    """Which of the two are there. They are removed: a node lets nothing strange lie in its directory."""
+    found = []
+    for name in (SYNCED, UNSYNCED):
+        path = directory / name
+        if path.exists():
+            if path.stat().st_size:
+                found.append(name)
+            path.unlink()
+    return found
 
 
 class DamageFault(Fault[Damage]):
