@@ -66,7 +66,7 @@ def _fill(path: Path) -> bool:
 
 
 class PowerCutFault(Fault[PowerCut]):
-    """Proof: of two files written just before, the one that was not synced is gone afterwards, the synced one is not."""
+    """Proof: of two files written just before, the one that was not synced is gone afterwards, the other is not."""
 
     _targets: tuple[NodeId, ...] = ()
 
