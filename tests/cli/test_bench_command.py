@@ -64,6 +64,8 @@ async def test_what_kills_nodes_on_nodes_of_its_own(tmp_path: Path) -> None:
     async with on_stage(Target(None, DEFAULT_CONFIG), tmp_path) as stage:
         single = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2))
         assert single.passed, single.checks
+        streamed = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2, stream=True))
+        assert streamed.passed, streamed.checks
         killed = await failover.measure(stage, FLOORS, 1, Victim.LEADER, size=10, batch=2)
         assert killed.passed, killed.checks
         assert killed.latencies[0].spread.maximum > 0

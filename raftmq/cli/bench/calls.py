@@ -1,11 +1,11 @@
-"""``raftmq bench calls``: single records in unary calls, as a thin client of generated stubs makes them."""
+"""``raftmq bench calls``: single records, in unary calls or on a stream, as a thin client of bare stubs sends them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -51,12 +51,14 @@ class CallsSetting:
     partitions: int = 1
     concurrency: int = MANY
     producers: int = 1
+    stream: bool = False
 
     def __str__(self) -> str:
+        way = "on ProduceStream" if self.stream else "in unary calls"
         return (
             f"{self.seconds:g} s, {self.size:,} B, acks={self.acks.name.lower()}, "
             f"{plural(self.partitions, 'partition')}, {plural(self.producers, 'producer')}, "
-            f"{self.concurrency} in flight, straight at the leader"
+            f"{self.concurrency} in flight {way}, straight at the leader"
         )
 
 
@@ -71,6 +73,7 @@ class Calls:
     acks: Acks
     concurrency: int
     seconds: float
+    stream: bool
 
     async def run(self, signals: Signals) -> Produced:
         produced = Produced()
@@ -84,27 +87,62 @@ class Calls:
         ]
         await signals.started()
         produced.began = time.monotonic()
-        callers = (self._call(*targets[place % len(targets)], produced) for place in range(self.concurrency))
-        await asyncio.gather(*callers)
+        if self.stream:
+            window = max(self.concurrency // len(targets), 1)
+            await asyncio.gather(*(self._stream(*target, produced, window) for target in targets))
+        else:
+            callers = (self._call(*targets[place % len(targets)], produced) for place in range(self.concurrency))
+            await asyncio.gather(*callers)
         for channel in channels.values():
             await channel.close(grace=None)
         return produced
 
     async def _call(self, partition: int, broker: broker_pb2_grpc.BrokerAsyncStub, produced: Produced) -> None:
-        record = types_pb2.Record(value=os.urandom(self.size))
+        value = os.urandom(self.size)
         while (began := time.monotonic()) - produced.began < self.seconds:
-            request = broker_pb2.ProduceRequest(
-                topic=self.topic, partition=partition, records=[record], acks=self.acks.value, no_forward=True
-            )
             try:
-                await broker.Produce(request, timeout=DEADLINE_SECONDS)
+                await broker.Produce(self._request(partition, value), timeout=DEADLINE_SECONDS)
             except grpc.aio.AioRpcError as error:
                 produced.failures[error.code().name] += 1
                 produced.unknown += 1
                 continue
-            now = time.monotonic()
-            produced.acknowledged += 1
-            produced.samples.append(Sample(partition, now, now - began, 1))
+            _note(produced, partition, began)
+
+    async def _stream(
+        self, partition: int, broker: broker_pb2_grpc.BrokerAsyncStub, produced: Produced, window: int
+    ) -> None:
+        """One stream, on which the results may come in any order; the correlation id is the time of sending."""
+        room = asyncio.Semaphore(window)
+
+        async def requests() -> AsyncIterator[broker_pb2.ProduceStreamRequest]:
+            value = os.urandom(self.size)
+            while time.monotonic() - produced.began < self.seconds:
+                await room.acquire()
+                request = self._request(partition, value)
+                yield broker_pb2.ProduceStreamRequest(correlation_id=time.monotonic_ns(), produce=request)
+
+        async for answer in broker.ProduceStream(requests()):
+            room.release()
+            if answer.HasField("response"):
+                _note(produced, partition, answer.correlation_id / 1e9)
+            else:
+                produced.failures[answer.error.reason] += 1
+                produced.unknown += 1
+
+    def _request(self, partition: int, value: bytes) -> broker_pb2.ProduceRequest:
+        return broker_pb2.ProduceRequest(
+            topic=self.topic,
+            partition=partition,
+            records=[types_pb2.Record(value=value)],
+            acks=self.acks.value,
+            no_forward=True,
+        )
+
+
+def _note(produced: Produced, partition: int, began: float) -> None:
+    now = time.monotonic()
+    produced.acknowledged += 1
+    produced.samples.append(Sample(partition, now, now - began, 1))
 
 
 def calls(
@@ -115,14 +153,15 @@ def calls(
     partitions: PartitionsOption = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls under way from each producer.")] = MANY,
     producers: Annotated[int, typer.Option(min=1, help="Processes that call.")] = 1,
+    stream: Annotated[bool, typer.Option("--stream", help="On ProduceStream instead of in unary calls.")] = False,
     chart: ChartOption = None,
     directory: DirectoryOption = DIRECTORY,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Unary calls with one record each, straight at the leader: what a thin client gets."""
-    setting = CallsSetting(seconds, size, Acks[acks.name], partitions, concurrency, producers)
+    """One record in each call, straight at the leader: what a thin client gets."""
+    setting = CallsSetting(seconds, size, Acks[acks.name], partitions, concurrency, producers, stream)
     run_benchmark(
         Setup(Target(bootstrap, config), cluster, directory, as_json, chart),
         lambda stage, floors: measure(stage, floors, setting),
@@ -132,7 +171,7 @@ def calls(
 async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result:
     topic = await stage.create_topic("calls", setting.partitions)
     leaders = await _leaders(stage, topic)
-    load = Calls(topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds)
+    load = Calls(topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds, setting.stream)
     async with working([load] * setting.producers) as workers:
         clients = {f"caller {place}": worker.pid for place, worker in enumerate(workers, 1)}
         async with watching({**stage.processes, **clients}) as watch:
@@ -141,11 +180,12 @@ async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result
         raise CommandError(f"nothing was acknowledged; errors: {dict(produced.failures)}")
     checks = await produce.checked(stage, topic.name, produced)
     await stage.drop_topic(topic.name)
+    floor = floors.stream if setting.stream else floors.calls
     return Result(
-        benchmark="calls",
+        benchmark="calls on a stream" if setting.stream else "calls",
         setting=str(setting),
-        figures=(Figure("calls", figures.rate(produced.samples, produced.began), "calls/s", floors.calls),),
-        latencies=(Latency("call", figures.spread(produced.samples)),),
+        figures=(Figure("acknowledged", figures.rate(produced.samples, produced.began), "records/s", floor),),
+        latencies=(Latency("acknowledgement", figures.spread(produced.samples)),),
         usage=watch.usage(),
         checks=checks,
         panels=produce.panels(produced),

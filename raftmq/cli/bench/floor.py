@@ -43,6 +43,10 @@ class Floors:
         return Floor(f"bare unary echo, {MANY} in flight", self.unary_many)
 
     @property
+    def stream(self) -> Floor:
+        return Floor(f"bare stream echo of {MESSAGE} B, {STREAM_WINDOW} in flight", self.stream_small)
+
+    @property
     def stream_megabytes(self) -> Floor:
         return Floor("bare stream echo of 100 KB", self.stream_large * BATCH / MEGABYTE)
 

@@ -94,6 +94,7 @@ def selection(seconds: float, kills: int, partitions: int, volume: int) -> Seque
         ("consume", lambda s, f: consume.measure(s, f, backlog, 1)),
         ("latency", lambda s, f: latency.measure(s, f, 100, Acks.ALL, seconds / 2)),
         ("calls", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2))),
+        ("calls on a stream", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2, stream=True))),
         ("failover of the leader", lambda s, f: failover.measure(s, f, kills, Victim.LEADER, size=100, batch=10)),
         ("failover of a follower", lambda s, f: failover.measure(s, f, kills, Victim.FOLLOWER, size=100, batch=10)),
         ("idle", lambda s, f: idle.measure(s, f, partitions, seconds)),
