@@ -179,9 +179,8 @@ class _Run:
         await arena.observer.stop()
         view.phase = "the last reading"
         view.note("wait until replicas are equal, and read everything")
-        if amiss := await readout.read_out(arena, load):
-            view.note(amiss)
-            self._recorder.write("amiss", message=amiss)
+        for message in await readout.read_out(arena, load):
+            self._amiss(message)
         return self._log
 
     async def _drain(self, load: Load) -> None:
@@ -189,11 +188,17 @@ class _Run:
         stuck: set[asyncio.Task[None]] = set()
         if load.tasks:
             _, stuck = await asyncio.wait(load.tasks, timeout=DRAIN_SECONDS)
+        for task in stuck:
+            self._amiss(f"{task.get_name()} had no answer {DRAIN_SECONDS:.0f} s after the load")
         for task in (*stuck, *load.endless):
             task.cancel()
         for result in await asyncio.gather(*load.tasks, *load.endless, return_exceptions=True):
             if isinstance(result, Exception) and not isinstance(result, RaftmqError):
                 raise result  # a workload with a bug must not pass for a quiet one
+
+    def _amiss(self, message: str) -> None:
+        self._view.note(message)
+        self._recorder.write("amiss", message=message)
 
     async def _inject_all(self) -> None:
         """Every occurrence of the schedule at its time; returns when the load's time is over and all is healed."""

@@ -14,6 +14,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "final", "partition": ..., "offset": 0, "epoch": 1, "values": [...]}    the log after the run, in order
     {"f": "end", "partition": ..., "start": 0, "high_watermark": 812}             its bounds, asked before it was read
     {"f": "replica", "node": 1, "partition": ..., "index": 900, "chain": "9f..", "end": 812}
+    {"f": "amiss", "message": ...}                             what should never be, and no operation shows
 
 A value is a number that is used once in the whole run; -1 stands for bytes that no workload wrote. ``fail`` means
 surely not done, ``info`` that nobody knows.
@@ -185,6 +186,8 @@ class History:
     windows: list[Window] = field(default_factory=list)
     final: dict[int, FinalLog] = field(default_factory=dict)
     replicas: list[Replica] = field(default_factory=list)
+    amiss: list[str] = field(default_factory=list)
+    """What should never be, and no operation shows: a node that ended by itself, a log that cannot be read."""
     events: int = 0
     """Records sent, polled and read at the end, and all other lines."""
     end: int = 0
@@ -239,7 +242,7 @@ class _Reader:
         self._take = {
             "client": self._client, "send": self._send, "poll": self._poll, "latest": self._latest_bounds,
             "topic": self._topic, "observe": self._observe, "fault": self._fault, "final": self._final,
-            "end": self._end, "replica": self._replica,
+            "end": self._end, "replica": self._replica, "amiss": self._amiss,
         }  # fmt: skip
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -342,6 +345,9 @@ class _Reader:
         else:
             place = self._faults.pop(event["fault"])
             windows[place] = windows[place]._replace(healed=event["t"])
+
+    def _amiss(self, event: Mapping[str, Any]) -> None:
+        self.history.amiss.append(event["message"])
 
     def _replica(self, event: Mapping[str, Any]) -> None:
         self.history.replicas.append(

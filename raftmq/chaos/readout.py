@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from raftmq.chaos.arena import Arena
 from raftmq.chaos.recorder import Recorder
@@ -16,9 +17,11 @@ QUIET_SECONDS = 60.0
 READ_TIMEOUT_MS = 60_000
 
 
-async def read_out(arena: Arena, load: Load) -> str:
+async def read_out(arena: Arena, load: Load) -> list[str]:
     """Wait until replicas are equal, then write what they hold and what the log gives. Returns what was amiss."""
-    equal = await _wait_equal(arena)
+    amiss = list(_broken_nodes(arena))
+    if not await _wait_equal(arena):
+        amiss.append(f"replicas were not equal, or not led, {QUIET_SECONDS:.0f} s after the load")
     recorder = load.recorder
     try:
         bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
@@ -35,8 +38,18 @@ async def read_out(arena: Arena, load: Load) -> str:
                 record(load, "final", batch)
         await _write_replicas(arena, recorder)
     except RaftmqError as error:
-        return f"the log cannot be read: {error.reason}: {error.message}"
-    return "" if equal else f"replicas were not equal within {QUIET_SECONDS:.0f} s"
+        amiss.append(f"the log cannot be read after the run: {error.reason}: {error.message}")
+    return amiss
+
+
+def _broken_nodes(arena: Arena) -> Iterator[str]:
+    """Nodes that ended by themselves, and bugs that they survived."""
+    for node in _expected(arena):
+        log = arena.processes.log_file(node).read_text(errors="replace")
+        if arena.processes.pid(node) is None:
+            yield f"node {node} ended by itself; the last that it said: {log.rstrip().rpartition(chr(10))[2][:300]}"
+        if (place := log.find("Traceback (most recent call last)")) >= 0:
+            yield f"node {node} met an error that nobody foresaw, at byte {place} of its log"
 
 
 async def _write_replicas(arena: Arena, recorder: Recorder) -> None:

@@ -82,6 +82,7 @@ def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, An
     figures = _figures(events, faults)
     broken = [f"{one.name}: {one.evidence[0]}" for one in judged if one.violations]
     broken += [f"{fault['name']}: {fault['violation']}" for fault in faults if fault.get("violation")]
+    broken += events.amiss
     empty = list(_shows_nothing(experiment, judged, figures, faults))
     level = Level.FAIL if broken else Level.INVALID if empty else Level.PASS
     return Verdict(experiment.name, level, tuple(broken + empty), tuple(judged), figures, tuple(faults))

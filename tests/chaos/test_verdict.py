@@ -59,6 +59,11 @@ def test_what_a_node_must_never_do_fails_it() -> None:
     assert verdict(*good(), violation="it served").reasons == ("kill node 1: it served",)
 
 
+def test_what_no_operation_shows_fails_it() -> None:
+    found = verdict(*good(), [{"t": 999, "f": "amiss", "message": "node 2 ended by itself"}])
+    assert (found.level, found.reasons) == (Level.FAIL, ("node 2 ended by itself",))
+
+
 def test_too_few_operations_make_it_invalid() -> None:
     found = judge(
         parse("name: x\nshows: y\nminimum: {acknowledged: 5, faults: 0}", source="x"), of(history(*good())), []
