@@ -30,9 +30,9 @@ from raftmq.chaos.verdict import (
     HISTORY_FILE,
     RUN_FILE,
     VERDICT_FILE,
+    Level,
     Verdict,
     judge,
-    unavailable,
 )
 from raftmq.chaos.workloads.base import Load
 from raftmq.config import dump
@@ -54,7 +54,7 @@ class Settings:
 
 
 async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[Verdict, History]:
-    """Run it, and leave everything in the folder. Raises what keeps the cluster from starting at all."""
+    """Run it, and leave everything in the folder."""
     folder = settings.folder
     folder.mkdir(parents=True)
     _write_json(folder / EXPERIMENT_FILE, experiment.model_dump(mode="json"))
@@ -67,17 +67,24 @@ async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[V
             why_no_disks=_mount_disks(experiment, built, stack),
         )
         if reasons := _missing(experiment, means):
-            verdict = unavailable(experiment, reasons)
-            _write_json(folder / VERDICT_FILE, verdict.as_json())
-            return verdict, History()
+            return _not_run(experiment, Level.UNAVAILABLE, reasons, folder)
         view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
-        arena = await stack.enter_async_context(_arena(experiment, settings, built, view, view.recorder))
+        try:
+            arena = await stack.enter_async_context(_arena(experiment, settings, built, view, view.recorder))
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a taken port, a slow machine, a bug
+            return _not_run(experiment, Level.INVALID, [f"the cluster did not come up: {error}"], folder)
         fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
     events = await asyncio.to_thread(load, folder / HISTORY_FILE)
     view.note(f"judge {events.events:,} events")
     verdict = await asyncio.to_thread(judge, experiment, events, fault_log)
     _write_json(folder / VERDICT_FILE, verdict.as_json())
     return verdict, events
+
+
+def _not_run(experiment: Experiment, level: Level, reasons: list[str], folder: Path) -> tuple[Verdict, History]:
+    verdict = Verdict(experiment.name, level, tuple(reasons), (), {}, ())
+    _write_json(folder / VERDICT_FILE, verdict.as_json())
+    return verdict, History()
 
 
 def _missing(experiment: Experiment, means: Means) -> list[str]:

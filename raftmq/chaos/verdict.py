@@ -63,11 +63,6 @@ class Verdict:
         return {**asdict(self), "level": self.level.value}
 
 
-def unavailable(experiment: Experiment, reasons: Sequence[str]) -> Verdict:
-    """The verdict on what was not run."""
-    return Verdict(experiment.name, Level.UNAVAILABLE, tuple(reasons), (), {}, ())
-
-
 def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, Any]]) -> Verdict:
     """Hold a history to its properties."""
     bounds = liveness.Bounds(experiment.bounds.leader_s, experiment.bounds.acknowledged_s)

@@ -66,6 +66,13 @@ async def test_the_leader_is_mute(tmp_path: Path) -> None:
     assert verdict.level is Level.PASS, verdict.reasons
 
 
+async def test_a_cluster_that_does_not_come_up_shows_nothing(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "run", 1, "/bin/false", LocalCluster)
+    verdict, _ = await engine.run(short("[{fault: kill, at: 3}]"), settings, View(Console(stderr=True), "x"))
+    assert verdict.level is Level.INVALID
+    assert verdict.reasons[0].startswith("the cluster did not come up: ")
+
+
 async def test_what_this_machine_cannot_do_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BINARY_VARIABLE, "/nowhere/toxiproxy-server")
     verdict = await run(short("[{fault: cut, at: 3}]"), tmp_path / "run")

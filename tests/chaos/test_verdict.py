@@ -18,7 +18,6 @@ from raftmq.chaos.verdict import (
     Verdict,
     judge,
     judge_folder,
-    unavailable,
 )
 from tests.chaos.events import Events, final, good, history, send
 
@@ -79,11 +78,6 @@ def test_a_property_without_anything_to_examine_makes_it_invalid() -> None:
 
 def test_a_violation_outweighs_what_is_missing() -> None:
     assert verdict(*good(), final(99, offset=7), fired=False).level is Level.FAIL
-
-
-def test_what_was_not_run_never_passes() -> None:
-    found = unavailable(parse(TEXT, source="x"), ["cut: no toxiproxy-server"])
-    assert (found.level, found.reasons) == (Level.UNAVAILABLE, ("cut: no toxiproxy-server",))
 
 
 @pytest.fixture
