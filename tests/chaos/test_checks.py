@@ -303,6 +303,21 @@ def test_c5_a_deleted_topic_comes_back() -> None:
     assert run("topics", *parts, topic(3, "list", "", t=5, until=6, x=1)).count == 1
 
 
+def test_c2_an_unknown_creation_may_happen_late() -> None:
+    parts = (
+        topic(1, "create", "x", t=1, until=2, outcome="info"),
+        topic(2, "delete", "x", t=3, until=4),
+        topic(3, "list", "", t=5, until=6, x=1),
+    )
+    assert run("topics", *parts).count == 0
+
+
+def test_c2_a_node_that_was_cut_off_may_list_what_was() -> None:
+    made, listed = topic(1, "create", "x", t=1, until=2, x=1), topic(2, "list", "", t=30, until=31)
+    assert run("topics", made, listed).count == 1
+    assert run("topics", made, listed, fault(10, 20)).count == 0
+
+
 # -- liveness
 
 

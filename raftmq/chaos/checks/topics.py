@@ -1,6 +1,6 @@
-"""C2, C5. Topics come and go as they are told to: a created topic is listed until somebody deletes it, a deleted one
-is not listed again until somebody creates it, of two creations without a deletion between them only one succeeds,
-and no topic id is given twice.
+"""C2, C5. Topics come and go as they are told to: a created topic is listed until somebody deletes it, a deleted one is
+not listed again until somebody creates it, of two creations without a deletion between them only one succeeds, and no
+topic id is given twice. Any node lists what it knows, so that a listing counts only when all nodes could know.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from itertools import pairwise
 from raftmq.chaos.checks.findings import Findings, seconds
 from raftmq.chaos.history import History, Outcome, TopicOperation
 
+KNOWS_AGAIN_US = 5_000_000
+"""After a fault, a node may take so long to hear of what it has missed."""
+
 
 def check(history: History) -> Findings:
     found = Findings()
@@ -18,7 +21,9 @@ def check(history: History) -> Findings:
     for operation in history.topics:
         if operation.action != "list":
             by_name.setdefault(operation.topic, []).append(operation)
-    lists = [one for one in history.topics if one.action == "list" and one.outcome is Outcome.OK]
+    lists = [
+        one for one in history.topics if one.action == "list" and one.outcome is Outcome.OK and _in_peace(history, one)
+    ]
     for name, changes in sorted(by_name.items()):
         _one_creation_wins(found, name, changes)
         for listing in lists:
@@ -43,22 +48,33 @@ def _one_creation_wins(found: Findings, name: str, changes: Sequence[TopicOperat
 
 
 def _as_told(found: Findings, name: str, changes: Sequence[TopicOperation], listing: TopicOperation) -> None:
-    """Judged only where nothing that changes this topic overlaps the listing, and the last change is certain."""
-    if any(c.outcome is not Outcome.FAIL and c.invoked < listing.returned and c.returned > listing.invoked
-           for c in changes):  # fmt: skip
+    """Judged only where the last change of this topic before the listing is certain."""
+    certain = [c for c in changes if c.outcome is Outcome.OK and c.returned <= listing.invoked]
+    if not certain:
         return
-    before = [c for c in changes if c.returned <= listing.invoked and c.outcome is Outcome.OK]
-    if not before:
-        return
-    last = max(before, key=lambda c: c.returned)
-    overlapping = [c for c in before if c is not last and c.returned > last.invoked]
-    if overlapping:
+    last = max(certain, key=lambda c: c.returned)
+    # What nobody knows the outcome of may happen at any time after it was invoked, also long after it was given up.
+    if any(
+        c is not last
+        and c.action != last.action
+        and c.outcome is not Outcome.FAIL
+        and c.invoked < listing.returned
+        and (c.outcome is Outcome.INFO or c.returned > last.invoked)
+        for c in changes
+    ):
         return
     found.examined += 1
     if last.action == "create" and name not in listing.topics:
         found.add(f"topic {name}, created at {seconds(last.returned)}, was not listed at {seconds(listing.invoked)}")
     if last.action == "delete" and name in listing.topics:
         found.add(f"topic {name}, deleted at {seconds(last.returned)}, was listed at {seconds(listing.invoked)}")
+
+
+def _in_peace(history: History, listing: TopicOperation) -> bool:
+    return not any(
+        listing.invoked < window.healed + KNOWS_AGAIN_US and listing.returned > window.injected
+        for window in history.windows
+    )
 
 
 def _ids_are_unique(history: History, found: Findings) -> None:

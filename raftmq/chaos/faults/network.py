@@ -40,6 +40,19 @@ def _proxies(arena: Arena) -> Proxies:
     return arena.proxies
 
 
+async def _answering(proxies: Proxies, names: Iterable[str], *, pings: int) -> tuple[int, probe.Seen]:
+    """Port of the first of some proxies behind which somebody answers, and what was seen there; where nobody does (nodes
+    may be down), the last one.
+    """
+    port, seen = 0, probe.Seen()
+    for name in dict.fromkeys(names):
+        port = proxies.listen[name]
+        seen = await probe.look(port, LOOK_SECONDS, pings=pings)
+        if seen.answered_ms is not None:
+            break
+    return port, seen
+
+
 class CutFault(Fault[Cut]):
     _target: NodeId | None = None
     _toxics: tuple[Toxic, ...] = ()
@@ -65,10 +78,9 @@ class CutFault(Fault[Cut]):
         peers = [node for node in self.arena.nodes if node != target]
         self.arena.rng.shuffle(peers)
         ways = links.directions(self.plan, target, peers)
-        port = proxies.listen[ways[0][0]]
         self._target = target
         self.proof.evidence["links"] = [f"{proxy} {stream}" for proxy, stream in ways]
-        before = await probe.look(port, LOOK_SECONDS)
+        port, before = await _answering(proxies, [proxy for proxy, _ in ways], pings=1)
         if self.plan.manner == "refuse":
             self._disabled = tuple(sorted({proxy for proxy, _ in ways}))
             await proxies.enable(self._disabled, False)
@@ -110,8 +122,7 @@ class DisturbFault(Fault[Disturb]):
         proxies = _proxies(self.arena)
         (target,) = self.arena.choose(self.plan.target)
         self._toxics = _owned(links.disturbing(self.plan, target, self.arena.nodes))
-        port = proxies.listen[self._toxics[0].proxy]
-        before = await probe.look(port, LOOK_SECONDS, pings=PINGS)
+        port, before = await _answering(proxies, [toxic.proxy for toxic in self._toxics], pings=PINGS)
         await proxies.add(self._toxics)
         during = await probe.look(port, LOOK_SECONDS, pings=PINGS)
         present = await proxies.present(self._toxics[0].proxy)

@@ -11,6 +11,7 @@ from raftmq.client import Client
 from raftmq.errors import RaftmqError
 
 CALL_TIMEOUT_MS = 5_000
+ERA_US = 6_000_000
 
 
 def start(plan: Churn, load: Load, number: int, seed: int) -> None:
@@ -22,7 +23,9 @@ async def _churn(plan: Churn, load: Load, rng: random.Random) -> None:
     async with load.client() as client:
         while await load.pause(plan.every_ms / 1000 * rng.uniform(0.5, 1.5)):
             action = rng.choice(("create", "delete", "list", "list"))
-            topic = "" if action == "list" else f"churn-{rng.randrange(plan.names)}"
+            # New names every few seconds: of one whose fate is not known, nothing can be told any more.
+            era = load.recorder.now_us // ERA_US
+            topic = "" if action == "list" else f"churn-{era}-{rng.randrange(plan.names)}"
             op = load.recorder.invoke("topic", action=action, topic=topic)
             try:
                 told = await _call(client, action, topic)
