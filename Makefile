@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo test bench chaos toxiproxy verify fix proto clean
+.PHONY: help demo test sim bench chaos toxiproxy verify fix proto clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ demo: $(STAMP) ## Three nodes, 336,776 real flights, one SIGKILL, a verdict
 
 test: $(STAMP) ## Run all tests
 	@$(BIN)/python -m pytest
+
+SEEDS ?= 1000
+
+sim: $(STAMP) ## Simulate SEEDS clusters under faults, over all cores; clean seeds add up
+	@$(BIN)/raftmq sim --seeds $(SEEDS)
 
 bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table in README.md
 	@$(BIN)/raftmq bench all --readme README.md

@@ -64,6 +64,8 @@ class SimDriver:
         self._stopped = False
         self.syncs = 0
         self.reads = 0
+        self.catch_ups = 0
+        """Reads for followers that are behind what is in memory."""
 
     def start(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -198,6 +200,7 @@ class SimDriver:
 
     def _read(self, order: ReadOrder) -> None:
         self.reads += 1
+        self.catch_ups += order.reader is not None
         try:
             entries = self._store.read_entries(order.generation, order.first, order.last, order.max_bytes)
         except StorageError as error:

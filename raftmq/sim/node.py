@@ -147,14 +147,20 @@ class SimNode:
         return None if self.process is None else self.process.assembly
 
     @property
+    def _processes(self) -> list[NodeProcess]:
+        return [*self.graveyard, *([self.process] if self.process is not None else [])]
+
+    @property
     def loop_events(self) -> int:
         """Timers that fired, syncs and reads done, over all processes."""
-        total = 0
-        for process in [*self.graveyard, *([self.process] if self.process is not None else [])]:
-            total += process.loop.timers_run
-            if process.driver is not None:
-                total += process.driver.syncs + process.driver.reads
-        return total
+        drivers = [process.driver for process in self._processes if process.driver is not None]
+        timers = sum(process.loop.timers_run for process in self._processes)
+        return timers + sum(driver.syncs + driver.reads for driver in drivers)
+
+    @property
+    def catch_ups(self) -> int:
+        """How often a follower needed entries from this disk."""
+        return sum(process.driver.catch_ups for process in self._processes if process.driver is not None)
 
     def describe(self) -> str:
         """For people: the process and its replicas."""

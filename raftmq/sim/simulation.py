@@ -57,7 +57,11 @@ def run_seed(seed: int, *, keep_trace: bool = False) -> Result:
 
 def run_plan(plan: Plan, *, keep_trace: bool = False) -> Result:
     """Run a plan to its verdict. Never raises for anything that the cluster does."""
-    simulation = Simulation(plan, keep_trace=keep_trace)
+    return finish(Simulation(plan, keep_trace=keep_trace))
+
+
+def finish(simulation: Simulation) -> Result:
+    """Run a simulation to its verdict, and take it apart."""
     error, details = "", ""
     try:
         simulation.run()
@@ -65,14 +69,15 @@ def run_plan(plan: Plan, *, keep_trace: bool = False) -> Result:
         error, details = _tell(found, simulation)
     cluster = simulation.cluster
     states = cluster.checker.states + cluster.checker.oracle.counts
+    states["catch-ups from disk"] = sum(node.catch_ups for node in cluster.nodes.values())
     result = Result(
-        plan.seed,
+        simulation.plan.seed,
         cluster.trace.digest,
         cluster.events,
         cluster.agenda.now // 1000,
         error,
         details,
-        cluster.trace.lines() if error or keep_trace else [],
+        cluster.trace.lines() if error or simulation.keeps_trace else [],
         simulation.faults.fired,
         states,
     )
@@ -101,6 +106,9 @@ class Simulation:
     def __init__(self, plan: Plan, *, keep_trace: bool = False) -> None:
         self.plan = plan
         self.phase = "forming"
+        self.keeps_trace = keep_trace
+        self.began: Callable[[], object] = lambda: None
+        """Called when the safety phase begins: for faults that are not in the plan."""
         self.cluster = SimCluster(plan, keep_trace=keep_trace)
         self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
         self.cluster.storage_failed = self.faults.storage_failed
@@ -152,6 +160,7 @@ class Simulation:
         if plan.churn:
             self._client("m", lambda task: workload.churn_topics(task, plan.election_ms))
         self.faults.schedule(plan.steps)
+        self.began()
         cluster.run(plan.safety)
 
     def _liveness(self) -> None:

@@ -106,7 +106,7 @@ async def consume(task: Task, topic: str, partition: int, max_bytes: int) -> Non
                 start={partition: expected},
                 partitions=[partition],
                 max_bytes=max_bytes,
-                max_wait_ms=task.rng.choice((0, 50, 500)),
+                max_wait_ms=task.rng.choice((50, 200, 1_000)),
                 unavailable_timeout_ms=5_000,
             ) as consumer:
                 async for record in consumer:
@@ -131,7 +131,7 @@ async def ask_bounds(task: Task, topic: str, partitions: int) -> None:
                 task.oracle.bounds(key, floors[answer.partition], answer)
         except RaftmqError as error:
             task.oracle.counts[f"bounds {error.reason}"] += 1
-        await asyncio.sleep(task.rng.uniform(0.05, 1.0))
+        await asyncio.sleep(task.rng.uniform(0.1, 1.0))
 
 
 async def churn_topics(task: Task, pause_ms: float) -> None:
