@@ -26,7 +26,8 @@ class RaftConfig:
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     """A leader refuses proposals beyond this: its quorum is gone or slow (back-pressure)."""
     lost_leader_timeout: int = 150
-    """After ``leader_lost`` a follower draws its timer from 0 to this many ticks."""
+    """After ``leader_lost`` a follower draws its timer from 0 to this many ticks, and for some more tries from this to
+    twice this, until it hears a leader."""
 
     def __post_init__(self) -> None:
         if self.heartbeat_interval < 1 or self.election_timeout < 10 * self.heartbeat_interval:

@@ -56,6 +56,10 @@ class Outbox:
         )
 
 
+HURRIED_TRIES = 8
+"""Elections that follow each other quickly after the leader was lost for certain."""
+
+
 class Core:
     """The state that roles share. Its methods are for roles and the facade only."""
 
@@ -89,6 +93,8 @@ class Core:
         self._leader_seen = LONG_AGO
         self._timer_start = now
         self._timer_length = 0
+        self._hurried = 0
+        """How many more timers are drawn short: the leader is known to be gone, and no other has been heard yet."""
         self.draw_timer()
         self.role: RoleBehaviour
         self.roles: Roles
@@ -204,8 +210,20 @@ class Core:
     def draw_timer(self, length: int | None = None) -> None:
         """Start the election timer anew, with a new random length (Raft, section 5.2)."""
         timeout = self.config.election_timeout
+        if self._hurried:
+            self._hurried -= 1
+            timeout = self.config.lost_leader_timeout
         self._timer_start = self.now
         self._timer_length = timeout + self.rng.randrange(timeout) if length is None else length
+
+    def hurry(self) -> None:
+        """The leader is gone for certain: ask for votes soon, and soon again if an election comes to nothing.
+
+        A lost or split election would otherwise cost a full timeout, although nobody is waited for. After some tries
+        the usual pace is better: then it is not bad luck that keeps the group from electing.
+        """
+        self._hurried = HURRIED_TRIES
+        self.draw_timer(self.rng.randrange(self.config.lost_leader_timeout + 1))
 
     @property
     def election_deadline(self) -> Tick:
@@ -214,6 +232,7 @@ class Core:
     def heard_leader(self, leader: ReplicaId) -> None:
         """A message of the present term's leader arrived: the election timer starts over."""
         self.leader = leader
+        self._hurried = 0
         self._leader_seen = self._timer_start = self.now
         if self._timer_length < self.config.election_timeout:
             self.draw_timer()

@@ -166,7 +166,7 @@ class RaftNode:
         core.advance_clock(now)
         if core.leader not in (None, core.me):
             core.forget_leader()
-            core.draw_timer(core.rng.randrange(core.config.lost_leader_timeout + 1))
+            core.hurry()
 
     def member_restarted(self, member: ReplicaId) -> None:
         """The host saw a new boot count (or a broken stream) of `member`: its progress goes back to probe.

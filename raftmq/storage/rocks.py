@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +26,9 @@ from raftmq.storage.keys import Family, node_key
 from raftmq.storage.opening import Opened, open_disk, read_replicas
 from raftmq.storage.options import Tuning
 
+SETTLE_EVERY_S = 0.05
+"""How far the marker on disk may lag behind the log while there is work; without work ``settle`` is called for it."""
+
 
 class RocksStore:
     """``ports.Store`` on a data directory. One process at a time; a failed write or sync is final.
@@ -42,6 +46,7 @@ class RocksStore:
         opened = self._open(node, tuning or Tuning())
         self._database = opened.database
         self._marker = opened.marker
+        self._settled_at = time.monotonic()
         self._closed = False
         self._tails = Tails(opened.database)
         self._generations: dict[GroupId, Generation] = {
@@ -117,7 +122,11 @@ class RocksStore:
         self._groups = max(self._groups, builder.groups)
 
     def sync(self) -> None:
-        """See ``ports.Store.sync``. The marker of the sync before becomes durable with it."""
+        """See ``ports.Store.sync``.
+
+        The marker is made durable at most once in ``SETTLE_EVERY_S``: it is a second file, and its sync would stand in
+        the way of every acknowledgement. Ceilings are the exception; see the README.
+        """
         sequence = self._database.sequence
         if sequence == self._marker.mark.sequence:
             self.settle()
@@ -125,7 +134,9 @@ class RocksStore:
         if not self._marker.mark.covers(self._term, self._groups):
             # Ceilings first: a vote in this term, or in this group, may be answered as soon as the sync is done.
             self._note(self._marker.mark.sequence)
-        self.settle()
+            self.settle()
+        elif time.monotonic() - self._settled_at >= SETTLE_EVERY_S:
+            self.settle()
         self._database.sync()
         self._note(sequence)
 
@@ -134,6 +145,7 @@ class RocksStore:
         self._database.check()
         try:
             self._marker.settle()
+            self._settled_at = time.monotonic()
         except OSError as error:
             raise self._database.fail("the tail marker cannot be synced", error) from error
 

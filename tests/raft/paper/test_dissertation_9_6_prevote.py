@@ -123,3 +123,31 @@ def test_a_leader_that_shows_itself_again_is_believed_again() -> None:
     deadline = solo.node.deadline()
     assert deadline is not None
     assert deadline >= solo.now + ELECTION
+
+
+def test_an_election_that_comes_to_nothing_after_a_certain_loss_is_tried_again_soon() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    for number in (2, 3):
+        cluster[number].leader_lost(cluster.now)
+    cluster.run(400, cut=[1, 2, 3], step=10)  # every vote is lost
+    for number in (2, 3):
+        deadline = cluster[number].deadline()
+        assert deadline is not None
+        assert deadline <= cluster.now + 300, "nobody is waited for, so nothing is gained by a full timeout"
+    cluster.run(700, cut=[1], step=10)
+    assert cluster.leader in (2, 3)
+
+
+def test_a_group_that_cannot_elect_stops_hurrying() -> None:
+    solo = Solo([1], term=1)
+    solo.append(2, term=1)
+    solo.node.leader_lost(solo.now)
+    waits = []
+    for _ in range(20):
+        deadline = solo.node.deadline()
+        assert deadline is not None
+        waits.append(deadline - solo.now)
+        solo.tick(deadline - solo.now)
+    assert max(waits[:8]) <= 300
+    assert min(waits[12:]) >= ELECTION
