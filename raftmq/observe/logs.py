@@ -163,7 +163,7 @@ class _Handler(logging.Handler):
 def logging_to(descriptor: int, node: NodeId) -> Iterator[LogSink]:
     """Send all log lines of this process to `descriptor`, and name the node in each, for the time of a block."""
     sink = LogSink(descriptor)
-    before, handler = sys.stderr, _Handler(logging.WARNING)
+    before, handler = (sys.stderr, structlog.get_config()), _Handler(logging.WARNING)
     sys.stderr = _Stderr(sink, descriptor)
     logging.getLogger().addHandler(handler)
     structlog.configure(
@@ -176,7 +176,8 @@ def logging_to(descriptor: int, node: NodeId) -> Iterator[LogSink]:
     finally:
         logging.getLogger().removeHandler(handler)
         sys.stderr.flush()
-        sys.stderr = before
+        sys.stderr = before[0]
+        structlog.configure(**before[1])
         sink.close()
 
 

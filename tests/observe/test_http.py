@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from raftmq.config import Address
 from raftmq.observe import http
 from raftmq.observe.http import HttpServer, Response
+from tests.observe.asking import ask, get
 
 
 async def page() -> Response:
@@ -30,22 +31,6 @@ async def server() -> AsyncIterator[HttpServer]:
     server = HttpServer(Address("127.0.0.1", 0), {"/page": page, "/ill": ill, "/broken": broken})
     yield server
     await server.close()
-
-
-async def ask(port: int, request: bytes) -> bytes:
-    """All that comes back until the server ends the connection, in order or not."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    try:
-        return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
-
-
-def get(path: str, method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode()
 
 
 async def test_a_page_comes_whole_and_the_connection_ends(server: HttpServer) -> None:
