@@ -41,9 +41,7 @@ def _proxies(arena: Arena) -> Proxies:
 
 
 async def _answering(proxies: Proxies, names: Iterable[str], *, pings: int) -> tuple[int, probe.Seen]:
-    """Port of the first of some proxies behind which somebody answers, and what was seen there; where nobody does (nodes
-    may be down), the last one.
-    """
+    """Port of the first of some proxies behind which a node answers, and what was seen there; else of the last one."""
     port, seen = 0, probe.Seen()
     for name in dict.fromkeys(names):
         port = proxies.listen[name]
