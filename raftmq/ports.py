@@ -174,6 +174,9 @@ class Store(Protocol):
     def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches from the one that holds `offset` up to `end` (exclusive), at least one if there is any."""
 
+    def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        """First offset of the first batch that was appended at `wall_ms` or later; None where there is none."""
+
     def state(self, generation: Generation, kind: StateKind) -> Iterator[tuple[bytes, bytes]]:
         """Derived rows of one kind, by key."""
 

@@ -6,13 +6,19 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from raftmq.errors import InvalidArgument
+from raftmq.records.batch import TIMESTAMP_MAX_MS
 
 MARGIN_MS = 50
 """Least time kept for the answer's way back."""
 CALL_MAX_MS = 300_000
 """Longest that any call may take, whatever its deadline says; also what a call without a deadline gets."""
+
+TIMESTAMP_SECONDS_MIN = -62_135_596_800
+TIMESTAMP_SECONDS_MAX = 253_402_300_799
+"""What google.protobuf.Timestamp allows."""
 
 
 def answer_within_ms(remaining_ms: float | None) -> int:
@@ -33,6 +39,16 @@ def duration_ms(value: Duration, field: str, *, low: int, high: int) -> int:
     if milliseconds < low:
         raise InvalidArgument(f"{milliseconds} ms is less than {low} ms", field=field)
     return min(milliseconds, high)
+
+
+def timestamp_ms(value: Timestamp, field: str) -> int:
+    """`value` in milliseconds since the Unix epoch, rounded up, at most TIMESTAMP_MAX_MS; 0 for what lies before it.
+
+    Raises InvalidArgument.
+    """
+    if not 0 <= value.nanos < 1_000_000_000 or not TIMESTAMP_SECONDS_MIN <= value.seconds <= TIMESTAMP_SECONDS_MAX:
+        raise InvalidArgument("is no time of the years 1 to 9999", field=field)
+    return min(max(0, value.seconds * 1000 + -(-value.nanos // 1_000_000)), TIMESTAMP_MAX_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from raftmq.broker.deadlines import CallContext
+from raftmq.broker.deadlines import CallContext, timestamp_ms
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.patience import Patience
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
@@ -34,11 +34,12 @@ class Offsets:
     ) -> broker_pb2.ListOffsetsResponse:
         topic = self._view.topic(request.topic)
         wanted = self._wanted(request, topic)
+        at_ms = timestamp_ms(request.appended_at, "appended_at") if request.HasField("appended_at") else None
         context = context.narrowed(LIMIT_MS)
         patience = Patience(context, self._rng)
         found: Found = {}
         while missing := [partition for partition in wanted if partition.partition not in found]:
-            error = await self._round(topic, missing, context, found)
+            error = await self._round(topic, missing, at_ms, context, found)
             if error is not None:
                 if context.forwarded or not may_route_again(error, reads=True):
                     raise error
@@ -56,12 +57,12 @@ class Offsets:
         ]
 
     async def _round(
-        self, topic: TopicRecord, missing: list[PartitionRecord], context: CallContext, found: Found
+        self, topic: TopicRecord, missing: list[PartitionRecord], at_ms: int | None, context: CallContext, found: Found
     ) -> RaftmqError | None:
         """Ask everybody once. Adds to `found` what came, and returns one of the errors that came, if any did."""
         here, elsewhere, failure = self._deal(missing, context)
-        asked = [self._ask_here(one, context) for one in here]
-        asked += [self._ask_node(node, topic, ones, context) for node, ones in elsewhere.items()]
+        asked = [self._ask_here(one, at_ms, context) for one in here]
+        asked += [self._ask_node(node, topic, ones, at_ms, context) for node, ones in elsewhere.items()]
         for answer in await asyncio.gather(*asked):
             if isinstance(answer, RaftmqError):
                 # An error that no second attempt can change must not hide behind one that may pass.
@@ -97,10 +98,11 @@ class Offsets:
         return here, elsewhere, failure
 
     async def _ask_here(
-        self, partition: PartitionRecord, context: CallContext
+        self, partition: PartitionRecord, at_ms: int | None, context: CallContext
     ) -> list[broker_pb2.PartitionOffsets] | RaftmqError:
         try:
             bounds = await self._view.host.bounds(partition.group, context.within(LIMIT_MS))
+            offset_at = None if at_ms is None else await self._view.host.offset_at(partition.group, at_ms)
         except RaftmqError as error:
             return error
         return [
@@ -109,13 +111,21 @@ class Offsets:
                 log_start_offset=bounds.log_start_offset,
                 high_watermark=bounds.high_watermark,
                 leader_epoch=bounds.term,
+                offset_appended_at=offset_at,
             )
         ]
 
     async def _ask_node(
-        self, node: NodeId, topic: TopicRecord, partitions: list[PartitionRecord], context: CallContext
+        self,
+        node: NodeId,
+        topic: TopicRecord,
+        partitions: list[PartitionRecord],
+        at_ms: int | None,
+        context: CallContext,
     ) -> list[broker_pb2.PartitionOffsets] | RaftmqError:
         request = broker_pb2.ListOffsetsRequest(topic=topic.name, partitions=[one.partition for one in partitions])
+        if at_ms is not None:
+            request.appended_at.FromMilliseconds(at_ms)
         try:
             data = await self._forwarder(node, METHOD, request.SerializeToString(), context.within(LIMIT_MS))
         except RaftmqError as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Literal
 
@@ -14,6 +17,9 @@ import typer
 from raftmq.cli import output
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, Target, TopicArgument, run
 from raftmq.client import ConsumedRecord
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_AGO = re.compile(r"(\d+)([smhd])")
 
 
 class Format(Enum):
@@ -24,7 +30,13 @@ class Format(Enum):
 def consume(
     name: TopicArgument,
     start: Annotated[
-        str, typer.Option("--from", metavar="earliest|latest|OFFSET", help="Where to begin, in every partition read.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="earliest|latest|OFFSET|TIME",
+            help="Where to begin, in every partition read. A time is when records were appended: 2026-01-31, "
+            "2026-01-31T08:00 (local unless it ends with Z or +01:00), or so long ago: 90s, 15m, 2h, 7d.",
+        ),
     ] = "earliest",
     maximum: Annotated[int | None, typer.Option("--max", min=1, metavar="N", help="End after so many records.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
@@ -44,7 +56,7 @@ def consume(
 
     Order holds within each partition.
     """
-    begin = _start(start)
+    begin = _start(start, datetime.now(UTC))
     line = _json_line if form is Format.JSON else _text_line(key_separator.encode())
 
     async def command() -> None:
@@ -68,14 +80,18 @@ def consume(
     run(command)
 
 
-def _start(text: str) -> Literal["earliest", "latest"] | int:
+def _start(text: str, now: datetime) -> Literal["earliest", "latest"] | int | datetime:
     if text == "earliest":
         return "earliest"
     if text == "latest":
         return "latest"
     if text.isdecimal():
         return int(text)
-    raise typer.BadParameter(f"'{text}' is neither earliest nor latest nor an offset", param_hint="--from")
+    with contextlib.suppress(ValueError, OverflowError):
+        if match := _AGO.fullmatch(text):
+            return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+        return datetime.fromisoformat(text).astimezone(UTC)
+    raise typer.BadParameter(f"'{text}' is no offset and no time, nor earliest nor latest", param_hint="--from")
 
 
 def _text_line(separator: bytes) -> Callable[[ConsumedRecord], bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -75,14 +76,20 @@ class Client:
         return self._metadata.image.cluster_id
 
     async def list_offsets(
-        self, topic: str, partitions: Sequence[int] | None = None, *, timeout_ms: int = 15_000
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        *,
+        appended_at: datetime | None = None,
+        timeout_ms: int = 15_000,
     ) -> tuple[PartitionOffsets, ...]:
         """Bounds of a topic's partitions (None: all), by number. A high watermark covers everything acknowledged
-        before the call. Raises UnknownTopic and UnknownPartition.
+        before the call. `appended_at`, with a time zone, also asks for the first offset appended then or later.
+        Raises UnknownTopic, UnknownPartition, InvalidArgument.
         """
         description = await self._metadata.topic(topic)
         wanted = [p.partition for p in description.partitions] if partitions is None else sorted(set(partitions))
-        bounds = await list_offsets(self._router, topic, wanted, timeout_ms=timeout_ms)
+        bounds = await list_offsets(self._router, topic, wanted, appended_at=appended_at, timeout_ms=timeout_ms)
         return tuple(bounds[partition] for partition in wanted)
 
     def producer(
@@ -163,8 +170,8 @@ class Client:
     ) -> Consumer:
         """A consumer of one topic; see `Consumer`.
 
-        start: "earliest", "latest", an offset for all partitions, or one for each. Required: every guess would skip
-        or repeat records.
+        start: "earliest", "latest", a time (with a time zone: the first record appended then or later), an offset for
+        all partitions, or one for each. Required: every guess would skip or repeat records.
         partitions: which to read; None: all.
         until: "high_watermark" ends the iteration at what is the end when the block is entered; a mapping gives the
         offset at which each partition ends, exclusive; None: never.
@@ -176,9 +183,11 @@ class Client:
         Raises InvalidArgument, naming the parameter.
         """
         if start is None:
-            raise InvalidArgument('start is required: "earliest", "latest" or an offset', field="start")
+            raise InvalidArgument('start is required: "earliest", "latest", a time or an offset', field="start")
         if isinstance(start, str) and start not in ("earliest", "latest"):
-            raise InvalidArgument(f'start is "earliest", "latest" or an offset, not {start!r}', field="start")
+            raise InvalidArgument(f'start is "earliest", "latest", a time or an offset, not {start!r}', field="start")
+        if isinstance(start, datetime) and start.tzinfo is None:
+            raise InvalidArgument("a time needs a time zone: whose clock is meant?", field="start")
         if isinstance(until, str) and until != "high_watermark":
             raise InvalidArgument(f'until is "high_watermark" or offsets, not {until!r}', field="until")
         if on_trimmed not in ("error", "earliest"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -11,9 +12,9 @@ from raftmq.client.fetcher import FetchSettings, PartitionFetcher
 from raftmq.client.offsets import list_offsets
 from raftmq.client.router import Router
 from raftmq.client.types import ConsumedBatch, ConsumedRecord, PartitionOffsets
-from raftmq.errors import InvalidArgument, UnknownPartition
+from raftmq.errors import InvalidArgument, Unimplemented, UnknownPartition
 
-Start = Literal["earliest", "latest"] | int | Mapping[int, int]
+Start = Literal["earliest", "latest"] | datetime | int | Mapping[int, int]
 Until = Literal["high_watermark"] | Mapping[int, int]
 
 
@@ -132,15 +133,18 @@ class Consumer:
     async def _bounds(self, partitions: Sequence[int]) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Where each partition starts, and where it ends if it does."""
         offsets: Mapping[int, PartitionOffsets] = {}
-        if isinstance(self._start, str) or self._until == "high_watermark":
+        time = self._start if isinstance(self._start, datetime) else None
+        if isinstance(self._start, str) or time is not None or self._until == "high_watermark":
             timeout_ms = self._settings.unavailable_timeout_ms
-            offsets = await list_offsets(self._router, self.topic, partitions, timeout_ms=timeout_ms)
+            offsets = await list_offsets(self._router, self.topic, partitions, appended_at=time, timeout_ms=timeout_ms)
         if self._until == "high_watermark":
             ends: Mapping[int, int] = {p: offsets[p].high_watermark for p in partitions}
         else:
             ends = self._until or {}
         if isinstance(self._start, int):
             return dict.fromkeys(partitions, self._start), ends
+        if isinstance(self._start, datetime):
+            return {p: _told(offsets[p]) for p in partitions}, ends
         if self._start == "earliest":
             return {p: offsets[p].log_start_offset for p in partitions}, ends
         if self._start == "latest":
@@ -155,3 +159,10 @@ class Consumer:
         if fetcher is None:
             raise UnknownPartition(f"this consumer does not read partition {partition}", field="partition")
         return fetcher
+
+
+def _told(offsets: PartitionOffsets) -> int:
+    """The offset for the time that was asked for."""
+    if offsets.offset_appended_at is None:
+        raise Unimplemented("the node that leads the partition is of a version that knows nothing of times")
+    return offsets.offset_appended_at

@@ -62,7 +62,13 @@ def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
 
 
 def offsets(wire: broker_pb2.PartitionOffsets) -> PartitionOffsets:
-    return PartitionOffsets(wire.partition, wire.log_start_offset, wire.high_watermark, wire.leader_epoch)
+    return PartitionOffsets(
+        wire.partition,
+        wire.log_start_offset,
+        wire.high_watermark,
+        wire.leader_epoch,
+        wire.offset_appended_at if wire.HasField("offset_appended_at") else None,
+    )
 
 
 def cluster(wire: cluster_pb2.DescribeClusterResponse) -> ClusterDescription:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from raftmq.client import convert
 from raftmq.client.retry import may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.types import PartitionOffsets
-from raftmq.errors import InternalError
+from raftmq.errors import InternalError, InvalidArgument
 from raftmq.v1 import broker_pb2
 
 ATTEMPT_TIMEOUT_MS = 5_000
 
 
 async def list_offsets(
-    router: Router, topic: str, partitions: Sequence[int], *, timeout_ms: int
+    router: Router, topic: str, partitions: Sequence[int], *, appended_at: datetime | None = None, timeout_ms: int
 ) -> Mapping[int, PartitionOffsets]:
     """Bounds of `partitions`; a high watermark covers everything acknowledged before the call.
 
-    Raises UnknownTopic, UnknownPartition, and the last error after `timeout_ms` milliseconds.
+    `appended_at` also asks for the first offset appended at that time or later. Raises UnknownTopic, UnknownPartition,
+    InvalidArgument for a time without a time zone, and the last error after `timeout_ms` milliseconds.
     """
+    request = broker_pb2.ListOffsetsRequest(topic=topic)
+    if appended_at is not None:
+        request.appended_at.CopyFrom(_timestamp(appended_at))
     bounds: dict[int, PartitionOffsets] = {}
 
     async def attempt() -> None:
@@ -32,7 +39,7 @@ async def list_offsets(
                 leader = router.metadata.image.leader(topic, partition).node_id
                 by_leader.setdefault(leader or 0, []).append(partition)
         answers = await asyncio.gather(
-            *(_ask(router, topic, group) for group in by_leader.values()), return_exceptions=True
+            *(_ask(router, request, group) for group in by_leader.values()), return_exceptions=True
         )
         for answer in answers:
             if not isinstance(answer, BaseException):
@@ -45,13 +52,23 @@ async def list_offsets(
     return bounds
 
 
-async def _ask(router: Router, topic: str, partitions: Sequence[int]) -> dict[int, PartitionOffsets]:
+def _timestamp(time: datetime) -> Timestamp:
+    if time.tzinfo is None:
+        raise InvalidArgument("a time needs a time zone: whose clock is meant?", field="appended_at")
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+async def _ask(
+    router: Router, request: broker_pb2.ListOffsetsRequest, partitions: Sequence[int]
+) -> dict[int, PartitionOffsets]:
+    asked = broker_pb2.ListOffsetsRequest()
+    asked.CopyFrom(request)
+    asked.partitions.extend(partitions)
+    topic = request.topic
     answer = await router.to_partition(
-        topic,
-        partitions[0],
-        lambda node: node.broker.ListOffsets,
-        broker_pb2.ListOffsetsRequest(topic=topic, partitions=partitions),
-        timeout_ms=ATTEMPT_TIMEOUT_MS,
+        topic, partitions[0], lambda node: node.broker.ListOffsets, asked, timeout_ms=ATTEMPT_TIMEOUT_MS
     )
     bounds = {p.partition: convert.offsets(p) for p in answer.partitions}
     missing = sorted(set(partitions) - set(bounds))

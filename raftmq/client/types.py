@@ -154,6 +154,9 @@ class PartitionOffsets:
     log_start_offset: int
     high_watermark: int
     leader_epoch: int
+    offset_appended_at: int | None = None
+    """First offset appended at the time asked for, or later; the high watermark where there is none yet. None: no time
+    was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

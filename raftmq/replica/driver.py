@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import structlog
 
@@ -32,6 +33,8 @@ from raftmq.measure import Distribution
 from raftmq.ports import BatchRow, StorageError, StorageStalled, Store, WriteOp
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -107,11 +110,20 @@ class Driver:
     async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches for a reader, from disk, off the loop. Raises DataLoss where what is stored cannot be read."""
         read = partial(self._store.read_batches, generation, offset, end, max_bytes)
+        return await self._for_reader(read, generation, f"the records at offset {offset}")
+
+    async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        """See ``Store.offset_at``; off the loop. Raises DataLoss where what is stored cannot be read."""
+        return await self._for_reader(
+            partial(self._store.offset_at, generation, wall_ms), generation, "the index of times"
+        )
+
+    async def _for_reader(self, read: Callable[[], T], generation: Generation, what: str) -> T:
         try:
             return await self._loop.run_in_executor(self._readers, read)
         except StorageError as error:
-            _log.error("reading records failed", generation=generation, offset=offset, error=str(error))
-            raise DataLoss(f"the records at offset {offset} cannot be read on this node") from error
+            _log.error("reading for a client failed", generation=generation, what=what, error=str(error))
+            raise DataLoss(f"{what} cannot be read on this node") from error
 
     def wake(self) -> None:
         """There is work: make a round at the end of this pass of the loop."""

@@ -58,6 +58,8 @@ class BatchReader(Protocol):
         self, generation: Generation, offset: Offset, end: Offset, max_bytes: int
     ) -> list[BatchRow]: ...
 
+    async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None: ...
+
 
 class ReplicaHost:
     """Every method runs on the event loop. Errors are ``RaftmqError`` with their outcome.
@@ -226,6 +228,22 @@ class ReplicaHost:
         """Linearizable: covers everything that was acknowledged before the call."""
         await self.barrier(group_id, timeout_ms)
         return self._bounds(self._led(group_id))
+
+    async def offset_at(self, group_id: GroupId, wall_ms: int) -> Offset:
+        """First visible offset that was appended at `wall_ms` or later; the high watermark where there is none yet.
+
+        As of now on this leader: ask for ``bounds`` first where it must cover what was acknowledged before.
+        """
+        group = self._led(group_id)
+        oldest = group.tail.first_offset
+        found = group.tail.offset_at(wall_ms)
+        if found is None:
+            # What the tail does not hold is on disk; what is on neither has not been appended.
+            found = await self._reader.offset_at(group.generation, wall_ms)
+            found = oldest if found is None else found
+        bounds = self._bounds(self._led(group_id))
+        wanted = bounds.high_watermark if found is None else found
+        return max(bounds.log_start_offset, min(wanted, bounds.high_watermark))
 
     async def barrier(self, group_id: GroupId, timeout_ms: int) -> None:
         """Return when this leader is confirmed by a quorum and has applied everything acknowledged before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from raftmq.ids import LogIndex, Offset
@@ -74,6 +74,19 @@ class Tail:
                 break
             end += 1
         return tuple(self._entries[start:end])
+
+    def offset_at(self, wall_ms: int) -> Offset | None:
+        """First offset of what was appended at `wall_ms` or later, the log's end where nothing was; None if the tail
+        does not reach back so far."""
+        position = bisect_left(self._entries, wall_ms, key=lambda entry: entry.wall_ms)
+        if position == 0:
+            return None
+        return self._entries[position].base_offset if position < len(self._entries) else self._entries[-1].next_offset
+
+    @property
+    def first_offset(self) -> Offset | None:
+        """Of the oldest entry held; None where none is."""
+        return self._entries[0].base_offset if self._entries else None
 
     def batches(self, offset: Offset, end: Offset, max_bytes: int) -> list[LogEntry] | None:
         """Data entries from the one that holds `offset`, below `end`; None if the tail does not reach back so far."""

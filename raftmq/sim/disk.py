@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from raftmq.errors import DataLoss
 from raftmq.ids import Generation, Offset
@@ -19,6 +20,8 @@ from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 from raftmq.sim.loop import Handle
 from raftmq.storage.memory import MemoryStore
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from raftmq.sim.process import Process
@@ -79,20 +82,27 @@ class SimDriver:
 
     async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches for a reader. Raises DataLoss where what is stored cannot be read."""
+        return await self._for_reader(partial(self._store.read_batches, generation, offset, end, max_bytes))
+
+    async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        """See ``Store.offset_at``. Raises DataLoss where what is stored cannot be read."""
+        return await self._for_reader(partial(self._store.offset_at, generation, wall_ms))
+
+    async def _for_reader(self, work: Callable[[], T]) -> T:
         answer = self._process.loop.create_future()
 
         def read() -> None:
             try:
-                rows = self._store.read_batches(generation, offset, end, max_bytes)
+                found = work()
             except StorageError as error:
-                lost = DataLoss(f"the records at offset {offset} cannot be read on this node: {error}")
+                lost = DataLoss(f"what a reader asked for cannot be read on this node: {error}")
                 self._process.post(lambda: None if answer.done() else answer.set_exception(lost))
             else:
-                self._process.post(lambda: None if answer.done() else answer.set_result(rows))
+                self._process.post(lambda: None if answer.done() else answer.set_result(found))
 
         self._on_thread(self._rng.randint(*self._speed.read), read)
-        rows: list[BatchRow] = await answer
-        return rows
+        read_back: T = await answer
+        return read_back
 
     # -- on the loop -------------------------------------------------------------------------------------------------
 

@@ -288,6 +288,12 @@ class MemoryStore:
             found.append(_batch(entry))
         return found
 
+    def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        """See ``ports.Store.offset_at``."""
+        batches = self._log(generation).batches
+        at = bisect_left(batches, wall_ms, key=lambda batch: batch.wall_ms)
+        return batches[at].base_offset if at < len(batches) else None
+
     def state(self, generation: Generation, kind: StateKind) -> Iterator[tuple[bytes, bytes]]:
         """Derived rows of one kind, by key, as of this call. Raises StorageError."""
         self._check()

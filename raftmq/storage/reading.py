@@ -9,7 +9,16 @@ from raftmq.ports import BatchRow, StateKind, StorageError
 from raftmq.records.entry import LogEntry, crc32c
 from raftmq.storage.checks import checked, decode_entry, is_data_row
 from raftmq.storage.database import Cursor, Database
-from raftmq.storage.keys import Family, generation_range, pair_key, pair_number, state_range, state_suffix
+from raftmq.storage.keys import (
+    TIME_BUCKET_MS,
+    Family,
+    generation_range,
+    pair_key,
+    pair_number,
+    state_range,
+    state_suffix,
+    value_number,
+)
 from raftmq.storage.rows import OffsetRow, decode_offset
 
 
@@ -114,6 +123,24 @@ def _holder(database: Database, generation: Generation, offset: Offset) -> Offse
         return None
     base = pair_number(row[0], generation)
     return Offset(base) if offset < base + decode_offset(row[1]).count else None
+
+
+def offset_at(database: Database, generation: Generation, wall_ms: int) -> Offset | None:
+    """First offset of the first batch whose stamp is `wall_ms` or later.
+
+    The time index leads to the second in question, or, where its row was trimmed away with the first batches of that
+    second, to the log's first batch: no more than one second's rows are looked at.
+    """
+    low, high = generation_range(generation)
+    until = pair_key(generation, wall_ms // TIME_BUCKET_MS + 1)
+    with database.scan(Family.TIMES, low, until, backwards=True) as seconds:
+        row = seconds.next()
+    begin = low if row is None else pair_key(generation, value_number(row[1]))
+    with database.scan(Family.OFFSETS, begin, high) as rows:
+        for key, value in rows:
+            if decode_offset(value).wall_ms >= wall_ms:
+                return Offset(pair_number(key, generation))
+    return None
 
 
 def _batch(base: Offset, row: OffsetRow, payload: bytes) -> BatchRow:

@@ -99,6 +99,10 @@ class RocksStore:
         any. Raises StorageError where batches follow but none holds `offset`."""
         return reading.read_batches(self._database, generation, offset, end, max_bytes)
 
+    def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        """First offset appended at `wall_ms` or later; None where there is none. Raises StorageError."""
+        return reading.offset_at(self._database, generation, wall_ms)
+
     def state(self, generation: Generation, kind: StateKind) -> Iterator[tuple[bytes, bytes]]:
         """Derived rows of one kind, by key, as of this call. Raises StorageError."""
         return reading.scan_state(self._database, generation, kind)

@@ -23,58 +23,59 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from raftmq.v1 import types_pb2 as raftmq_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16raftmq/v1/broker.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15raftmq/v1/types.proto\"\xef\x01\n\x0eProduceRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x16.raftmq.v1.RecordBatch\x12\"\n\x07records\x18\x04 \x03(\x0b\x32\x11.raftmq.v1.Record\x12\x1d\n\x04\x61\x63ks\x18\x05 \x01(\x0e\x32\x0f.raftmq.v1.Acks\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nno_forward\x18\x07 \x01(\x08\x42\x0c\n\n_partition\"y\n\x0fProduceResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x07receipt\x18\x02 \x01(\x0b\x32\x12.raftmq.v1.Receipt\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\"Z\n\x14ProduceStreamRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12*\n\x07produce\x18\x02 \x01(\x0b\x32\x19.raftmq.v1.ProduceRequest\"\x8c\x01\n\x15ProduceStreamResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.raftmq.v1.ProduceResponseH\x00\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x10.raftmq.v1.ErrorH\x00\x42\x08\n\x06result\"\xa5\x01\n\x0cSubscription\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12,\n\tisolation\x18\x04 \x01(\x0e\x32\x19.raftmq.v1.IsolationLevel\x12\x12\n\nno_forward\x18\x05 \x01(\x08\x42\x0c\n\n_partitionB\t\n\x07_offset\"a\n\x10SubscribeRequest\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.raftmq.v1.Subscription\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\xca\x01\n\x11SubscribeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x16.raftmq.v1.StoredBatch\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x1a\n\x12last_stable_offset\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x06 \x01(\x04\"\xf8\x01\n\x0c\x46\x65tchRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x11\n\tmax_bytes\x18\x04 \x01(\r\x12\x11\n\tmin_bytes\x18\x05 \x01(\r\x12+\n\x08max_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tisolation\x18\x07 \x01(\x0e\x32\x19.raftmq.v1.IsolationLevel\x12\x12\n\nno_forward\x18\x08 \x01(\x08\x42\x0c\n\n_partitionB\t\n\x07_offset\"\xc6\x01\n\rFetchResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x16.raftmq.v1.StoredBatch\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x1a\n\x12last_stable_offset\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x06 \x01(\x04\"7\n\x12ListOffsetsRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x03(\r\"m\n\x10PartitionOffsets\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x18\n\x10log_start_offset\x18\x02 \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x04\"q\n\x13ListOffsetsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12/\n\npartitions\x18\x02 \x03(\x0b\x32\x1b.raftmq.v1.PartitionOffsets\"B\n\x13InitProducerRequest\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x02 \x01(\r\"n\n\x14InitProducerResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x13\n\x0bproducer_id\x18\x02 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x03 \x01(\r\"$\n\x12GetMetadataRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\"U\n\x08NodeInfo\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0c\n\x04rack\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x65nced\x18\x05 \x01(\x08\"\x85\x01\n\rPartitionInfo\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x03 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x04\x12\x10\n\x08replicas\x18\x05 \x03(\r\x12\x0f\n\x07in_sync\x18\x06 \x03(\r\"\xc0\x01\n\tTopicInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x04\x12,\n\npartitions\x18\x03 \x03(\x0b\x32\x18.raftmq.v1.PartitionInfo\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x05 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x06 \x01(\r\x12\x12\n\nhash_slots\x18\x07 \x01(\r\"\xc0\x01\n\x13GetMetadataResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\"\n\x05nodes\x18\x02 \x03(\x0b\x32\x13.raftmq.v1.NodeInfo\x12$\n\x06topics\x18\x03 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10metadata_version\x18\x05 \x01(\x04\"\x16\n\x14GetServerInfoRequest\"\xae\x01\n\x15GetServerInfoResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tapi_level\x18\x03 \x01(\r\x12\x12\n\nboot_count\x18\x04 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x06 \x01(\r2\xeb\x04\n\x06\x42roker\x12@\n\x07Produce\x12\x19.raftmq.v1.ProduceRequest\x1a\x1a.raftmq.v1.ProduceResponse\x12:\n\x05\x46\x65tch\x12\x17.raftmq.v1.FetchRequest\x1a\x18.raftmq.v1.FetchResponse\x12V\n\rProduceStream\x12\x1f.raftmq.v1.ProduceStreamRequest\x1a .raftmq.v1.ProduceStreamResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1b.raftmq.v1.SubscribeRequest\x1a\x1c.raftmq.v1.SubscribeResponse(\x01\x30\x01\x12L\n\x0bListOffsets\x12\x1d.raftmq.v1.ListOffsetsRequest\x1a\x1e.raftmq.v1.ListOffsetsResponse\x12O\n\x0cInitProducer\x12\x1e.raftmq.v1.InitProducerRequest\x1a\x1f.raftmq.v1.InitProducerResponse\x12L\n\x0bGetMetadata\x12\x1d.raftmq.v1.GetMetadataRequest\x1a\x1e.raftmq.v1.GetMetadataResponse\x12R\n\rGetServerInfo\x12\x1f.raftmq.v1.GetServerInfoRequest\x1a .raftmq.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16raftmq/v1/broker.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15raftmq/v1/types.proto\"\xef\x01\n\x0eProduceRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x16.raftmq.v1.RecordBatch\x12\"\n\x07records\x18\x04 \x03(\x0b\x32\x11.raftmq.v1.Record\x12\x1d\n\x04\x61\x63ks\x18\x05 \x01(\x0e\x32\x0f.raftmq.v1.Acks\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nno_forward\x18\x07 \x01(\x08\x42\x0c\n\n_partition\"y\n\x0fProduceResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x07receipt\x18\x02 \x01(\x0b\x32\x12.raftmq.v1.Receipt\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\"Z\n\x14ProduceStreamRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12*\n\x07produce\x18\x02 \x01(\x0b\x32\x19.raftmq.v1.ProduceRequest\"\x8c\x01\n\x15ProduceStreamResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.raftmq.v1.ProduceResponseH\x00\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x10.raftmq.v1.ErrorH\x00\x42\x08\n\x06result\"\xa5\x01\n\x0cSubscription\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12,\n\tisolation\x18\x04 \x01(\x0e\x32\x19.raftmq.v1.IsolationLevel\x12\x12\n\nno_forward\x18\x05 \x01(\x08\x42\x0c\n\n_partitionB\t\n\x07_offset\"a\n\x10SubscribeRequest\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.raftmq.v1.Subscription\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"\xca\x01\n\x11SubscribeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x16.raftmq.v1.StoredBatch\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x1a\n\x12last_stable_offset\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x06 \x01(\x04\"\xf8\x01\n\x0c\x46\x65tchRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x16\n\tpartition\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x11\n\tmax_bytes\x18\x04 \x01(\r\x12\x11\n\tmin_bytes\x18\x05 \x01(\r\x12+\n\x08max_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tisolation\x18\x07 \x01(\x0e\x32\x19.raftmq.v1.IsolationLevel\x12\x12\n\nno_forward\x18\x08 \x01(\x08\x42\x0c\n\n_partitionB\t\n\x07_offset\"\xc6\x01\n\rFetchResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\x07\x62\x61tches\x18\x02 \x03(\x0b\x32\x16.raftmq.v1.StoredBatch\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x1a\n\x12last_stable_offset\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x06 \x01(\x04\"h\n\x12ListOffsetsRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x03(\r\x12/\n\x0b\x61ppended_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x10PartitionOffsets\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x18\n\x10log_start_offset\x18\x02 \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x04\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x04\x12\x1f\n\x12offset_appended_at\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x15\n\x13_offset_appended_at\"q\n\x13ListOffsetsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12/\n\npartitions\x18\x02 \x03(\x0b\x32\x1b.raftmq.v1.PartitionOffsets\"B\n\x13InitProducerRequest\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x02 \x01(\r\"n\n\x14InitProducerResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x13\n\x0bproducer_id\x18\x02 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x03 \x01(\r\"$\n\x12GetMetadataRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\"U\n\x08NodeInfo\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0c\n\x04rack\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x65nced\x18\x05 \x01(\x08\"\x85\x01\n\rPartitionInfo\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x10\n\x08group_id\x18\x02 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x03 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x04\x12\x10\n\x08replicas\x18\x05 \x03(\r\x12\x0f\n\x07in_sync\x18\x06 \x03(\r\"\xc0\x01\n\tTopicInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x04\x12,\n\npartitions\x18\x03 \x03(\x0b\x32\x18.raftmq.v1.PartitionInfo\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x05 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x06 \x01(\r\x12\x12\n\nhash_slots\x18\x07 \x01(\r\"\xc0\x01\n\x13GetMetadataResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\"\n\x05nodes\x18\x02 \x03(\x0b\x32\x13.raftmq.v1.NodeInfo\x12$\n\x06topics\x18\x03 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10metadata_version\x18\x05 \x01(\x04\"\x16\n\x14GetServerInfoRequest\"\xae\x01\n\x15GetServerInfoResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tapi_level\x18\x03 \x01(\r\x12\x12\n\nboot_count\x18\x04 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x06 \x01(\r2\xeb\x04\n\x06\x42roker\x12@\n\x07Produce\x12\x19.raftmq.v1.ProduceRequest\x1a\x1a.raftmq.v1.ProduceResponse\x12:\n\x05\x46\x65tch\x12\x17.raftmq.v1.FetchRequest\x1a\x18.raftmq.v1.FetchResponse\x12V\n\rProduceStream\x12\x1f.raftmq.v1.ProduceStreamRequest\x1a .raftmq.v1.ProduceStreamResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1b.raftmq.v1.SubscribeRequest\x1a\x1c.raftmq.v1.SubscribeResponse(\x01\x30\x01\x12L\n\x0bListOffsets\x12\x1d.raftmq.v1.ListOffsetsRequest\x1a\x1e.raftmq.v1.ListOffsetsResponse\x12O\n\x0cInitProducer\x12\x1e.raftmq.v1.InitProducerRequest\x1a\x1f.raftmq.v1.InitProducerResponse\x12L\n\x0bGetMetadata\x12\x1d.raftmq.v1.GetMetadataRequest\x1a\x1e.raftmq.v1.GetMetadataResponse\x12R\n\rGetServerInfo\x12\x1f.raftmq.v1.GetServerInfoRequest\x1a .raftmq.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftmq.v1.broker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRODUCEREQUEST']._serialized_start=93
-  _globals['_PRODUCEREQUEST']._serialized_end=332
-  _globals['_PRODUCERESPONSE']._serialized_start=334
-  _globals['_PRODUCERESPONSE']._serialized_end=455
-  _globals['_PRODUCESTREAMREQUEST']._serialized_start=457
-  _globals['_PRODUCESTREAMREQUEST']._serialized_end=547
-  _globals['_PRODUCESTREAMRESPONSE']._serialized_start=550
-  _globals['_PRODUCESTREAMRESPONSE']._serialized_end=690
-  _globals['_SUBSCRIPTION']._serialized_start=693
-  _globals['_SUBSCRIPTION']._serialized_end=858
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=860
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=957
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=960
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1162
-  _globals['_FETCHREQUEST']._serialized_start=1165
-  _globals['_FETCHREQUEST']._serialized_end=1413
-  _globals['_FETCHRESPONSE']._serialized_start=1416
-  _globals['_FETCHRESPONSE']._serialized_end=1614
-  _globals['_LISTOFFSETSREQUEST']._serialized_start=1616
-  _globals['_LISTOFFSETSREQUEST']._serialized_end=1671
-  _globals['_PARTITIONOFFSETS']._serialized_start=1673
-  _globals['_PARTITIONOFFSETS']._serialized_end=1782
-  _globals['_LISTOFFSETSRESPONSE']._serialized_start=1784
-  _globals['_LISTOFFSETSRESPONSE']._serialized_end=1897
-  _globals['_INITPRODUCERREQUEST']._serialized_start=1899
-  _globals['_INITPRODUCERREQUEST']._serialized_end=1965
-  _globals['_INITPRODUCERRESPONSE']._serialized_start=1967
-  _globals['_INITPRODUCERRESPONSE']._serialized_end=2077
-  _globals['_GETMETADATAREQUEST']._serialized_start=2079
-  _globals['_GETMETADATAREQUEST']._serialized_end=2115
-  _globals['_NODEINFO']._serialized_start=2117
-  _globals['_NODEINFO']._serialized_end=2202
-  _globals['_PARTITIONINFO']._serialized_start=2205
-  _globals['_PARTITIONINFO']._serialized_end=2338
-  _globals['_TOPICINFO']._serialized_start=2341
-  _globals['_TOPICINFO']._serialized_end=2533
-  _globals['_GETMETADATARESPONSE']._serialized_start=2536
-  _globals['_GETMETADATARESPONSE']._serialized_end=2728
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=2730
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=2752
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=2755
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=2929
-  _globals['_BROKER']._serialized_start=2932
-  _globals['_BROKER']._serialized_end=3551
+  _globals['_PRODUCEREQUEST']._serialized_start=126
+  _globals['_PRODUCEREQUEST']._serialized_end=365
+  _globals['_PRODUCERESPONSE']._serialized_start=367
+  _globals['_PRODUCERESPONSE']._serialized_end=488
+  _globals['_PRODUCESTREAMREQUEST']._serialized_start=490
+  _globals['_PRODUCESTREAMREQUEST']._serialized_end=580
+  _globals['_PRODUCESTREAMRESPONSE']._serialized_start=583
+  _globals['_PRODUCESTREAMRESPONSE']._serialized_end=723
+  _globals['_SUBSCRIPTION']._serialized_start=726
+  _globals['_SUBSCRIPTION']._serialized_end=891
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=893
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=990
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=993
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1195
+  _globals['_FETCHREQUEST']._serialized_start=1198
+  _globals['_FETCHREQUEST']._serialized_end=1446
+  _globals['_FETCHRESPONSE']._serialized_start=1449
+  _globals['_FETCHRESPONSE']._serialized_end=1647
+  _globals['_LISTOFFSETSREQUEST']._serialized_start=1649
+  _globals['_LISTOFFSETSREQUEST']._serialized_end=1753
+  _globals['_PARTITIONOFFSETS']._serialized_start=1756
+  _globals['_PARTITIONOFFSETS']._serialized_end=1921
+  _globals['_LISTOFFSETSRESPONSE']._serialized_start=1923
+  _globals['_LISTOFFSETSRESPONSE']._serialized_end=2036
+  _globals['_INITPRODUCERREQUEST']._serialized_start=2038
+  _globals['_INITPRODUCERREQUEST']._serialized_end=2104
+  _globals['_INITPRODUCERRESPONSE']._serialized_start=2106
+  _globals['_INITPRODUCERRESPONSE']._serialized_end=2216
+  _globals['_GETMETADATAREQUEST']._serialized_start=2218
+  _globals['_GETMETADATAREQUEST']._serialized_end=2254
+  _globals['_NODEINFO']._serialized_start=2256
+  _globals['_NODEINFO']._serialized_end=2341
+  _globals['_PARTITIONINFO']._serialized_start=2344
+  _globals['_PARTITIONINFO']._serialized_end=2477
+  _globals['_TOPICINFO']._serialized_start=2480
+  _globals['_TOPICINFO']._serialized_end=2672
+  _globals['_GETMETADATARESPONSE']._serialized_start=2675
+  _globals['_GETMETADATARESPONSE']._serialized_end=2867
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=2869
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2891
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=2894
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=3068
+  _globals['_BROKER']._serialized_start=3071
+  _globals['_BROKER']._serialized_end=3690
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from raftmq.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -378,20 +379,28 @@ class ListOffsetsRequest(_message.Message):
 
     TOPIC_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    APPENDED_AT_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: all partitions."""
+
+    @_builtins.property
+    def appended_at(self) -> _timestamp_pb2.Timestamp:
+        """Also tell from which offset on records were appended at this time or later, by the leader's clock, which never runs
+        backwards within a partition.
+        """
 
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         partitions: _abc.Iterable[_builtins.int] | None = ...,
+        appended_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at", "partitions", b"partitions", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -405,10 +414,13 @@ class PartitionOffsets(_message.Message):
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
     LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    OFFSET_APPENDED_AT_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     log_start_offset: _builtins.int
     high_watermark: _builtins.int
     leader_epoch: _builtins.int
+    offset_appended_at: _builtins.int
+    """Set where `appended_at` was asked for: the first such offset, the high watermark where there is none yet."""
     def __init__(
         self,
         *,
@@ -416,12 +428,15 @@ class PartitionOffsets(_message.Message):
         log_start_offset: _builtins.int = ...,
         high_watermark: _builtins.int = ...,
         leader_epoch: _builtins.int = ...,
+        offset_appended_at: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "offset_appended_at", b"offset_appended_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_appended_at", b"offset_appended_at", "partition", b"partition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__offset_appended_at: _TypeAlias = _typing.Literal["offset_appended_at"]  # noqa: Y015
+    _WhichOneofArgType__offset_appended_at: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset_appended_at) -> _WhichOneofReturnType__offset_appended_at | None: ...
 
 Global___PartitionOffsets: _TypeAlias = PartitionOffsets  # noqa: Y015
 

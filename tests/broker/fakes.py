@@ -169,6 +169,11 @@ class FakeHost:
         await self._pass(group_id)
         return self._bounds(group_id)
 
+    async def offset_at(self, group_id: GroupId, wall_ms: int) -> Offset:
+        await self._pass(group_id)
+        later = (row.base_offset for row in self.logs.get(group_id, []) if row.wall_ms >= wall_ms)
+        return next(later, self._bounds(group_id).high_watermark)
+
     def transfer(self, group_id: GroupId, to: NodeId | None) -> NodeId:
         self.transfers.append((group_id, to))
         return to or NodeId(2)

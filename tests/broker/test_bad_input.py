@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from raftmq.errors import (
     CorruptBatch,
@@ -111,6 +112,14 @@ OTHERS_REFUSED: list[tuple[str, str, str, object, type[RaftmqError], str]] = [
     ("offsets of no topic", "broker", "ListOffsets", broker_pb2.ListOffsetsRequest(), InvalidArgument, "topic"),
     ("offsets of no partition", "broker", "ListOffsets",
      broker_pb2.ListOffsetsRequest(topic="orders", partitions=[0, 8]), UnknownPartition, "partitions[1]"),
+    ("a time after all times", "broker", "ListOffsets",
+     broker_pb2.ListOffsetsRequest(topic="orders", appended_at=Timestamp(seconds=253_402_300_800)), InvalidArgument,
+     "appended_at"),
+    ("a time before all times", "broker", "ListOffsets",
+     broker_pb2.ListOffsetsRequest(topic="orders", appended_at=Timestamp(seconds=-2**63)), InvalidArgument,
+     "appended_at"),
+    ("a time with negative nanoseconds", "broker", "ListOffsets",
+     broker_pb2.ListOffsetsRequest(topic="orders", appended_at=Timestamp(nanos=-1)), InvalidArgument, "appended_at"),
     ("epoch without producer", "broker", "InitProducer", broker_pb2.InitProducerRequest(producer_epoch=1),
      InvalidArgument, "producer_epoch"),
     ("producer id too large", "broker", "InitProducer", broker_pb2.InitProducerRequest(producer_id=2**63),

@@ -79,3 +79,29 @@ async def test_a_node_that_still_thinks_it_leads_asks_again(pair: Pair) -> None:
     first.host.errors = [NotLeader("just deposed")]
     assert len(marks(await first.broker.ListOffsets(asked(0)))) == 1
     assert first.host.leaders[GroupId(1)] == NodeId(1)
+
+
+def at(seconds: int, nanos: int = 0) -> broker_pb2.ListOffsetsRequest:
+    request = asked()
+    request.appended_at.seconds, request.appended_at.nanos = seconds, nanos
+    return request
+
+
+async def test_offsets_by_time_come_from_every_leader(pair: Pair) -> None:
+    """What the fakes take is all appended at 1,700,000,000,000 ms."""
+    first, second = pair
+    for partition in (0, 1):
+        await fill(first, partition, 4)
+    for request, found in [
+        (at(0), [0, 0, 0]),
+        (at(-62_135_596_800), [0, 0, 0]),
+        (at(1_700_000_000), [0, 0, 0]),
+        (at(1_699_999_999, 999_999_999), [0, 0, 0]),
+        (at(1_700_000_000, 1), [4, 4, 0]),
+        (at(253_402_300_799, 999_999_999), [4, 4, 0]),
+    ]:
+        for node in (first, second):
+            answer = await node.broker.ListOffsets(request)
+            assert [one.offset_appended_at for one in answer.partitions] == found
+    unasked = await first.broker.ListOffsets(asked())
+    assert not any(one.HasField("offset_appended_at") for one in unasked.partitions)

@@ -69,7 +69,9 @@ async def test_without_a_cluster_it_ends_with_3_and_says_what_to_do(raftmq_comma
         (("topic", "list"), "cluster.yml cannot be used:\n  No such file or directory; name one with --config"),
         (("topic", "list", "--config", "/dev/null"), "the file must be a mapping"),
         (("topic", "lst"), "Did you mean 'list'?"),
-        (("consume", "orders", "--from", "now"), "neither earliest nor latest nor an offset"),
+        (("consume", "orders", "--from", "now"), "is no offset and no time"),
+        (("consume", "orders", "--from", "2026-13-01"), "is no offset and no time"),
+        (("consume", "orders", "--from", "99999999999999d"), "is no offset and no time"),
         (("demo", "--key", "tail"), "it names a column of --input FILE"),
         (("demo", "--input", "nothing.csv"), "nothing.csv is no file"),
         (("produce", "orders", "nothing.txt", "--bootstrap", "127.0.0.1:1"), "127.0.0.1:1"),
@@ -158,6 +160,25 @@ async def test_a_window_of_a_partition(client_command: Command, cluster: FakeClu
     assert consumed.out == "1\n2\n"
     empty = await client_command("consume", "orders", "-p", "0")
     assert (empty.code, empty.out) == (OK, "")
+
+
+@pytest.mark.parametrize(
+    ("begin", "out"),
+    [
+        ("2023-11-14T22:13:20Z", "0\n1\n"),
+        ("2023-11-14T23:13:20+01:00", "0\n1\n"),
+        ("2023-11-14T22:13:21Z", ""),
+        ("2001-01-01", "0\n1\n"),
+        ("15m", ""),
+        ("36500d", "0\n1\n"),
+    ],
+)
+async def test_reading_begins_at_a_time(client_command: Command, cluster: FakeCluster, begin: str, out: str) -> None:
+    """All of the fake's records are appended at 1,700,000,000,000 ms."""
+    cluster.create("orders")
+    await client_command("produce", "orders", stdin=b"0\n1\n")
+    consumed = await client_command("consume", "orders", "--from", begin)
+    assert (consumed.code, consumed.out) == (OK, out)
 
 
 async def test_latest_without_follow_is_nothing(client_command: Command, cluster: FakeCluster) -> None:

@@ -327,9 +327,13 @@ class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
             answer = broker_pb2.ListOffsetsResponse(header=self._cluster.header(self._node_id))
             for number in request.partitions:
                 p = self._led(request.topic, number)
-                answer.partitions.add(
+                told = answer.partitions.add(
                     partition=number, log_start_offset=p.log_start, high_watermark=p.end, leader_epoch=p.epoch
                 )
+                if request.HasField("appended_at"):
+                    at_ms = request.appended_at.ToMilliseconds()
+                    later = (b.base_offset for b in p.batches if b.append_time_ms >= at_ms)
+                    told.offset_appended_at = next(later, p.end)
             return answer
 
         return await self._handle("ListOffsets", context, work)

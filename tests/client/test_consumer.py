@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import grpc
@@ -46,6 +47,32 @@ async def test_what_was_sent_is_read(cluster: FakeCluster, client: Client) -> No
     ]
     assert [(r.topic, r.partition, r.offset, r.leader_epoch) for r in read] == [("t", 0, i, 1) for i in range(3)]
     assert read[0].append_time_ms == 1_700_000_000_000
+
+
+async def test_reading_begins_at_a_time(cluster: FakeCluster, client: Client) -> None:
+    topic = cluster.create("t", partitions=2)
+    for partition in topic:
+        fill(partition, 3)
+        for number, batch in enumerate(partition.batches):
+            batch.append_time_ms = 1_000 * (number + 1)
+    time = datetime.fromtimestamp(1.5, UTC)
+    bounds = await client.list_offsets("t", appended_at=time.astimezone(timezone(timedelta(hours=5))))
+    assert [one.offset_appended_at for one in bounds] == [3, 3]
+    async with client.consumer("t", start=time, until="high_watermark") as consumer:
+        read = [(record.partition, record.offset) async for record in consumer]
+    assert sorted(read) == [(p, o) for p in (0, 1) for o in range(3, 9)]
+    async with client.consumer("t", start=datetime(2100, 1, 1, tzinfo=UTC), until="high_watermark") as consumer:
+        assert [record async for record in consumer] == []
+
+
+async def test_a_time_without_a_zone_is_refused(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    with pytest.raises(errors.InvalidArgument) as caught:
+        client.consumer("t", start=datetime(2026, 1, 1))
+    assert caught.value.field == "start"
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await client.list_offsets("t", appended_at=datetime(2026, 1, 1))
+    assert caught.value.field == "appended_at"
 
 
 async def test_a_batch_that_cannot_be_inflated_is_an_error_after_all_that_come_before_it(

@@ -63,6 +63,9 @@ class Disk:
     def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         raise StorageError("checksum mismatch")
 
+    def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
+        raise StorageError("checksum mismatch")
+
 
 class Pump:
     """In place of the replicas: hands out what a test has prepared, notes what it is told."""
@@ -310,6 +313,8 @@ async def test_records_that_cannot_be_read_are_a_loss_of_data() -> None:
     async with running() as bench:
         with pytest.raises(DataLoss):
             await bench.driver.read_batches(Generation(1), Offset(0), Offset(1), 100)
+        with pytest.raises(DataLoss):
+            await bench.driver.offset_at(Generation(1), 0)
 
 
 async def test_a_real_store_gets_the_same_calls() -> None:

@@ -286,6 +286,28 @@ def test_nothing_is_fetched_that_is_not_committed(partition: Partition) -> None:
     assert (len(fetched.batches), fetched.bounds.high_watermark) == (1, 1)
 
 
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_time_leads_to_what_was_appended_then_or_later(partition: Partition, evicted: bool) -> None:
+    """Whether the batches are in memory or only on disk, and never to what is not committed."""
+    lead = partition.lead
+    stamps = []
+    for number in range(4):
+        stamps.append(partition.produce(lead, b"%d" % number).wall_ms)
+        partition.run(700_000)
+    group = partition.group(lead, GROUP)
+    if evicted:
+        group.tail.evict(0, group.node.persisted_index)
+    asked = [0, *(stamp + late for stamp in stamps for late in (0, 1))]
+    found = [partition.do(lead, partition.host(lead).offset_at(GROUP, at)) for at in asked]
+    assert found == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    partition.hang_followers()
+    partition.begin(lead, b"not committed")
+    assert partition.do(lead, partition.host(lead).offset_at(GROUP, stamps[-1] + 1)) == 4
+    other = partition.others(lead)[0]
+    with pytest.raises(NotLeader):
+        partition.do(other, partition.host(other).offset_at(GROUP, 0))
+
+
 # -- bounds, barriers, transfers ---------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """The newest entries in memory."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from raftmq.ids import LogIndex, Offset, Term
@@ -8,8 +10,8 @@ from raftmq.records.entry import CHAIN_START, LogEntry, seal
 from raftmq.replica.tail import Tail
 
 
-def entries(*counts: int, first: int = 1) -> list[LogEntry]:
-    """Entries with so many records each; 0 makes a no-op."""
+def entries(*counts: int, first: int = 1, walls: Sequence[int] = ()) -> list[LogEntry]:
+    """Entries with so many records each; 0 makes a no-op. `walls`: their stamps."""
     made: list[LogEntry] = []
     chain, offset = CHAIN_START, Offset(0)
     for position, count in enumerate(counts):
@@ -24,7 +26,7 @@ def entries(*counts: int, first: int = 1) -> list[LogEntry]:
                 base_offset=offset,
                 count=count,
                 log_tick=0,
-                wall_ms=0,
+                wall_ms=walls[position] if walls else 0,
                 inline=b"",
                 payload=b"x" * 100 * count,
             )
@@ -56,6 +58,20 @@ def test_batches_start_with_the_one_that_holds_the_offset_and_skip_what_has_no_r
     found = tail.batches(Offset(3), Offset(5), 1 << 20)
     assert found is not None
     assert [e.base_offset for e in found] == [3]
+
+
+@pytest.mark.parametrize("wall_ms, found", [(0, None), (100, None), (101, 3), (200, 3), (201, 3), (300, 3), (301, 5)])
+def test_a_time_leads_to_what_was_appended_then_or_later_if_it_is_surely_here(wall_ms: int, found: int | None) -> None:
+    """At the first entry's time and before it, there may be others that have left the tail."""
+    tail = Tail(LogIndex(1))
+    tail.append(entries(3, 0, 2, walls=(100, 200, 300)))
+    assert tail.offset_at(wall_ms) == found
+    assert tail.first_offset == 0
+
+
+def test_an_empty_tail_knows_no_time() -> None:
+    tail = Tail(LogIndex(1))
+    assert (tail.offset_at(0), tail.first_offset) == (None, None)
 
 
 def test_batches_below_the_tail_are_not_guessed() -> None:

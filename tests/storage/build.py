@@ -42,8 +42,8 @@ class LogBuilder:
         payload = b"payload %d of term %d" % (self.next_index, term) if payload is None else payload
         return self._seal(EntryKind.DATA, count, payload, term, wall_ms)
 
-    def noop(self, *, term: int = 1) -> LogEntry:
-        return self._seal(EntryKind.NOOP, 0, b"", term, 0)
+    def noop(self, *, term: int = 1, wall_ms: int = 0) -> LogEntry:
+        return self._seal(EntryKind.NOOP, 0, b"", term, wall_ms)
 
     def cut(self, index: int) -> TruncateFrom:
         """Forget the entries from `index` on, and how to truncate a store alike."""

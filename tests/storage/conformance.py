@@ -255,6 +255,40 @@ class StoreConformance:
         assert offsets(store, 4, max_bytes=2 * size - 1) == [3]
         assert offsets(store, 0, max_bytes=2 * size) == [0, 3]
 
+    @pytest.mark.parametrize(
+        "wall_ms, found",
+        [
+            (0, 0), (5000, 0), (5001, 3), (5400, 3), (5401, 6), (5999, 6), (6000, 9), (6001, 12), (8999, 12),
+            (9000, 12), (9001, 15), (9002, None), (2**50, None),
+        ],
+    )  # fmt: skip
+    def test_a_time_leads_to_the_first_batch_appended_then_or_later(
+        self, store: Store, wall_ms: int, found: int | None
+    ) -> None:
+        log = LogBuilder()
+        for wall in (5000, 5400, 5999):
+            log.data(wall_ms=wall)
+        log.noop(wall_ms=5999)
+        for wall in (6000, 9000, 9001):
+            log.data(wall_ms=wall)
+        store.write([put(log.entries[:2])])
+        store.write([put(log.entries[2:])])
+        assert store.offset_at(GENERATION, wall_ms) == found
+
+    def test_batches_of_the_same_millisecond_are_not_skipped(self, store: Store) -> None:
+        log = LogBuilder()
+        for _ in range(4):
+            log.data(wall_ms=5000)
+        store.write([put(log.entries)])
+        assert store.offset_at(GENERATION, 5000) == 0
+
+    def test_a_time_leads_nowhere_in_a_log_without_records(self, store: Store) -> None:
+        log = LogBuilder()
+        log.noop(wall_ms=5000)
+        store.write([put(log.entries)])
+        assert store.offset_at(GENERATION, 0) is None
+        assert store.offset_at(Generation(99), 0) is None
+
     def test_batches_below_the_first_are_not_skipped_silently(self, store: Store) -> None:
         store.write([put(mixed_log(5, offset=100).entries)])
         with pytest.raises(StorageError, match="no batch holds offset 99"):

@@ -99,6 +99,10 @@ class Equivalence(RuleBasedStateMachine):
         end = Offset(offset + length)
         self.same(lambda store: store.read_batches(Generation(generation), Offset(offset), end, size))
 
+    @rule(generation=GENERATIONS, back=st.integers(-1, 5_000))
+    def offset_at(self, generation: int, back: int) -> None:
+        self.same(lambda store: store.offset_at(Generation(generation), max(0, self.wall_ms - back)))
+
     @invariant()
     def everything_is_equal(self) -> None:
         self.same(lambda store: store.replicas())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raftmq.storage.keys import Family, generation_range, pair_number, value_number
+from raftmq.storage.keys import Family, generation_range, pair_key, pair_number, value_number
 from raftmq.storage.rocks import RocksStore
 from tests.storage.build import GENERATION, NODE, LogBuilder, drop, put
 from tests.storage.test_rocks_store import abandon
@@ -98,3 +98,14 @@ def test_a_dropped_replica_has_no_times(store: RocksStore) -> None:
     store.write([put(log.entries)])
     store.write([drop(), put(log.entries[:2])])
     assert rows(store) == [(5, 0)]
+
+
+def test_records_of_a_second_whose_row_was_trimmed_are_found(store: RocksStore) -> None:
+    """A trim inside a second takes the second's row along with the batch that it names, and leaves later batches."""
+    log = timed(5000, 5400, 5999, 6000, 9000)
+    store.write([put(log.entries)])
+    batch = store._database.batch()
+    batch.delete_range(Family.TIMES, pair_key(GENERATION, 5), pair_key(GENERATION, 6))
+    batch.delete_range(Family.OFFSETS, pair_key(GENERATION, 0), pair_key(GENERATION, 3))
+    store._database.write(batch)
+    assert [store.offset_at(GENERATION, at) for at in (0, 5400, 5500, 6000, 6001, 9001)] == [3, 3, 6, 9, 12, None]
