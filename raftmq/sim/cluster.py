@@ -86,24 +86,34 @@ class SimCluster:
 
     def client(self, name: str = "client") -> tuple[Process, Client]:
         """A new client, in a process of its own."""
+        process = self.client_process(name)
+        return process, self.client_in(process, name)
+
+    def client_process(self, name: str) -> Process:
+        """A process for clients."""
         number = FIRST_CLIENT + len(self.clients)
         rng = Random(f"client {number} {self.plan.seed}")
-        process = _ClientProcess(self, name, SimClock(self.agenda, rng.randint(1, 10**9)), rng)
-        self.clients[number] = process
+        process = self.clients[number] = _ClientProcess(
+            self, name, SimClock(self.agenda, rng.randint(1, 10**9)), rng
+        )
+        return process
+
+    def client_in(self, process: Process, name: str) -> Client:
+        """A client in a process that may have others."""
+        (number,) = [number for number, known in self.clients.items() if known is process]
         nodes = [NodeId(node) for node in sorted(self.nodes)]
-        return process, sim_client(self.network, process, number, nodes, Random(rng.getrandbits(64)))
+        rng = Random(f"retry {name} {number} {self.plan.seed}")
+        return sim_client(self.network, process, number, nodes, rng)
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a process. Whatever it raises fails the run."""
-        task = process.loop.create_task(work)
+        task = process.start_task(work)
         task.add_done_callback(lambda done: _report(process, done))
-        process._due()
         return task
 
     def finish(self, process: Process, work: Coroutine[Any, Any, T], limit_s: float = 60.0) -> T:
         """Run until a coroutine in a process has ended; its result. For tests that drive a cluster step by step."""
-        task = process.loop.create_task(work)
-        process._due()
+        task = process.start_task(work)
         if not self.run(int(limit_s * 1_000_000), task.done):
             raise TimeoutError(f"not done within {limit_s} s of virtual time")
         return task.result()

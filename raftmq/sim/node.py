@@ -95,6 +95,8 @@ class SimNode:
         self.store = MemoryStore(node=config.node_id, store_id=store_id)
         self.durable = DurableState()
         self.process: NodeProcess | None = None
+        self.losses = 0
+        """How often its disk has lost what it synced."""
         self.has_lost = False
         """Its disk has lost what it synced, and it has not started since."""
         self.graveyard: list[NodeProcess] = []
@@ -140,6 +142,7 @@ class SimNode:
         self.kill(silently=True)
         self.store.crash(lose_synced=lost)
         self.has_lost = True
+        self.losses += 1
         return True
 
     @property

@@ -44,6 +44,8 @@ class Send:
     told: Told = Told.PENDING
     offset: int | None = None
     epoch: int = 0
+    log_index: int = 0
+    replicas: tuple[int, ...] = ()
     reason: str = ""
 
     @property
@@ -99,6 +101,7 @@ class Oracle:
     def sent(self, send: Send, receipt: RecordReceipt) -> None:
         """It was acknowledged."""
         send.told, send.offset, send.epoch = Told.OK, receipt.offset, receipt.leader_epoch
+        send.log_index, send.replicas = receipt.batch.log_index, receipt.replicas
         self.counts["records acknowledged"] += 1
         if receipt.duplicate:
             self.counts["duplicates answered"] += 1

@@ -7,13 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from raftmq.ids import Tick
 from raftmq.sim.loop import SimLoop
+
+T = TypeVar("T")
 
 WALL_START_MS = 1_700_000_000_000
 TURN_MICROS = (20, 250)
@@ -115,6 +118,10 @@ class Process:
         """Something reached this process from outside: from the network, or from a thread of its own."""
         if self.is_alive:
             self.loop.call_soon(call, *args)
+
+    def start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a coroutine on its loop, from outside."""
+        return self.loop.create_task(work)  # which schedules its first step, and so asks for a turn
 
     def on_thread(self, call: Callable[..., Any], *args: Any) -> None:
         """Run `call` as one of its other threads would: not while it is stopped."""

@@ -22,6 +22,7 @@ from raftmq.sim.invariants.l11_leader_epochs import LeaderEpochs
 from raftmq.sim.invariants.l12_batches_whole import BatchesWhole
 from raftmq.sim.invariants.l13_log_start import LogStart
 from raftmq.sim.invariants.l14_equal_replicas import EqualReplicas
+from raftmq.sim.invariants.l15_receipts import Receipts
 from raftmq.sim.invariants.r01_election_safety import ElectionSafety
 from raftmq.sim.invariants.r02_leader_append_only import LeaderAppendOnly
 from raftmq.sim.invariants.r03_log_matching import LogMatching
@@ -44,6 +45,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         OneVote(), TermsNeverFall(), DurableFirst(), OwnTerm(), Configurations(),
         OffsetAgreement(), NoDuplicate(), NoLostWrite(), Unseen(), NoPhantom(oracle), RealTime(), ProducerOrder(),
         ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(), EqualReplicas(),
+        Receipts(nodes),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
     ]  # fmt: skip
 
