@@ -1,0 +1,18 @@
+"""Every seed that ever failed, and why: in raftmq, or in the simulator.
+
+A plan changes with the code that draws it, so that a seed does not show its old failure for ever: the unit tests named
+here do. The seeds are run all the same.
+"""
+
+from __future__ import annotations
+
+REGRESSIONS: dict[int, str] = {
+    3: "client: without idempotence a batch of unknown outcome was sent again when its window was given up; "
+    "tests/client/test_producer.py: test_without_idempotence_nothing_is_sent_again_from_the_window_either",
+    6: "simulator: a timer in less than a clock can tell came in no time, again and again",
+    9: "simulator: two disks of one group lost their tails, which leaves no majority that may vote",
+    10: "simulator: a group of two cannot do without a disk that lost its tail",
+    26: "controller: a node that restarted within a term made replicas of deleted topics anew, without their votes; "
+    "tests/controller/test_reconciler.py: "
+    "test_a_follower_that_restarts_in_the_same_term_replays_to_its_end_first",
+}
