@@ -136,7 +136,7 @@ class Checker:
             entry = group.entry(LogIndex(kept))
             if entry is None or entry.chain == chains[kept]:
                 break
-            kept -= 1
+            kept = LogIndex(kept - 1)
         if kept < before.last:
             self.states["truncations"] += 1
         if kept == sight.last and kept == before.last:
@@ -166,5 +166,3 @@ class Checker:
 def _overriding(invariants: list[Invariant], method: str) -> list[Invariant]:
     """Those that have something to say at this moment."""
     return [one for one in invariants if getattr(type(one), method) is not getattr(Invariant, method)]
-
-

@@ -93,9 +93,7 @@ class SimCluster:
         """A process for clients."""
         number = FIRST_CLIENT + len(self.clients)
         rng = Random(f"client {number} {self.plan.seed}")
-        process = self.clients[number] = _ClientProcess(
-            self, name, SimClock(self.agenda, rng.randint(1, 10**9)), rng
-        )
+        process = self.clients[number] = _ClientProcess(self, name, SimClock(self.agenda, rng.randint(1, 10**9)), rng)
         return process
 
     def client_in(self, process: Process, name: str) -> Client:
@@ -215,8 +213,7 @@ def describe(channel: Channel, frame: Frame) -> str:
             if (value := getattr(message, name)) is not None
         )
         parts.append(f"g{addressed.group} {type(message).__name__} t{message.term} {told}")
-    for notice in frame.notices:
-        parts.append(f"g{notice.group} leader {notice.leader} t{notice.term} {notice.in_sync}")
+    parts += [f"g{one.group} leader {one.leader} t{one.term} {one.in_sync}" for one in frame.notices]
     return "; ".join(parts)
 
 

@@ -138,7 +138,8 @@ class Faults:
         count = len(self._nodes) if step.picks[1] & 1 else len(self._nodes) // 2 + 1
         start = step.picks[0] % len(self._nodes)
         nodes = [self._nodes[(start + offset) % len(self._nodes)] for offset in range(count)]
-        return any([self._stop(node, step, power=power) for node in nodes])
+        stopped = [self._stop(node, step, power=power) for node in nodes]
+        return any(stopped)
 
     def _crash_loop(self, step: Step) -> bool:
         """Again and again, also while it recovers."""
@@ -158,7 +159,8 @@ class Faults:
         return self._freeze(self._victim(step), step)
 
     def _pause_many(self, step: Step) -> bool:
-        return any([self._freeze(node, step) for node in self._nodes])
+        frozen = [self._freeze(node, step) for node in self._nodes]
+        return any(frozen)
 
     def _freeze(self, node: SimNode, step: Step) -> bool:
         process = node.process
@@ -313,9 +315,7 @@ class Faults:
         return True
 
     def _anybody_suspect(self) -> bool:
-        return any(
-            node.has_lost or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes
-        )
+        return any(node.has_lost or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes)
 
     # -- clocks, leaders ---------------------------------------------------------------------------------------------
 

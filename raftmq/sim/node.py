@@ -134,10 +134,8 @@ class SimNode:
 
     def lose_tail(self, batches: int) -> bool:
         """Power is cut, and about so many synced batches are gone, far enough back to be noticed. False: too young."""
-        disk = self.store._disk
-        synced = disk.sequence - (len(disk.journal) - disk.synced)
-        lost = max(batches, synced - disk.mark.sequence + 1)
-        if lost > disk.synced:
+        lost = max(batches, self.store.unmarked + 1)
+        if lost > self.store.losable:
             return False
         self.kill(silently=True)
         self.store.crash(lose_synced=lost)

@@ -1,8 +1,8 @@
-"""What one seed means: a cluster, its clients, its weather, and a schedule of faults. Swarm style: each seed draws which
-kinds of faults it has and how often, so that rare combinations come up too.
+"""What one seed means: a cluster, its clients, its weather, and a schedule of faults. Swarm style: each seed draws
+which kinds of faults it has and how often, so that rare combinations come up too.
 
-A plan is data. The faults are drawn ahead of the run, with whatever they need at random, so that a run with some of them
-left out is still the same run otherwise: that is what makes shrinking work.
+A plan is data. The faults are drawn ahead of the run, with whatever they need at random, so that a run with some of
+them left out is still the same run otherwise: that is what makes shrinking work.
 """
 
 from __future__ import annotations

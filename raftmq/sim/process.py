@@ -1,8 +1,8 @@
 """Virtual time, and the processes that live in it.
 
-    Agenda       everything that will happen, by (time, order of scheduling); time jumps from one thing to the next
-    SimClock     one machine's monotonic and wall clock: its rate may differ, its wall clock may jump
-    Process      an event loop that gets the processor now and then: it can be stopped, and killed
+Agenda       everything that will happen, by (time, order of scheduling); time jumps from one thing to the next
+SimClock     one machine's monotonic and wall clock: its rate may differ, its wall clock may jump
+Process      an event loop that gets the processor now and then: it can be stopped, and killed
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Process:
         self.rng = rng
         self.is_alive = True
         self.is_paused = False
-        self.loop = SimLoop(name, clock.micros, self._due)
+        self.loop = SimLoop(name, clock.micros, self._due)  # type: ignore[abstract]  # it has no sockets
         self._turn_due = False
         self._timer_at: int | None = None
         self._later: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []

@@ -1,4 +1,5 @@
-"""Fewer faults, same failure: leaves out steps of a plan for as long as it still fails (ddmin, Zeller and Hildebrandt 2002).
+"""Fewer faults, same failure: leaves out steps of a plan for as long as it still fails (ddmin, Zeller and Hildebrandt
+2002).
 
 What the plan draws at random was drawn ahead, so that a run with some steps left out is the same run otherwise. The
 failure may be another one afterwards; it is told.
@@ -13,7 +14,9 @@ from raftmq.sim.plan import Plan, Step, draw
 from raftmq.sim.simulation import Result, run_plan
 
 
-def shrink(seed: int, told: Callable[[int, int], None] = lambda steps, runs: None, limit: int = 200) -> tuple[Plan, Result]:
+def shrink(
+    seed: int, told: Callable[[int, int], None] = lambda steps, runs: None, limit: int = 200
+) -> tuple[Plan, Result]:
     """The plan of `seed` with as few steps as still fail, and how it fails. At most `limit` runs.
 
     ``told``: how many steps are left after how many runs. Raises ValueError where the seed does not fail at all.

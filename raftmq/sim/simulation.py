@@ -1,6 +1,6 @@
 """One seed, from its plan to its verdict.
 
-    form the cluster, create topics ─> safety: clients and faults ─> faults off ─> liveness ─> final read, verdict
+form the cluster, create topics ─> safety: clients and faults ─> faults off ─> liveness ─> final read, verdict
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Simulation:
             raise NotWell(f"not well after the last write: {self._unwell()}")
         self._judge()
 
-    def _is_well_every_so_often(self):  # type: ignore[no-untyped-def]
+    def _is_well_every_so_often(self) -> Callable[[], bool]:
         """Asking after every step would cost more than the steps."""
         asked = [-1]
 
@@ -259,8 +259,7 @@ class Simulation:
                         async with client.consumer(
                             topic, start="earliest", partitions=[number], until="high_watermark"
                         ) as consumer:
-                            async for record in consumer:
-                                found.append((record.offset, record.value or b"", record.leader_epoch))
+                            found.extend([(r.offset, r.value or b"", r.leader_epoch) async for r in consumer])
 
         done = cluster.spawn(process, read())
         if not cluster.run(60_000_000, done.done):

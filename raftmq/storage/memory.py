@@ -218,6 +218,17 @@ class MemoryStore:
         disk.synced = kept
         self._failure = "the power was cut"
 
+    @property
+    def losable(self) -> int:
+        """How many synced batches ``crash`` can lose."""
+        return self._disk.synced
+
+    @property
+    def unmarked(self) -> int:
+        """Synced batches that are newer than the tail marker: the loss of so few cannot be noticed."""
+        disk = self._disk
+        return disk.sequence - (len(disk.journal) - disk.synced) - disk.mark.sequence
+
     def reopen(self) -> MemoryStore:
         """The next start of the process on this disk, after ``kill``, ``crash`` or ``close``."""
         if self._failure is None:

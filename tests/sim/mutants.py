@@ -13,7 +13,7 @@ import pytest
 
 from raftmq.controller.controller import Controller
 from raftmq.controller.reconciler import Reconciler
-from raftmq.errors import LeadershipLost, Outcome
+from raftmq.errors import LeadershipLost, Outcome, RaftmqError
 from raftmq.ids import LogIndex
 from raftmq.partition import overlay, producers
 from raftmq.raft import core as raft_core
@@ -115,7 +115,7 @@ def skip_deduplication(patch: Patch) -> None:
     def deciding(state: Any, batch: Any) -> Any:
         try:
             verdict = decide(state, batch)
-        except Exception:
+        except RaftmqError:
             return producers.APPEND
         return producers.APPEND if isinstance(verdict, producers.Duplicate) else verdict
 
@@ -200,4 +200,3 @@ def acknowledge_on_append(patch: Patch) -> None:
 
 
 MUTANTS: dict[str, Mutant] = {}
-

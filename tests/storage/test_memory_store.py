@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from raftmq.ids import Generation, GroupId, LogIndex, StoreId, Term
-from raftmq.ports import StorageError, StorageRefused, StorageStalled, Store
+from raftmq.ports import PutNode, StorageError, StorageRefused, StorageStalled, Store
 from raftmq.storage.memory import MemoryStore
 from tests.storage.build import GENERATION, NODE, LogBuilder, mixed_log, put, put_row
 from tests.storage.conformance import Harness, StoreConformance, read_all
@@ -217,3 +217,15 @@ def test_numbers_of_the_loss_are_typed(store: MemoryStore) -> None:
     assert lost is not None
     assert (lost.group, lost.term) == (GroupId(2), Term(5))
     assert list(store.reopen().scan_headers(Generation(GENERATION), LogIndex(1))) == []
+
+
+def test_a_loss_is_noticed_from_one_batch_behind_the_marker_on() -> None:
+    for lost_behind in (0, 1):
+        store = MemoryStore(node=NODE, store_id=StoreId(7))
+        for number in range(5):
+            store.write([PutNode(f"row {number}", b"x")])
+            store.sync()
+        assert store.unmarked == 1, "the last sync's marker becomes durable with the next"
+        assert store.losable >= 5
+        store.crash(lose_synced=store.unmarked + lost_behind)
+        assert store.reopen().identity.suspect is bool(lost_behind)

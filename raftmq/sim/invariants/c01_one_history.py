@@ -1,4 +1,5 @@
-"""C1: the metadata that a process sees only gets newer, and at one version it is the same on every node. No exception."""
+"""C1: the metadata that a process sees only gets newer, and at one version it is the same on every node. No
+exception."""
 
 from __future__ import annotations
 

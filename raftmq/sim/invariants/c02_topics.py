@@ -1,5 +1,5 @@
-"""C2: names and numbers of topics and groups are given once: of racing creations one wins, and no id comes again, not even
-after a deletion. Whoever was told that it created a topic did. No exception."""
+"""C2: names and numbers of topics and groups are given once: of racing creations one wins, and no id comes again, not
+even after a deletion. Whoever was told that it created a topic did. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""C3: every partition has as many replicas as its topic asks for, on different nodes, all of them known. No exception while
-replicas are not moved."""
+"""C3: every partition has as many replicas as its topic asks for, on different nodes, all of them known. No exception
+while replicas are not moved."""
 
 from __future__ import annotations
 

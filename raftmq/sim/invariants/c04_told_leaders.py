@@ -1,4 +1,5 @@
-"""C4: nodes that tell who leads a group in a term all tell the same, and the truth: one leader an epoch. No exception."""
+"""C4: nodes that tell who leads a group in a term all tell the same, and the truth: one leader an epoch. No
+exception."""
 
 from __future__ import annotations
 

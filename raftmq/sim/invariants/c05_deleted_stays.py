@@ -1,5 +1,5 @@
-"""C5: a deleted topic stays deleted: once the cluster is quiet no node holds a replica of a group that is in no topic, however
-long it was away. No exception."""
+"""C5: a deleted topic stays deleted: once the cluster is quiet no node holds a replica of a group that is in no
+topic, however long it was away. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L2: a record is in a partition once. It holds for producers that are not idempotent too, because the client sends again
-only what was surely not applied. No exception."""
+"""L2: a record is in a partition once. It holds for producers that are not idempotent too, because the client sends
+again only what was surely not applied. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L3: what was acknowledged at ALL or QUORUM can be read at the offset of its receipt, for ever. Exception: a duplicate
-older than the producer's window has a receipt without an offset; it must be there all the same."""
+"""L3: what was acknowledged at ALL or QUORUM can be read at the offset of its receipt, for ever. Exception: a
+duplicate older than the producer's window has a receipt without an offset; it must be there all the same."""
 
 from __future__ import annotations
 

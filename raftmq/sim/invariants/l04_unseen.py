@@ -1,5 +1,5 @@
-"""L4: what was acknowledged is delivered: a read of the partition from its start to its end gives every offset below the
-highest one acknowledged. Liveness: asked only once the cluster is healed and quiet. No exception."""
+"""L4: what was acknowledged is delivered: a read of the partition from its start to its end gives every offset below
+the highest one acknowledged. Liveness: asked only once the cluster is healed and quiet. No exception."""
 
 from __future__ import annotations
 

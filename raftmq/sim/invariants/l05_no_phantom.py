@@ -1,5 +1,5 @@
-"""L5: every record that is read was sent, and its producer was never told that it surely was not stored. Exception: none;
-an unknown outcome allows both."""
+"""L5: every record that is read was sent, and its producer was never told that it surely was not stored. Exception:
+none; an unknown outcome allows both."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L6: a record that is handed in after another one of its partition was acknowledged comes to stand behind it. Exception: an
-acknowledgement at the level LEADER promises nothing."""
+"""L6: a record that is handed in after another one of its partition was acknowledged comes to stand behind it.
+Exception: an acknowledgement at the level LEADER promises nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L7: of each producer a partition holds its epochs in order, and within an epoch its sequence numbers from 0 on without a
-gap. Exception: producers without an id have no order to keep."""
+"""L7: of each producer a partition holds its epochs in order, and within an epoch its sequence numbers from 0 on
+without a gap. Exception: producers without an id have no order to keep."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L8: a consumer gets one offset after the other, none twice and none left out, also when it starts again where it was. No
-exception."""
+"""L8: a consumer gets one offset after the other, none twice and none left out, also when it starts again where it
+was. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L9: whatever anybody was ever given to read is in the partition at the end, at the same offset: nothing is delivered
-before it is committed. No exception."""
+"""L9: whatever anybody was ever given to read is in the partition at the end, at the same offset: nothing is
+delivered before it is committed. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L10: the answer to "where does this partition end" is linearizable: it covers what was acknowledged before the question,
-and is never below an earlier answer, whoever leads. No exception."""
+"""L10: the answer to "where does this partition end" is linearizable: it covers what was acknowledged before the
+question, and is never below an earlier answer, whoever leads. No exception."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""L11: along the offsets of a partition the leader epoch never falls, and a receipt names the epoch that the record is
-stored under. Exception: a duplicate's receipt tells the epoch of whoever answered, if the original is too old to be known.
-"""
+"""L11: along the offsets of a partition the leader epoch never falls, and a receipt names the epoch that the record
+is stored under. Exception: a duplicate's receipt tells the epoch of whoever answered, if the original is too old to
+be known."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""L12: a batch is stored whole: as many records as its header says, at consecutive offsets, behind the batch before. No
-exception while nothing is compacted."""
+"""L12: a batch is stored whole: as many records as its header says, at consecutive offsets, behind the batch before.
+No exception while nothing is compacted."""
 
 from __future__ import annotations
 

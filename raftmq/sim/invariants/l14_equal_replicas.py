@@ -1,5 +1,5 @@
-"""L14: once the cluster is quiet all replicas of a partition hold the same log, and clients read exactly what is in it. No
-exception."""
+"""L14: once the cluster is quiet all replicas of a partition hold the same log, and clients read exactly what is in
+it. No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""R5: no two replicas commit different entries at one index (Raft, section 5.4.3: State Machine Safety), and whoever has
-applied the same entries has the same state. No exception."""
+"""R5: no two replicas commit different entries at one index (Raft, section 5.4.3: State Machine Safety), and whoever
+has applied the same entries has the same state. No exception."""
 
 from __future__ import annotations
 
@@ -30,5 +30,6 @@ class StateMachineSafety(Invariant):
         first = self._states.setdefault((sight.group_id, machine.applied_index), state)
         self.require(
             first == state,
-            f"group {sight.group_id} at applied index {machine.applied_index}: {sight.group.me} has {state}, not {first}",
+            f"group {sight.group_id} at applied index {machine.applied_index}: {sight.group.me} has {state}, "
+            f"not {first}",
         )

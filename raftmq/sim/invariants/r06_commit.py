@@ -1,5 +1,5 @@
-"""R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader commits is
-durable on a majority of its voters at that moment (Raft, figure 2; section 5.3).
+"""R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader
+commits is durable on a majority of its voters at that moment (Raft, figure 2; section 5.3).
 
 Exception: a disk that loses what it synced may take an entry away again afterwards.
 """
@@ -32,9 +32,7 @@ class Commit(Invariant):
         membership = sight.group.node.membership
         if membership.is_joint:
             return
-        holders = [
-            voter for voter in sorted(membership.voters) if _holds(self._nodes[voter.node], sight, sight.commit)
-        ]
+        holders = [voter for voter in sorted(membership.voters) if _holds(self._nodes[voter.node], sight, sight.commit)]
         if 2 * len(holders) <= len(membership.voters):
             raise Violated(
                 f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, which only "

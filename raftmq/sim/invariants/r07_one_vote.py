@@ -1,7 +1,7 @@
 """R7: a replica gives at most one vote a term, over all its processes (Raft, section 5.2). A pre-vote is no vote.
 
-A candidate's vote for itself counts: it asked for the others'. No exception: a disk that lost its vote is suspect, and
-comes back in a term above every one in which it can have voted.
+A candidate's vote for itself counts: it asked for the others'. No exception: a disk that lost its vote is suspect,
+and comes back in a term above every one in which it can have voted.
 """
 
 from __future__ import annotations

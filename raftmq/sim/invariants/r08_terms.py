@@ -1,5 +1,5 @@
-"""R8: a replica's term never falls: not in a process, and not over a restart below what it has told anybody (Raft, figure
-2). No exception: a disk that lost it is suspect, and comes back above it."""
+"""R8: a replica's term never falls: not in a process, and not over a restart below what it has told anybody (Raft,
+figure 2). No exception: a disk that lost it is suspect, and comes back above it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ class TermsNeverFall(Invariant):
             )
 
     def sent(self, process: NodeProcess, group: GroupId, message: Message) -> None:
-        if isinstance(message, AppendReply) or (
-            isinstance(message, (RequestVote, VoteReply)) and not message.pre_vote
-        ):
+        if isinstance(message, AppendReply) or (isinstance(message, (RequestVote, VoteReply)) and not message.pre_vote):
             key = group, message.source
             self._told[key] = max(self._told.get(key, Term(0)), message.term)

@@ -1,5 +1,5 @@
-"""R9: nothing is answered before the sync that covers it: a vote is on disk before it is told, and so is every entry that
-an append reply claims (Raft, figure 2: "persistent state, updated before responding"). No exception."""
+"""R9: nothing is answered before the sync that covers it: a vote is on disk before it is told, and so is every entry
+that an append reply claims (Raft, figure 2: "persistent state, updated before responding"). No exception."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""R10: a leader commits by counting only when the entry counted is of its own term (Raft, section 5.4.2, figure 8). Entries
-of earlier terms are committed along with it. No exception."""
+"""R10: a leader commits by counting only when the entry counted is of its own term (Raft, section 5.4.2, figure 8).
+Entries of earlier terms are committed along with it. No exception."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """R11: any majority of a configuration and any majority of the next one have a member in common, so that two leaders
-cannot be elected past each other (dissertation, sections 4.1 and 4.3). A joint configuration needs both majorities. No
-exception."""
+cannot be elected past each other (dissertation, sections 4.1 and 4.3). A joint configuration needs both majorities.
+No exception."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from raftmq.ids import GroupId, ReplicaId
 from raftmq.raft.types import Membership
@@ -22,7 +22,7 @@ class Configurations(Invariant):
         if memberships == self._seen.get(sight.group_id):
             return
         self._seen[sight.group_id] = memberships
-        for one, other in zip(memberships, memberships[1:], strict=False):
+        for one, other in pairwise(memberships):
             for quorum in _quorums(one):
                 self.require(
                     all(quorum & rival for rival in _quorums(other)),
