@@ -86,11 +86,11 @@ class Assembly(Events):
         self._started = False
         self._boots: dict[NodeId, BootCount] = {}
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
-        self._reconciler = Reconciler(self.replicas)
         cluster = config.cluster
         self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
+        self._reconciler = Reconciler(self.replicas, self.controller.is_current)
         facts = ServerFacts(
             identity.boot_count,
             cluster.limits.max_message_bytes,

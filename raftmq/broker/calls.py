@@ -22,6 +22,7 @@ from raftmq.broker.streaming import Send, Stream
 from raftmq.errors import (
     DeadlineExceeded,
     InvalidArgument,
+    NotReady,
     Outcome,
     RaftmqError,
     ShuttingDown,
@@ -143,6 +144,10 @@ class Calls:
                 if self._host.leads(CONTROLLER_GROUP):
                     raise
                 await patience.wait_after(error, NEWS_WAIT_MS)
+            except NotReady as error:
+                if context.forwarded:
+                    raise
+                await patience.wait_after(error)
             else:
                 return found
 

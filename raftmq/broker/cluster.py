@@ -25,6 +25,9 @@ class ClusterView(Protocol):
     def image(self) -> MetadataImage:
         """Topics, nodes and assignments as of the last entry applied here."""
 
+    def is_current(self) -> bool:
+        """False while the image is being replayed, or the controller has no leader: what it does not show may exist."""
+
     @property
     def cluster_id(self) -> str: ...
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raftmq.broker.cluster import ClusterView, Host
-from raftmq.errors import InvalidArgument, UnknownPartition, UnknownTopic
+from raftmq.errors import InvalidArgument, NotReady, UnknownPartition, UnknownTopic
 from raftmq.ids import GroupId, Offset, PartitionId, Term
 from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
 from raftmq.records.slots import HASH_SLOTS, partition_for_key
@@ -25,11 +25,13 @@ class View:
     # -- finding ---------------------------------------------------------------------------------------------------
 
     def topic(self, name: str, field: str = "topic") -> TopicRecord:
-        """Raises InvalidArgument (no name) or UnknownTopic."""
+        """Raises InvalidArgument (no name), UnknownTopic, or NotReady where this node cannot tell."""
         if not name:
             raise InvalidArgument("names no topic", field=field)
         topic = self.cluster.image.topics.get(name)
         if topic is None:
+            if not self.cluster.is_current():
+                raise NotReady("this node has yet to learn from the controller which topics there are")
             raise UnknownTopic(f"there is no topic {name[:NAME_SHOWN]!r}", field=field)
         return topic
 

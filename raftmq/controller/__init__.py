@@ -5,5 +5,6 @@
 ``controller``  the host of group 0: decisions, registration, producer ids
 ``sessions``    which nodes are heard, and which are fenced
 ``caretaker``   registers, admits, fences, balances, again and again
+``replay``      is the metadata here of the present?
 ``reconciler``  drives this node's replicas to what the metadata says
 """

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from raftmq.config import ClusterConfig
+from raftmq.controller.replay import Replay
 from raftmq.errors import (
     DeadlineExceeded,
     NoLeader,
@@ -58,6 +59,7 @@ class Controller:
             min_in_sync_replicas=config.defaults.min_in_sync_replicas or 0,
             max_batch_bytes=config.limits.max_batch_bytes,
         )
+        self._replay = Replay(host.replicas)
         self._deciding = asyncio.Lock()
         self._news = asyncio.Event()
         self._producer_ids: range = range(0)
@@ -70,6 +72,11 @@ class Controller:
         """As of the last entry applied on this node; the empty image before there is one."""
         group = self._host.replicas.group(CONTROLLER_GROUP)
         return group.machine.image if group is not None and isinstance(group.machine, MetadataMachine) else _EMPTY
+
+    def is_current(self) -> bool:
+        """The image is of the present, as far as this node can know: what it does not show does not exist, or is news.
+        Otherwise it is still being replayed, and what it does not show may well exist."""
+        return self._replay.is_current()
 
     @property
     def cluster_id(self) -> str:

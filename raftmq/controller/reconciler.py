@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
-from raftmq.ids import CONTROLLER_GROUP, GroupId, LogIndex
+from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
 from raftmq.raft.types import Membership
 from raftmq.replica.manager import Replicas
@@ -13,23 +15,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Acts only on an image that is *current*: this node has applied an entry of the term it is in, and everything that
-    its own log held when it started.
-
-    Right after a start the log of group 0 is replayed, and the image shows the past: a topic that is long deleted, or
-    none where there will be one. An entry of the present term comes after everything that was ever committed before
-    that term; but the process before this one may have known more of that same term, and acted upon it. That much is
-    in the log: a replica's row is written after the entry that called for it. If another leader has cut the end of
-    that log off, nothing of it was committed, and an entry of a later term is there instead. So what a current image
-    does not list is gone, and what it is the first to list is new: a disk that once lost rows cannot have lost one of
-    *that* group.
+    """Acts only on an image that is *current* (``Replay``): one of the past shows topics that are long deleted, or none
+    where there will be one. What a current image does not list is gone, and what it is the first to list is new: a
+    disk that once lost rows cannot have lost one of *that* group.
     """
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas, is_current: Callable[[], bool]) -> None:
         self._replicas = replicas
-        group = replicas.group(CONTROLLER_GROUP)
-        self._began_at = LogIndex(0) if group is None else group.node.last_index
-        self._began_in = None if group is None else group.node.term_at(group.node.last_index)
+        self._is_current = is_current
         self._done: MetadataImage | None = None
         self._new_from: GroupId | None = None
         """Groups from this number on were created after this process had a current image."""
@@ -57,14 +50,6 @@ class Reconciler:
             [g for g in self._replicas.leaders if g not in image.groups and _is_gone(g, image)]
         )
         self._done = image
-
-    def _is_current(self) -> bool:
-        group = self._replicas.group(CONTROLLER_GROUP)
-        if group is None:
-            return False
-        applied = group.machine.applied_index
-        term = group.node.term_at(applied)
-        return term == group.node.term and (applied >= self._began_at or term != self._began_in)
 
     def _create(self, topic: TopicRecord, partition: PartitionRecord, is_new: bool) -> None:
         """Only ever for this node's very disk: assignments name node *and* store."""

@@ -204,6 +204,10 @@ class FakeCluster:
         self.deleted: list[str] = []
         self.producer_id = 1000
         self.error: RaftmqError | None = None
+        self.current = True
+
+    def is_current(self) -> bool:
+        return self.current
 
     def controller(self) -> tuple[NodeId, Term] | None:
         return None if self.controller_node is None else (NodeId(self.controller_node), Term(4))

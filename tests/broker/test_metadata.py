@@ -5,11 +5,11 @@ from google.protobuf.duration_pb2 import Duration
 
 import raftmq
 from raftmq.broker.broker_service import API_LEVEL
-from raftmq.errors import AlreadyExists, Outcome, PreconditionFailed
+from raftmq.errors import AlreadyExists, NotReady, Outcome, PreconditionFailed
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.v1 import admin_pb2, broker_pb2
-from tests.broker.cluster import FACTS, Node, refusal
-from tests.broker.fakes import CLUSTER_ID
+from tests.broker.cluster import FACTS, ORDERS, SINGLE, Node, refusal
+from tests.broker.fakes import CLUSTER_ID, image_of, topic_record
 
 
 async def test_metadata_names_nodes_topics_and_leaders(node: Node) -> None:
@@ -94,3 +94,39 @@ async def test_what_the_controller_refuses_is_told(node: Node) -> None:
     node.cluster.error = AlreadyExists("topic new exists", field="name")
     error = await refusal(node.admin.CreateTopic(admin_pb2.CreateTopicRequest(name="new")))
     assert (type(error), error.field, error.outcome) == (AlreadyExists, "name", Outcome.NOT_APPLIED)
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "request_"),
+    [
+        ("broker", "ListOffsets", broker_pb2.ListOffsetsRequest(topic="new")),
+        ("broker", "Fetch", broker_pb2.FetchRequest(topic="new", partition=0, offset=0)),
+        ("admin", "DescribeTopic", admin_pb2.DescribeTopicRequest(name="new")),
+    ],
+)
+async def test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist(
+    node: Node, service: str, method: str, request_: object
+) -> None:
+    """Right after a start, and while there is no controller, it cannot tell: clients would take it at its word."""
+    node.cluster.current = False
+    error = await refusal(getattr(getattr(node, service), method)(request_, timeout=0.3))
+    assert type(error) is NotReady
+    assert (error.outcome, error.retriable) == (Outcome.NOT_APPLIED, True)
+    known = await node.broker.ListOffsets(broker_pb2.ListOffsetsRequest(topic="single"))
+    assert len(known.partitions) == 1, "what it does know, it serves"
+
+
+async def test_a_call_waits_for_a_node_to_learn_of_its_topic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def learning() -> bool:
+        """The news comes between the second look and the third."""
+        asked.append(1)
+        if len(asked) == 2:
+            node.cluster.image = image_of(ORDERS, SINGLE, topic_record("late", [1], topic_id=7))
+        return False
+
+    monkeypatch.setattr(node.cluster, "is_current", learning)
+    answer = await node.broker.Fetch(broker_pb2.FetchRequest(topic="late", partition=0, offset=0))
+    assert answer.header.node_id == 1
+    assert len(asked) == 2

@@ -193,3 +193,20 @@ def test_a_topic_that_is_created_after_a_loss_is_trusted(cluster: Nodes, log: li
         cluster.leader(partition.group)
     assert {what for what, _, _ in log} == {"new"}
     assert {node for _, node, _ in log} == {1, 2, 3}
+
+
+# -- what a node can say of topics -----------------------------------------------------------------------------------
+
+
+def test_metadata_is_current_once_the_controller_has_spoken(cluster: Nodes) -> None:
+    cluster.create_topic("orders")
+    assert all(cluster.at(number).is_current() for number in (1, 2, 3))
+    for number in (1, 2, 3):
+        cluster.stop(number)
+    cluster.nodes[1].boot()
+    cluster.until(lambda: cluster.up() == [1])
+    cluster.pass_time(5)
+    assert not cluster.at(1).is_current(), "others may know of topics that it does not"
+    for number in (2, 3):
+        cluster.nodes[number].boot()
+    cluster.until(lambda: len(cluster.up()) == 3 and all(cluster.at(number).is_current() for number in (1, 2, 3)))
