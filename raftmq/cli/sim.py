@@ -22,7 +22,9 @@ TRACE_LINES = 60
 
 def sim(
     seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="How many seeds to run.")] = 100,
-    start: Annotated[int | None, typer.Option(metavar="S", help="The first seed; else where the last run ended.")] = None,
+    start: Annotated[
+        int | None, typer.Option(metavar="S", help="The first seed; else where the last run ended.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="X", help="Run this one seed only.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: print every event.")] = False,
     shrunk: Annotated[

@@ -98,8 +98,8 @@ class Checker:
             sight = self._first(process, group)
         else:
             sight = Sight(
-                process.node, process, group, node.role, node.term, node.last_index, node.commit_index, before,
-                before.chains, before.terms,
+                process.node, process, group, node.role, node.term, node.last_index, node.commit_index,
+                group.row.suspect, before, before.chains, before.terms,
             )  # fmt: skip
             self._compare(sight, before)
         self._sights[key] = sight
@@ -124,8 +124,8 @@ class Checker:
         terms = [Term(0), *(entry.term for entry in entries)]
         node = group.node
         return Sight(
-            process.node, process, group, node.role, node.term, last, node.commit_index, None, chains, terms,
-            LogIndex(0), tuple(entries),
+            process.node, process, group, node.role, node.term, last, node.commit_index, group.row.suspect, None,
+            chains, terms, LogIndex(0), tuple(entries),
         )  # fmt: skip
 
     def _compare(self, sight: Sight, before: Sight) -> None:
@@ -158,8 +158,7 @@ class Checker:
             self.states["leaders elected"] += 1
             if sight.last - 1 > sight.commit:
                 self.states["leader changes with uncommitted entries"] += 1
-        suspect = sight.group.node.status().suspect if sight.group.row.suspect else False
-        if before is not None and before.group.row.suspect and not suspect:
+        if before is not None and before.is_suspect and not sight.is_suspect:
             self.states["suspect replicas cleared"] += 1
 
 

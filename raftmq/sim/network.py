@@ -13,6 +13,7 @@ of the stream, doubled, overtaken, or delivered long after. Production promises 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -85,6 +86,8 @@ class Network:
     def __init__(self, agenda: Agenda, rng: Random, find: Callable[[int], NodeProcess | None]) -> None:
         self.weather = Weather()
         self.delivered = 0
+        self.refusals: Counter[str] = Counter()
+        """How calls to nodes failed, by reason."""
         self.sent: Callable[[NodeProcess, Frame], None] = lambda source, frame: None
         """Told of every frame that leaves a node."""
         self.arrives: Callable[[NodeProcess, NodeProcess, Channel, Frame], Frame] = lambda s, t, c, frame: frame
@@ -375,6 +378,7 @@ class _Call:
         try:
             data = await self._serve(target)
         except RaftmqError as error:
+            self._network.refusals[error.reason] += 1
             wire = status.encode(error)
             self._reply(self._fail, status.decode(wire.code, wire.message, wire.trailers))
         except Exception as bug:  # noqa: BLE001  an unhandled error in a call is a finding

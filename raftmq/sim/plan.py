@@ -56,6 +56,8 @@ class Plan:
     producers: list[ProducerPlan] = field(default_factory=list)
     consumers: int = 2
     churn: bool = False
+    min_in_sync: int = 0
+    """Of the topics; 0: the majority."""
     steps: list[Step] = field(default_factory=list)
 
 
@@ -81,6 +83,7 @@ def draw(seed: int) -> Plan:
         consumers=rng.randint(1, 2),
         churn=rng.random() < 0.4,
     )
+    plan.min_in_sync = rng.choice((0, 0, 0, plan.replication_factor))
     plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
     plan.steps = _steps(rng, plan)
     return plan

@@ -69,6 +69,8 @@ def finish(simulation: Simulation) -> Result:
         error, details = _tell(found, simulation)
     cluster = simulation.cluster
     states = cluster.checker.states + cluster.checker.oracle.counts
+    for reason, count in cluster.network.refusals.items():
+        states[f"call {reason}"] = count
     states["catch-ups from disk"] = sum(node.catch_ups for node in cluster.nodes.values())
     result = Result(
         simulation.plan.seed,
@@ -127,9 +129,10 @@ class Simulation:
         cluster = self.cluster
         cluster.start()
         process, client = cluster.client("setup")
-        topics = self.plan.topics
+        plan = self.plan
         created = cluster.spawn(
-            process, workload.create(self._task(client, "setup", 0), topics, self.plan.replication_factor)
+            process,
+            workload.create(self._task(client, "setup", 0), plan.topics, plan.replication_factor, plan.min_in_sync),
         )
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")

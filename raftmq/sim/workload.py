@@ -152,22 +152,25 @@ async def churn_topics(task: Task, pause_ms: float) -> None:
         await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
 
 
-async def create(task: Task, topics: dict[str, int], replication_factor: int) -> None:
+async def create(task: Task, topics: dict[str, int], replication_factor: int, min_in_sync: int) -> None:
     """Create the topics of the run, however long it takes."""
     for name, partitions in sorted(topics.items()):
-        await until_done(lambda name=name, partitions=partitions: _create(task, name, partitions, replication_factor))  # type: ignore[misc]
 
+        async def attempt(name: str = name, partitions: int = partitions) -> None:
+            try:
+                await task.client.admin.create_topic(
+                    name,
+                    partitions=partitions,
+                    replication_factor=replication_factor,
+                    min_in_sync_replicas=min_in_sync,
+                    timeout_ms=10_000,
+                )
+            except RaftmqError as error:
+                created = error.reason == "DEADLINE_EXCEEDED" and error.outcome is Outcome.APPLIED
+                if error.reason != "ALREADY_EXISTS" and not created:
+                    raise
 
-async def _create(task: Task, name: str, partitions: int, replication_factor: int) -> None:
-    try:
-        await task.client.admin.create_topic(
-            name, partitions=partitions, replication_factor=replication_factor, timeout_ms=10_000
-        )
-    except RaftmqError as error:
-        if error.reason != "ALREADY_EXISTS" and not (
-            error.reason == "DEADLINE_EXCEEDED" and error.outcome is Outcome.APPLIED
-        ):
-            raise
+        await until_done(attempt)
 
 
 async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raftmq.controller.controller import Controller
-from raftmq.controller.reconciler import Reconciler
+from raftmq.controller.replay import Replay
 from raftmq.errors import LeadershipLost, Outcome, RaftmqError
 from raftmq.ids import LogIndex
 from raftmq.partition import overlay, producers
@@ -186,7 +186,7 @@ def decide_on_an_old_image(patch: Patch) -> None:
 
 def reconcile_by_the_past(patch: Patch) -> None:
     """Replicas are created and removed while the log of the metadata is still being replayed."""
-    patch.setattr(Reconciler, "_is_current", lambda self: True)
+    patch.setattr(Replay, "is_current", lambda self: True)
 
 
 def acknowledge_on_append(patch: Patch) -> None:

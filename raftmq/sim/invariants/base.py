@@ -31,6 +31,7 @@ class Sight:
     term: Term
     last: LogIndex
     commit: LogIndex
+    is_suspect: bool
     before: Sight | None
     chains: list[bytes]
     """Chain hash by log index; [0] is the hash before the first entry."""
