@@ -77,6 +77,27 @@ class TruncateFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimPoint:
+    """Where a log begins: its first entry, its first record, and the wall stamp of the entry before (0: none was)."""
+
+    index: LogIndex
+    offset: Offset
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrimBefore:
+    """Remove every entry before ``end``. ``begin`` is where the log begins now: what lies before it is gone already.
+
+    Entries of the same batch must lie at or after ``end``.
+    """
+
+    generation: Generation
+    begin: TrimPoint
+    end: TrimPoint
+
+
+@dataclass(frozen=True, slots=True)
 class PutReplica:
     row: ReplicaRow
 
@@ -107,7 +128,7 @@ class PutNode:
     value: bytes
 
 
-WriteOp = PutEntries | TruncateFrom | PutReplica | DropReplica | PutState | PutNode
+WriteOp = PutEntries | TruncateFrom | TrimBefore | PutReplica | DropReplica | PutState | PutNode
 
 
 @dataclass(frozen=True, slots=True)

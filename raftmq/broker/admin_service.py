@@ -12,6 +12,7 @@ from raftmq.v1 import admin_pb2
 
 TIMEOUT_DEFAULT_MS = 10_000
 TIMEOUT_MAX_MS = 60_000
+RETENTION_MAX_MS = 100 * 366 * 24 * 3600 * 1000
 
 
 class AdminService:
@@ -45,6 +46,8 @@ class AdminService:
                 request.replication_factor,
                 request.min_in_sync_replicas,
                 request.max_batch_bytes,
+                _retention_ms(request),
+                request.retention_bytes,
             ),
             context.within(_timeout_ms(request)),
             validate_only=request.validate_only,
@@ -81,3 +84,10 @@ def _timeout_ms(request: admin_pb2.CreateTopicRequest) -> int:
     if not request.HasField("timeout"):
         return TIMEOUT_DEFAULT_MS
     return duration_ms(request.timeout, "timeout", low=1, high=TIMEOUT_MAX_MS)
+
+
+def _retention_ms(request: admin_pb2.CreateTopicRequest) -> int:
+    """0: for ever."""
+    if not request.HasField("retention"):
+        return 0
+    return duration_ms(request.retention, "retention", low=0, high=RETENTION_MAX_MS)

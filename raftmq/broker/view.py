@@ -74,7 +74,7 @@ class View:
 
     def topic_info(self, topic: TopicRecord) -> broker_pb2.TopicInfo:
         """`topic` with its leaders, as far as they are known here."""
-        return broker_pb2.TopicInfo(
+        info = broker_pb2.TopicInfo(
             name=topic.name,
             topic_id=topic.topic_id,
             partitions=[self._partition_info(partition) for partition in topic.partitions],
@@ -82,7 +82,11 @@ class View:
             min_in_sync_replicas=topic.min_in_sync_replicas,
             max_batch_bytes=topic.max_batch_bytes,
             hash_slots=HASH_SLOTS,
+            retention_bytes=topic.retention_bytes,
         )
+        if topic.retention_ms:
+            info.retention.FromMilliseconds(topic.retention_ms)
+        return info
 
     def topics(self) -> list[broker_pb2.TopicInfo]:
         """All topics, by name."""

@@ -32,6 +32,12 @@ def create(
         int, typer.Option(min=0, help="Copies that must be in sync for a write; 0: the majority.")
     ] = 0,
     max_batch_bytes: Annotated[int, typer.Option(min=0, help="Largest batch; 0: the cluster's default.")] = 0,
+    retention_ms: Annotated[
+        int, typer.Option(min=0, help="Remove records that were appended so many milliseconds ago; 0: never.")
+    ] = 0,
+    retention_bytes: Annotated[
+        int, typer.Option(min=0, help="Remove a partition's oldest records beyond so many bytes; 0: never.")
+    ] = 0,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -46,6 +52,8 @@ def create(
                 replication_factor=replicas,
                 min_in_sync_replicas=min_in_sync,
                 max_batch_bytes=max_batch_bytes,
+                retention_ms=retention_ms,
+                retention_bytes=retention_bytes,
             )
         if as_json:
             output.show_json(asdict(topic))
@@ -136,7 +144,11 @@ def delete(
 
 
 def _summary(topic: TopicDescription) -> str:
+    kept = [
+        *([f"for {topic.retention_ms} ms"] if topic.retention_ms else []),
+        *([f"up to {topic.retention_bytes} bytes a partition"] if topic.retention_bytes else []),
+    ]
     return (
         f"topic {topic.name}: {len(topic.partitions)} partitions, {topic.replication_factor} replicas, "
-        f"min in sync {topic.min_in_sync_replicas}"
+        f"min in sync {topic.min_in_sync_replicas}, records kept {' and '.join(kept) or 'for ever'}"
     )

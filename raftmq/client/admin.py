@@ -38,10 +38,15 @@ class Admin:
         replication_factor: int = 0,
         min_in_sync_replicas: int = 0,
         max_batch_bytes: int = 0,
+        retention_ms: int = 0,
+        retention_bytes: int = 0,
         validate_only: bool = False,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> TopicDescription:
         """Create a topic and wait until every partition has a leader. 0: the cluster's default.
+
+        retention_ms: records may be removed that were appended so long ago; 0: never for their age.
+        retention_bytes: a partition's oldest records may be removed while so many bytes stay; 0: never for their size.
 
         Raises InvalidArgument naming the field, AlreadyExists, and Unavailable or DeadlineExceeded with the outcome.
         """
@@ -51,6 +56,8 @@ class Admin:
             replication_factor=replication_factor,
             min_in_sync_replicas=min_in_sync_replicas,
             max_batch_bytes=max_batch_bytes,
+            retention=_milliseconds(retention_ms) if retention_ms else None,
+            retention_bytes=retention_bytes,
             validate_only=validate_only,
             timeout=_milliseconds(min(timeout_ms, LEADERS_TIMEOUT_MS)),
         )

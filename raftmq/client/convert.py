@@ -58,6 +58,8 @@ def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
         replication_factor=wire.replication_factor,
         min_in_sync_replicas=wire.min_in_sync_replicas,
         max_batch_bytes=wire.max_batch_bytes,
+        retention_ms=wire.retention.ToMilliseconds(),
+        retention_bytes=wire.retention_bytes,
     )
 
 

@@ -179,6 +179,10 @@ class TopicDescription:
     replication_factor: int
     min_in_sync_replicas: int
     max_batch_bytes: int
+    retention_ms: int = 0
+    """Older records may be removed; 0: kept for ever."""
+    retention_bytes: int = 0
+    """A partition's oldest records may be removed while so many bytes of newer ones stay; 0: without limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
 from raftmq.raft.types import Membership
 from raftmq.replica.manager import Replicas
+from raftmq.replica.retention import Retention
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +43,13 @@ class Reconciler:
         running = self._replicas.groups
         for group_id in sorted(wanted.keys() - running.keys()):
             self._create(*wanted[group_id], is_new=group_id >= self._new_from)
+        self._replicas.set_retention(
+            {
+                group_id: Retention(topic.retention_ms, topic.retention_bytes)
+                for group_id, (topic, _) in wanted.items()
+                if topic.retention_ms or topic.retention_bytes
+            }
+        )
         for group_id in running:
             if group_id not in wanted and _is_gone(group_id, image):
                 _log.info("removing replica", group=group_id)

@@ -37,6 +37,7 @@ _RESERVED = "__"
 _NODE_ID_MAX = 2**31 - 1
 _STORE_ID_MAX = 2**63 - 1
 _PORT_MAX = 65_535
+_RETENTION_MAX = 2**62
 _TEXT_MAX = 253
 """Longest host and rack in characters: that of a name in DNS."""
 
@@ -64,6 +65,10 @@ class CreateTopic:
     replication_factor: int = 0
     min_in_sync_replicas: int = 0
     max_batch_bytes: int = 0
+    retention_ms: int = 0
+    """Here 0 is no default but a choice: for ever."""
+    retention_bytes: int = 0
+    """Of each partition; 0: without limit."""
 
 
 def majority(replicas: int) -> int:
@@ -88,6 +93,8 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
     batch_bytes = wish.max_batch_bytes or policy.max_batch_bytes
     _in_range(partitions, 1, policy.partitions_max, "partitions")
     _in_range(batch_bytes, policy.batch_bytes_min, policy.batch_bytes_max, "max_batch_bytes")
+    _in_range(wish.retention_ms, 0, _RETENTION_MAX, "retention")
+    _in_range(wish.retention_bytes, 0, _RETENTION_MAX, "retention_bytes")
     _in_range(replicas, 1, _NODE_ID_MAX, "replication_factor")
     if replicas > len(image.nodes):
         raise PreconditionFailed(
@@ -100,7 +107,17 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
         PartitionAssigned(GroupId(image.next_group_id + number), PartitionId(number), assignment)
         for number, assignment in enumerate(placed)
     )
-    return [TopicCreated(image.next_topic_id, wish.name, replicas, in_sync, batch_bytes, assigned)]
+    created = TopicCreated(
+        image.next_topic_id,
+        wish.name,
+        replicas,
+        in_sync,
+        batch_bytes,
+        assigned,
+        wish.retention_ms,
+        wish.retention_bytes,
+    )
+    return [created]
 
 
 def delete_topic(image: MetadataImage, name: str) -> list[Event]:

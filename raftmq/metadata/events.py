@@ -65,6 +65,10 @@ class TopicCreated:
     min_in_sync_replicas: int
     max_batch_bytes: int
     partitions: tuple[PartitionAssigned, ...]
+    retention_ms: int = 0
+    """0: for ever."""
+    retention_bytes: int = 0
+    """Of each partition; 0: without limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,8 @@ def _topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
             )
             for partition in event.partitions
         ],
+        retention_ms=event.retention_ms,
+        retention_bytes=event.retention_bytes,
     )
 
 
@@ -230,6 +236,8 @@ def _topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
             )
             for partition in message.partitions
         ),
+        retention_ms=message.retention_ms,
+        retention_bytes=message.retention_bytes,
     )
 
 

@@ -56,6 +56,10 @@ class TopicRecord:
     max_batch_bytes: int
     partitions: tuple[PartitionRecord, ...]
     """By partition number."""
+    retention_ms: int = 0
+    """0: for ever."""
+    retention_bytes: int = 0
+    """Of each partition; 0: without limit."""
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -165,6 +169,8 @@ class MetadataImage:
             event.min_in_sync_replicas,
             event.max_batch_bytes,
             partitions,
+            event.retention_ms,
+            event.retention_bytes,
         )
         return replace(
             self,

@@ -34,6 +34,8 @@ class MetadataMachine:
         """Always 0: the group holds no records."""
         self.log_start_offset = Offset(0)
         """Always 0."""
+        self.raft_start = LogIndex(1)
+        """Always 1: the whole log is kept."""
 
     def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
         """There is nothing to restore: the log is replayed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftmq.ids import Offset
+from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
@@ -23,9 +23,11 @@ class TickCommand:
 
 @dataclass(frozen=True, slots=True)
 class TrimCommand:
-    """Records before `log_start_offset` can no longer be read."""
+    """Records before `log_start_offset` can no longer be read; entries before `raft_start` are needed by nobody."""
 
     log_start_offset: Offset
+    raft_start: LogIndex = LogIndex(0)
+    """Never above the entry that holds `log_start_offset`; 0: as before."""
 
 
 PartitionCommand = TickCommand | TrimCommand
@@ -36,8 +38,8 @@ def encode(command: PartitionCommand) -> bytes:
     match command:
         case TickCommand():
             message = storage_pb2.PartitionCommand(tick=storage_pb2.TickCommand())
-        case TrimCommand(log_start_offset):
-            trim = storage_pb2.TrimCommand(log_start_offset=log_start_offset)
+        case TrimCommand(log_start_offset, raft_start):
+            trim = storage_pb2.TrimCommand(log_start_offset=log_start_offset, raft_start=raft_start)
             message = storage_pb2.PartitionCommand(trim=trim)
     return message.SerializeToString()
 
@@ -54,6 +56,6 @@ def decode(body: bytes, version: int) -> PartitionCommand:
         case "tick":
             return TickCommand()
         case "trim":
-            return TrimCommand(Offset(message.trim.log_start_offset))
+            return TrimCommand(Offset(message.trim.log_start_offset), LogIndex(message.trim.raft_start))
         case _:
             raise PoisonEntry("a command without content")

@@ -75,6 +75,8 @@ class PartitionMachine:
         self.next_offset = Offset(0)
         """The offset that the next record gets; the high watermark of what is applied."""
         self.log_start_offset = Offset(0)
+        self.raft_start = LogIndex(1)
+        """First entry that a replica may still have to get by an append, or that holds records which can be read."""
         self.log_tick = 0
         """Milliseconds of led time so far."""
         self.wall_ms = WallMs(0)
@@ -100,16 +102,16 @@ class PartitionMachine:
         """Apply a committed entry (its payload is not needed). Raises PoisonEntry; nothing has changed then."""
         assert entry.index == self.applied_index + 1, f"entry {entry.index} cannot follow {self.applied_index}"
         self._check(entry)
-        log_start_offset = self.log_start_offset
+        log_start_offset, raft_start = self.log_start_offset, self.raft_start
         match entry.kind:
             case EntryKind.DATA:
                 self._apply_batch(entry)
             case EntryKind.COMMAND:
-                log_start_offset = self._after_command(entry)
+                log_start_offset, raft_start = self._after_command(entry)
             case EntryKind.NOOP | EntryKind.MEMBERSHIP:
                 pass
         # Nothing below can fail.
-        self.log_start_offset = log_start_offset
+        self.log_start_offset, self.raft_start = log_start_offset, raft_start
         self._dirty.update(self.producers.expire(entry.log_tick))
         self.applied_index = entry.index
         self.next_offset = entry.next_offset
@@ -128,6 +130,7 @@ class PartitionMachine:
             log_tick=self.log_tick,
             wall_ms=self.wall_ms,
             log_start_offset=self.log_start_offset,
+            raft_start=self.raft_start,
         )
         rows: list[StateRow] = [(StateKind.APPLIED, APPLIED_KEY, applied.SerializeToString())]
         for producer_id in sorted(self._dirty):
@@ -141,6 +144,7 @@ class PartitionMachine:
         self.applied_index = self._taken_index = LogIndex(row.applied_index)
         self.next_offset = Offset(row.next_offset)
         self.log_start_offset = Offset(row.log_start_offset)
+        self.raft_start = LogIndex(max(1, row.raft_start))
         self.log_tick = row.log_tick
         self.wall_ms = WallMs(row.wall_ms)
 
@@ -177,18 +181,21 @@ class PartitionMachine:
         self.producers.put(batch.producer_id, advance(state, batch, placement))
         self._dirty.add(batch.producer_id)
 
-    def _after_command(self, entry: LogEntry) -> Offset:
-        """The log start after the command in `entry`."""
+    def _after_command(self, entry: LogEntry) -> tuple[Offset, LogIndex]:
+        """Both starts after the command in `entry`."""
         try:
             command = commands.decode(entry.inline, entry.version)
         except PoisonEntry as error:
             raise _poison(entry, f"holds {error}") from None
         match command:
             case commands.TickCommand():
-                return self.log_start_offset
-            case commands.TrimCommand(wanted):
-                # A request: it never takes the start back, nor past what is committed.
-                return max(self.log_start_offset, min(wanted, self.next_offset))
+                return self.log_start_offset, self.raft_start
+            case commands.TrimCommand(offset, index):
+                # A request: it never takes a start back, nor past what is committed.
+                return (
+                    max(self.log_start_offset, min(offset, self.next_offset)),
+                    max(self.raft_start, min(index, entry.index)),
+                )
 
 
 def _read_batch(entry: LogEntry) -> _Batch:

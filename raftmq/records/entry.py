@@ -43,6 +43,7 @@ CHAIN_START = bytes(CHAIN_BYTES)
 _FIXED = struct.Struct(">BBHQQQIQQIII")
 _CRC = struct.Struct(">I")
 _INLINE_AT = _FIXED.size + CHAIN_BYTES
+_PAYLOAD_LENGTH_AT = 52
 assert _FIXED.size == 60
 
 
@@ -82,6 +83,11 @@ class LogEntry:
     def size(self) -> int:
         """Bytes that it costs in a frame."""
         return len(self.row) + len(self.payload)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of row and payload, also where the payload was not read."""
+        return len(self.row) + int.from_bytes(self.row[_PAYLOAD_LENGTH_AT : _PAYLOAD_LENGTH_AT + 4], "big")
 
 
 def seal(

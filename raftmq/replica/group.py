@@ -18,6 +18,7 @@ from dataclasses import replace
 from raftmq.errors import LeadershipLost, RaftmqError
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import (
+    Anchor,
     GroupMessage,
     LostTail,
     PutEntries,
@@ -26,6 +27,8 @@ from raftmq.ports import (
     ReplicaRow,
     StorageError,
     Store,
+    TrimBefore,
+    TrimPoint,
     TruncateFrom,
 )
 from raftmq.raft.messages import Message
@@ -38,6 +41,7 @@ from raftmq.replica.machine import StateMachine
 from raftmq.replica.outbox import Mark, Outbox, ReadOrder
 from raftmq.replica.readback import ReadBack
 from raftmq.replica.replication import Replication
+from raftmq.replica.retention import Extents
 from raftmq.replica.sealing import Draft, LogEnd
 from raftmq.replica.tail import Tail
 
@@ -66,6 +70,7 @@ class ReplicaGroup:
         machine: StateMachine,
         store: Store,
         end: LogEntry | None,
+        extents: Extents,
         observer: Observer,
     ) -> None:
         self.id: GroupId = row.group
@@ -75,6 +80,7 @@ class ReplicaGroup:
         self.machine = machine
         self.row = row
         self.halted: str | None = None
+        self.extents = extents
         self.tail = Tail(LogIndex(node.last_index + 1))
         self._store = store
         self._observer = observer
@@ -122,6 +128,14 @@ class ReplicaGroup:
     def read_done(self, order: ReadOrder, entries: tuple[LogEntry, ...]) -> None:
         """What was ordered from disk is here."""
         self._read_back.done(order, entries)
+
+    def read_failed(self, order: ReadOrder, reason: str) -> bool:
+        """What was ordered from disk is not there: trimmed meanwhile (False), or the replica halts (True)."""
+        if order.first < self.row.raft_start:
+            self._read_back.failed(order)
+            return False
+        self.halt(reason)
+        return True
 
     # -- what the owner wants to know ------------------------------------------------------------------------------
 
@@ -177,7 +191,10 @@ class ReplicaGroup:
                 while self.halted is None and self.node.has_ready():
                     self._take(self.node.ready(), outbox)
                     self._apply(outbox)
+                self._trim(outbox)
                 self._replication.fill(self.id, outbox)
+                while self.halted is None and self.node.has_ready():  # somebody is to be told to fetch a snapshot
+                    self._take(self.node.ready(), outbox)
         except (PoisonEntry, CorruptEntry, StorageError) as error:
             self.halt(str(error))
         self._observer.progressed(self)
@@ -291,6 +308,34 @@ class ReplicaGroup:
             self.row = replace(self.row, commit_index=commit)
             outbox.round.ops.append(PutReplica(self.row))
 
+    def _trim(self, outbox: Outbox) -> None:
+        """Remove the entries that nobody needs any more, by an applied command, from this disk too.
+
+        The derived state goes into the same batch: without those entries it could not be replayed.
+        """
+        start = LogIndex(min(self.machine.raft_start, self.node.persisted_index + 1))
+        if start <= self.row.raft_start:
+            return
+        last = self._header(LogIndex(start - 1))
+        if last.next_offset > self.machine.log_start_offset:
+            raise CorruptEntry(f"a trim removes entry {last.index}, whose records can still be read")
+        anchor = Anchor(last.term, last.chain, last.next_offset, last.log_tick, last.wall_ms)
+        begin = TrimPoint(self.row.raft_start, self.row.anchor.offset, self.row.anchor.wall_ms)
+        self.row = replace(self.row, raft_start=start, anchor=anchor, log_start_offset=self.machine.log_start_offset)
+        self._put_rows(outbox)
+        outbox.round.ops.append(PutReplica(self.row))
+        outbox.round.ops.append(TrimBefore(self.generation, begin, TrimPoint(start, anchor.offset, anchor.wall_ms)))
+        self.node.compact(start)
+        self._end.trimmed(anchor)
+        self.extents.drop_below(start)
+
+    def _header(self, index: LogIndex) -> LogEntry:
+        """The entry at `index`, which is on disk, perhaps without its payload."""
+        entry = self.tail.get(index) or next(self._store.scan_headers(self.generation, index), None)
+        if entry is None:
+            raise StorageError(f"generation {self.generation} has no entry {index}")
+        return entry
+
     def trim_tail(self, budget: int) -> None:
         """Bring the entries in memory down to `budget` bytes, as far as the disk has them and they are applied."""
         if self.tail.bytes > budget:
@@ -309,6 +354,7 @@ class ReplicaGroup:
                 self._read_back.order(None, index, last, outbox)
                 break
             result = machine.apply(entry)
+            self.extents.add(entry)
             waiting = self._commands.pop(index, None)
             if waiting is not None:
                 term, done = waiting

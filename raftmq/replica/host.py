@@ -171,17 +171,8 @@ class ReplicaHost:
         deadline = Tick(self._clock.tick() + max_wait_ms)
         await self._until_serving(group_id, Tick(max(deadline, self._clock.tick() + 1000)))
         group = self._led(group_id)
-        bounds = self._bounds(group)
-        if not bounds.log_start_offset <= offset <= bounds.high_watermark:
-            raise OffsetOutOfRange(
-                f"offset {offset} is outside [{bounds.log_start_offset}, {bounds.high_watermark}]",
-                field="offset",
-                metadata={
-                    "log_start_offset": str(bounds.log_start_offset),
-                    "high_watermark": str(bounds.high_watermark),
-                },
-            )
         while True:
+            self._readable(group, offset)
             batches = await self._read(group, offset, max_bytes)
             self._led(group_id)
             wanted = batches[-1].next_offset if batches else offset
@@ -194,6 +185,19 @@ class ReplicaHost:
         self.traffic.read(group_id, batches)
         return fetched
 
+    def _readable(self, group: ReplicaGroup, offset: Offset) -> None:
+        """Raises OffsetOutOfRange, with both bounds."""
+        bounds = self._bounds(group)
+        if not bounds.log_start_offset <= offset <= bounds.high_watermark:
+            raise OffsetOutOfRange(
+                f"offset {offset} is outside [{bounds.log_start_offset}, {bounds.high_watermark}]",
+                field="offset",
+                metadata={
+                    "log_start_offset": str(bounds.log_start_offset),
+                    "high_watermark": str(bounds.high_watermark),
+                },
+            )
+
     async def _read(self, group: ReplicaGroup, offset: Offset, max_bytes: int) -> list[BatchRow]:
         end = group.machine.next_offset
         if offset >= end:
@@ -204,7 +208,7 @@ class ReplicaHost:
         try:
             return await self._reader.read_batches(group.generation, offset, end, max_bytes)
         except DataLoss:
-            self._led(group.id)  # the topic may have been deleted under the read
+            self._readable(self._led(group.id), offset)  # the topic may have been deleted under the read, or trimmed
             raise
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:

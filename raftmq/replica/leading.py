@@ -28,6 +28,8 @@ class Hosted:
     flushed: LogIndex = LogIndex(0)
     eager: int = 0
     scheduled: Tick | None = None
+    is_trimming: bool = False
+    """A trim of it was proposed here, and is not decided yet."""
 
     def deadline(self) -> Tick | None:
         """When time alone changes something here: in the core, or because somebody's wait runs out."""

@@ -20,6 +20,9 @@ class StateMachine(Protocol):
 
     @property
     def log_start_offset(self) -> Offset: ...
+    @property
+    def raft_start(self) -> LogIndex:
+        """First entry that is still needed, by a reader or a replica. Those below may be removed."""
 
     def apply(self, entry: LogEntry) -> object:
         """Take the next committed entry; returns what its proposer wants to know. Raises PoisonEntry to halt."""

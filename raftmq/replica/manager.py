@@ -6,7 +6,7 @@ whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
@@ -35,6 +35,8 @@ from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
+from raftmq.replica.retention import Retention
+from raftmq.replica.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,11 @@ class Replicas(Observer):
         self._dirty: set[GroupId] = set()
         self._deadlines: list[tuple[Tick, GroupId]] = []
         self._watched: set[GroupId] = set()
-        self._unflushed: set[GroupId] = set()
+        self._upkeep = Upkeep(self._hosted, clock.tick(), settings.flush_interval)
         self._pending_ops: list[WriteOp] = []
         self._pending_sync = False
         self._rounds = 0
         self._next_beat = clock.tick()
-        self._next_flush = clock.tick()
         rows = store.replicas()
         self._next_generation = next_generation(rows)
         for row in rows:
@@ -135,8 +136,9 @@ class Replicas(Observer):
         hosted = self._hosted.pop(group_id)
         self._leading.end(hosted)
         hosted.group.halt("the replica was removed from this node")
-        for known in (self._dirty, self._watched, self._unflushed):
+        for known in (self._dirty, self._watched):
             known.discard(group_id)
+        self._upkeep.dropped(group_id)
         self.leaders.pop(group_id, None)
         self.heartbeats.term_changed(group_id)
         self._pending_ops.append(DropReplica(group_id, hosted.group.generation))
@@ -147,6 +149,10 @@ class Replicas(Observer):
         """These groups are no more."""
         for group_id in gone:
             self.leaders.pop(group_id, None)
+
+    def set_retention(self, retention: Mapping[GroupId, Retention]) -> None:
+        """What partitions want to keep at least; those that are not named keep everything."""
+        self._upkeep.retention = retention
 
     def _open(self, row: ReplicaRow) -> Hosted:
         group = open_group(
@@ -232,8 +238,8 @@ class Replicas(Observer):
         hosted = self._hosted.get(order.group)
         if hosted is None or hosted.group.generation != order.generation:
             return False
-        hosted.group.halt(reason)
-        return True
+        self._touch(order.group)
+        return hosted.group.read_failed(order, reason)
 
     def _reschedule(self, hosted: Hosted) -> None:
         wanted = hosted.deadline()
@@ -246,7 +252,7 @@ class Replicas(Observer):
 
     def next_deadline(self) -> Tick:
         """When ``tick`` must be called next."""
-        nearest = min(self._next_beat, self._next_flush)
+        nearest = min(self._next_beat, self._upkeep.deadline())
         return min(nearest, self._deadlines[0][0]) if self._deadlines else nearest
 
     def tick(self) -> None:
@@ -261,9 +267,11 @@ class Replicas(Observer):
         if now >= self._next_beat:
             self._next_beat = Tick(now + self._settings.raft.heartbeat_interval)
             self._beat(now)
-        if now >= self._next_flush:
-            self._next_flush = Tick(now + self._settings.flush_interval)
-            self._flush()
+        if ops := self._upkeep.flush(now):
+            self._pending_ops.extend(ops)
+            self._wake()
+        for group_id in self._upkeep.trim(now, self._clock.wall_ms()):
+            self._touch(group_id)
 
     def _tick_group(self, hosted: Hosted, now: Tick) -> None:
         hosted.group.tick(now)
@@ -284,20 +292,6 @@ class Replicas(Observer):
             if hosted.eager:
                 hosted.group.node.campaign(now)
                 self._touch(hosted.group.id)
-
-    def _flush(self) -> None:
-        if not self._unflushed:
-            return
-        outbox = Outbox(0)
-        for group_id in sorted(self._unflushed):
-            hosted = self._hosted[group_id]
-            hosted.group.flush(outbox)
-            hosted.flushed = hosted.group.machine.applied_index
-        self._unflushed.clear()
-        if outbox.round.ops:
-            # Needs no sync of its own: whatever of it is lost is replayed from the log.
-            self._pending_ops.extend(outbox.round.ops)
-            self._wake()
 
     # -- other nodes -----------------------------------------------------------------------------------------------
 
@@ -381,8 +375,7 @@ class Replicas(Observer):
             self._leading.progressed(hosted)
             if not hosted.leadership.settled():
                 self._watched.add(group.id)
-        if group.machine.applied_index != hosted.flushed:
-            self._unflushed.add(group.id)
+        self._upkeep.progressed(hosted)
         self.barriers.progressed(group)
         self._events.group_progressed(group)
 

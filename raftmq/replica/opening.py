@@ -14,6 +14,7 @@ from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored
 from raftmq.records.entry import LogEntry, chain_follows
 from raftmq.replica.group import Observer, ReplicaGroup
+from raftmq.replica.retention import Extents
 
 
 def open_group(
@@ -28,7 +29,7 @@ def open_group(
 ) -> ReplicaGroup:
     """The replica of `row`, as it was when its process ended. Raises StorageError where the log is damaged."""
     machine = _machine(row, store)
-    runs, end = _scan(row, store)
+    runs, end, extents = _scan(row, store, machine.applied_index)
     last = LogIndex(row.raft_start - 1) if end is None else end.index
     if machine.applied_index > last:
         raise StorageError(
@@ -47,7 +48,7 @@ def open_group(
     )
     opened: list[ReplicaGroup] = []
     node = RaftNode(config, me, restored, rng, now, last_contact=lambda member: last_contact(opened[0], member))
-    opened.append(ReplicaGroup(row, me, node, machine, store, end, observer))
+    opened.append(ReplicaGroup(row, me, node, machine, store, end, extents, observer))
     return opened[0]
 
 
@@ -59,8 +60,12 @@ def _machine(row: ReplicaRow, store: Store) -> PartitionMachine | MetadataMachin
     return machine
 
 
-def _scan(row: ReplicaRow, store: Store) -> tuple[tuple[tuple[Term, LogIndex], ...], LogEntry | None]:
-    """Term runs and the last entry's header, read once over all headers; the chain is checked on the way."""
+def _scan(
+    row: ReplicaRow, store: Store, applied: LogIndex
+) -> tuple[tuple[tuple[Term, LogIndex], ...], LogEntry | None, Extents]:
+    """Term runs, the last entry's header and extents up to `applied`, read once over all headers; the chain is
+    checked on the way."""
+    extents = Extents()
     runs: list[tuple[Term, LogIndex]] = []
     last: LogEntry | None = None
     chain = row.anchor.chain
@@ -69,9 +74,11 @@ def _scan(row: ReplicaRow, store: Store) -> tuple[tuple[tuple[Term, LogIndex], .
             raise StorageError(f"group {row.group}: the chain of hashes breaks at log index {entry.index}")
         if not runs or runs[-1][0] != entry.term:
             runs.append((entry.term, entry.index))
+        if entry.index <= applied:
+            extents.add(entry)
         chain = entry.chain
         last = entry
-    return tuple(runs), last
+    return tuple(runs), last, extents
 
 
 def next_generation(rows: list[ReplicaRow]) -> Generation:

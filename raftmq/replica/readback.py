@@ -45,6 +45,10 @@ class ReadBack:
         if order.epoch == self._epoch:
             self._held[order.reader] = list(entries)
 
+    def failed(self, order: ReadOrder) -> None:
+        """What was ordered is not there any more."""
+        self._ordered.discard(order.reader)
+
     def get(self, reader: ReplicaId | None, index: LogIndex) -> LogEntry | None:
         held = self._held.get(reader)
         if not held:

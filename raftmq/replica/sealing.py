@@ -121,6 +121,10 @@ class LogEnd:
             payload_crc=draft.payload_crc,
         )
 
+    def trimmed(self, anchor: Anchor) -> None:
+        """The log begins after `anchor` now."""
+        self._anchor = anchor
+
     def truncate(self, last: LogEntry | None) -> None:
         """The log ends with `last` now; None: nothing is left of it."""
         self._end = self._at(last)

@@ -18,6 +18,7 @@ from raftmq.ports import (
     PutNode,
     PutReplica,
     PutState,
+    TrimBefore,
     TruncateFrom,
     WriteOp,
 )
@@ -134,6 +135,8 @@ class BatchBuilder:
                 self._log(generation).append(entries)
             case TruncateFrom(generation):
                 self._log(generation).cut(op)
+            case TrimBefore():
+                self._trim(op)
             case PutReplica(row):
                 self.batch.put(Family.RAFT, group_key(row.group), encode_replica(row))
                 self.generations[row.group] = row.generation
@@ -173,6 +176,26 @@ class BatchBuilder:
             self.generations[op.group] = None
         self._logs.pop(op.generation, None)
         self.tails[op.generation] = None
+
+    def _trim(self, op: TrimBefore) -> None:
+        """Range deletions begin where the last trim ended: overlapping ones would make every later read slower.
+
+        Of the time index only seconds before that of the newest entry removed go: whoever looks up a later instant
+        finds the row that it found before, and clips its offset to the log's start.
+        """
+        change = self._logs.get(op.generation)
+        first = op.end.index if change is None or not change.entries else change.entries[0].index
+        assert op.begin.index <= op.end.index <= first, f"{op} trims what is not written yet, entry {first}"
+        begin_second, end_second = (point.wall_ms // TIME_BUCKET_MS for point in (op.begin, op.end))
+        self._delete(Family.LOG, op.generation, op.begin.index, op.end.index)
+        self._delete(Family.PAYLOAD, op.generation, op.begin.index, op.end.index)
+        self._delete(Family.OFFSETS, op.generation, op.begin.offset, op.end.offset)
+        self._delete(Family.TIMES, op.generation, begin_second, end_second)
+
+    def _delete(self, family: Family, generation: Generation, begin: int, end: int) -> None:
+        assert begin <= end, f"inverted range in {family}: {begin} .. {end}"
+        if begin < end:
+            self.batch.delete_range(family, pair_key(generation, begin), pair_key(generation, end))
 
     def _truncate(self, op: TruncateFrom, tail: Tail) -> Tail:
         generation = op.generation

@@ -30,6 +30,7 @@ from raftmq.ports import (
     StorageRefused,
     StorageStalled,
     StoreIdentity,
+    TrimBefore,
     TruncateFrom,
     WriteOp,
 )
@@ -85,6 +86,12 @@ class _Log:
         del self.batches[at:]
         self.next_index = index
 
+    def trim(self, index: LogIndex, offset: Offset) -> None:
+        del self.entries[: self.position(index)]
+        at = bisect_left(self.offsets, offset)
+        del self.offsets[:at]
+        del self.batches[:at]
+
 
 @dataclass(slots=True)
 class _Image:
@@ -112,6 +119,8 @@ class _Image:
                     self.logs.setdefault(generation, _Log()).append(entries)
                 case TruncateFrom(generation, index, offset):
                     self.logs.setdefault(generation, _Log()).truncate(index, offset)
+                case TrimBefore(generation, _, end):
+                    self.logs.setdefault(generation, _Log()).trim(end.index, end.offset)
                 case PutReplica(row):
                     self.rows[row.group] = row
                 case DropReplica(group, generation):
@@ -263,8 +272,7 @@ class MemoryStore:
             return []
         found: list[LogEntry] = []
         size = 0
-        start = log.position(first)
-        stop = start + (last - first + 1)
+        start, stop = log.position(first), log.position(LogIndex(last + 1))
         for entry in checked(generation, first, log.entries[start:stop]):
             size += entry.size
             if found and size > max_bytes:

@@ -32,6 +32,8 @@ class CreateTopicRequest(_message.Message):
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'; not "." or ".."; names that begin with "__" are reserved."""
     partitions: _builtins.int
@@ -44,9 +46,15 @@ class CreateTopicRequest(_message.Message):
     """0: the cluster's default."""
     validate_only: _builtins.bool
     """Check only; nothing is created."""
+    retention_bytes: _builtins.int
+    """A partition's oldest records may be removed while so many bytes of newer ones stay; 0: kept without limit."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long to wait for leaders; unset: 10 s."""
+
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """Records older than this may be removed, by the time at which they were appended; unset or 0: kept for ever."""
 
     def __init__(
         self,
@@ -58,10 +66,12 @@ class CreateTopicRequest(_message.Message):
         max_batch_bytes: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        retention_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -618,6 +618,8 @@ class TopicInfo(_message.Message):
     MIN_IN_SYNC_REPLICAS_FIELD_NUMBER: _builtins.int
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     HASH_SLOTS_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     replication_factor: _builtins.int
@@ -625,8 +627,14 @@ class TopicInfo(_message.Message):
     max_batch_bytes: _builtins.int
     hash_slots: _builtins.int
     """Where each hash slot goes: partition p takes slots [p * 16384 / n, (p + 1) * 16384 / n) unless set otherwise."""
+    retention_bytes: _builtins.int
+    """The oldest records of a partition may be removed while so many bytes of newer ones stay; 0: without limit."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionInfo]: ...
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """Older records may be removed; unset: kept for ever."""
+
     def __init__(
         self,
         *,
@@ -637,10 +645,12 @@ class TopicInfo(_message.Message):
         min_in_sync_replicas: _builtins.int = ...,
         max_batch_bytes: _builtins.int = ...,
         hash_slots: _builtins.int = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        retention_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

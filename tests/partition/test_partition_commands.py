@@ -30,7 +30,7 @@ def test_another_version_is_poison(version: int) -> None:
         b"\xff",
         b"\x9a\x06\x01x",  # a command of a later version
         encode(TickCommand()) + b"\x9a\x06\x01x",
-        storage_pb2.PartitionCommand(trim=storage_pb2.TrimCommand.FromString(b"\x10\x01")).SerializeToString(),
+        storage_pb2.PartitionCommand(trim=storage_pb2.TrimCommand.FromString(b"\x18\x01")).SerializeToString(),
     ],
 )
 def test_what_is_not_understood_is_poison(body: bytes) -> None:

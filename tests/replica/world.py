@@ -18,6 +18,7 @@ from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas, ReplicaSettings
 from raftmq.replica.outbox import ReadResult, Round
 from raftmq.replica.produce import Leadership
+from raftmq.replica.retention import Retention
 from raftmq.replica.waits import Ack, Acks
 from raftmq.storage.memory import MemoryStore
 from raftmq.v1 import types_pb2
@@ -86,6 +87,7 @@ class World:
             NodeId(n): Node(NodeId(n), MemoryStore(node=NodeId(n), store_id=StoreId(100 + n)))
             for n in range(1, nodes + 1)
         }
+        self._retention = Retention()
         for node in self.nodes.values():
             self._boot(node)
 
@@ -105,6 +107,7 @@ class World:
             Random(self.rng.getrandbits(64)), wake, Events(),
         )  # fmt: skip
         node.replicas.set_nodes(list(self.nodes))
+        node.replicas.set_retention({GROUP: self._retention})
         node.wake = False
         wake()
         self._tick_later(node)
@@ -125,6 +128,12 @@ class World:
         members = frozenset(node.replica for node in self.nodes.values())
         for node in self.nodes.values():
             node.replicas.create(GROUP, Membership(members), eager=node.number == 1)
+
+    def retain(self, retention: Retention) -> None:
+        """What the group keeps from now on."""
+        self._retention = retention
+        for node in self.nodes.values():
+            node.replicas.set_retention({GROUP: retention})
 
     # -- time --------------------------------------------------------------------------------------------------------
 

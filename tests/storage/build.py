@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
-from raftmq.ports import DropReplica, PutEntries, PutReplica, PutState, ReplicaRow, StateKind, TruncateFrom
+from raftmq.ports import (
+    DropReplica,
+    PutEntries,
+    PutReplica,
+    PutState,
+    ReplicaRow,
+    StateKind,
+    TrimBefore,
+    TrimPoint,
+    TruncateFrom,
+)
 from raftmq.raft.types import EntryKind, HardState, Membership
 from raftmq.records.entry import CHAIN_START, LogEntry, seal
 
@@ -43,7 +53,8 @@ class LogBuilder:
         return self._seal(EntryKind.DATA, count, payload, term, wall_ms)
 
     def noop(self, *, term: int = 1, wall_ms: int = 0) -> LogEntry:
-        return self._seal(EntryKind.NOOP, 0, b"", term, wall_ms)
+        before = self.entries[-1].wall_ms if self.entries else 0
+        return self._seal(EntryKind.NOOP, 0, b"", term, max(wall_ms, before))
 
     def cut(self, index: int) -> TruncateFrom:
         """Forget the entries from `index` on, and how to truncate a store alike."""
@@ -51,6 +62,18 @@ class LogBuilder:
         offset = self.entries[at].base_offset if at < len(self.entries) else self.next_offset
         del self.entries[at:]
         return TruncateFrom(GENERATION, LogIndex(index), Offset(offset))
+
+    def start(self, index: int) -> TrimPoint:
+        """The log's beginning if it began with the entry at `index`."""
+        at = index - self._first
+        before = self.entries[at - 1] if at else None
+        if before is None:
+            return TrimPoint(LogIndex(index), Offset(self._offset), 0)
+        return TrimPoint(LogIndex(index), before.next_offset, before.wall_ms)
+
+    def trimmed(self, end: int, begin: int = 1) -> TrimBefore:
+        """How to trim a store that begins with the entry `begin`. The entries stay here."""
+        return TrimBefore(GENERATION, self.start(begin), self.start(end))
 
     def _seal(self, kind: EntryKind, count: int, payload: bytes, term: int, wall_ms: int) -> LogEntry:
         entry = seal(

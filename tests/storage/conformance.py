@@ -409,6 +409,54 @@ class StoreConformance:
         store.write([put(log.entries[3:])])
         assert read_all(store) == log.entries
 
+    # -- trimming --------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kept_from", range(1, 12))
+    def test_a_trimmed_log_has_its_end_only(self, harness: Harness, kept_from: int) -> None:
+        log = mixed_log(11)
+        harness.store.write([put(log.entries)])
+        harness.store.write([log.trimmed(kept_from)])
+        harness.store.sync()
+        for reopened in (lambda: harness.store, harness.kill):
+            store = reopened()
+            assert list(store.scan_headers(GENERATION, LogIndex(kept_from))) == headers(log.entries[kept_from - 1 :])
+            assert read_all(store, kept_from) == log.entries[kept_from - 1 :]
+            kept = [e.base_offset for e in log.entries[kept_from - 1 :] if e.count]
+            assert offsets(store, log.start(kept_from).offset) == kept
+            for index in range(1, kept_from):
+                with pytest.raises(StorageError):
+                    store.read_entries(GENERATION, LogIndex(index), LogIndex(11), EVERYTHING)
+
+    def test_a_read_below_what_is_trimmed_is_an_error_and_never_a_jump(self, store: Store) -> None:
+        log = mixed_log(11)
+        store.write([put(log.entries), put_row()])
+        store.write([log.trimmed(7)])
+        with pytest.raises(StorageError):
+            offsets(store, log.start(7).offset - 1)
+
+    def test_trims_follow_each_other_and_a_trimmed_log_goes_on(self, harness: Harness) -> None:
+        log = mixed_log(11)
+        store = harness.store
+        store.write([put(log.entries)])
+        for begin, end in ((1, 3), (3, 3), (3, 8), (8, 11)):
+            store.write([log.trimmed(end, begin)])
+        log.data(wall_ms=99_000)
+        store.write([put(log.entries[11:])])
+        assert read_all(store, 11) == log.entries[10:]
+        store.write([log.cut(12)])
+        log.data(term=2, wall_ms=99_500)
+        store.write([put(log.entries[11:])])
+        store.sync()
+        assert read_all(harness.kill(), 11) == log.entries[10:]
+
+    def test_a_trim_spares_other_generations_and_derived_state(self, store: Store) -> None:
+        log = mixed_log(9)
+        store.write([put(log.entries), put(log.entries, GENERATION - 1), put(log.entries, GENERATION + 1)])
+        store.write([put_state(b"k", b"v"), log.trimmed(9)])
+        for generation in (GENERATION - 1, GENERATION + 1):
+            assert read_all(store, 1, generation) == log.entries
+        assert list(store.state(GENERATION, StateKind.PRODUCER)) == [(b"k", b"v")]
+
     def test_nothing_works_after_close(self, harness: Harness) -> None:
         store = harness.store
         store.write([put(mixed_log(3).entries)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Equivalence(RuleBasedStateMachine):
         self.rocks = RocksStore(self.path, node=NODE)
         self.memory = MemoryStore(node=NODE, store_id=StoreId(1))
         self.logs = {generation: LogBuilder() for generation in range(3)}
+        self.starts = dict.fromkeys(range(3), 1)
         self.batch: list[WriteOp] = []
         self.wall_ms = 0
 
@@ -45,8 +47,17 @@ class Equivalence(RuleBasedStateMachine):
     @rule(generation=GENERATIONS, back=st.integers(0, 8))
     def truncate(self, generation: int, back: int) -> None:
         log = self.logs[generation]
-        op = log.cut(max(1, log.next_index - back))
+        op = log.cut(max(self.starts[generation], log.next_index - back))
         self.batch.append(TruncateFrom(Generation(generation), op.index, op.offset))
+
+    @rule(generation=GENERATIONS, forward=st.integers(0, 8))
+    def trim(self, generation: int, forward: int) -> None:
+        self.write()
+        log, begin = self.logs[generation], self.starts[generation]
+        end = min(begin + forward, log.next_index)
+        if end > begin:
+            self.batch.append(replace(log.trimmed(end, begin), generation=Generation(generation)))
+            self.starts[generation] = end
 
     @rule(group=st.integers(0, 2), generation=GENERATIONS, term=st.integers(0, 5))
     def put_row(self, group: int, generation: int, term: int) -> None:
@@ -55,6 +66,7 @@ class Equivalence(RuleBasedStateMachine):
     @rule(group=st.integers(0, 2), generation=GENERATIONS)
     def drop(self, group: int, generation: int) -> None:
         self.logs[generation] = LogBuilder()
+        self.starts[generation] = 1
         self.batch.append(DropReplica(GroupId(group), Generation(generation)))
 
     @rule(
@@ -107,7 +119,9 @@ class Equivalence(RuleBasedStateMachine):
     def everything_is_equal(self) -> None:
         self.same(lambda store: store.replicas())
         for generation in map(Generation, range(3)):
-            self.same(lambda store, g=generation: list(store.scan_headers(g, LogIndex(1))))
+            start = self.logs[generation].start(self.starts[generation])
+            self.same(lambda store, g=generation, s=start: list(store.scan_headers(g, s.index)))
+            self.same(lambda store, g=generation, s=start: store.read_batches(g, s.offset, Offset(1 << 40), EVERYTHING))
             self.same(lambda store, g=generation: store.read_batches(g, Offset(0), Offset(1 << 40), EVERYTHING))
             for kind in StateKind:
                 self.same(lambda store, g=generation, k=kind: list(store.state(g, k)))

@@ -109,3 +109,17 @@ def test_records_of_a_second_whose_row_was_trimmed_are_found(store: RocksStore) 
     batch.delete_range(Family.OFFSETS, pair_key(GENERATION, 0), pair_key(GENERATION, 3))
     store._database.write(batch)
     assert [store.offset_at(GENERATION, at) for at in (0, 5400, 5500, 6000, 6001, 9001)] == [3, 3, 6, 9, 12, None]
+
+
+@pytest.mark.parametrize("kept_from", range(1, 9))
+def test_a_look_up_after_a_trim_finds_what_it_found_before_clipped_to_the_start(
+    store: RocksStore, kept_from: int
+) -> None:
+    log = timed(5000, 5400, 5999, 6000, 9000, 9001, 12_000)
+    store.write([put(log.entries)])
+    instants = [at for second in range(4, 14) for at in (1000 * second, 1000 * second + 1, 1000 * second + 400)]
+    before = [store.offset_at(GENERATION, at) for at in instants]
+    store.write([log.trimmed(kept_from)])
+    start = log.start(kept_from).offset
+    after = [store.offset_at(GENERATION, at) for at in instants]
+    assert after == [None if offset is None or start == log.next_offset else max(offset, start) for offset in before]

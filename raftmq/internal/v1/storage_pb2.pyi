@@ -195,11 +195,13 @@ class AppliedRow(_message.Message):
     LOG_TICK_FIELD_NUMBER: _builtins.int
     WALL_MS_FIELD_NUMBER: _builtins.int
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
+    RAFT_START_FIELD_NUMBER: _builtins.int
     applied_index: _builtins.int
     next_offset: _builtins.int
     log_tick: _builtins.int
     wall_ms: _builtins.int
     log_start_offset: _builtins.int
+    raft_start: _builtins.int
     def __init__(
         self,
         *,
@@ -208,10 +210,11 @@ class AppliedRow(_message.Message):
         log_tick: _builtins.int = ...,
         wall_ms: _builtins.int = ...,
         log_start_offset: _builtins.int = ...,
+        raft_start: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_start_offset", b"log_start_offset", "log_tick", b"log_tick", "next_offset", b"next_offset", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_start_offset", b"log_start_offset", "log_tick", b"log_tick", "next_offset", b"next_offset", "raft_start", b"raft_start", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -231,7 +234,7 @@ class PartitionCommand(_message.Message):
 
     @_builtins.property
     def trim(self) -> Global___TrimCommand:
-        """Reserved for trims: two starts, see the README of raftmq/partition."""
+        """Two starts: see the README of raftmq/partition."""
 
     def __init__(
         self,
@@ -269,15 +272,19 @@ class TrimCommand(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
+    RAFT_START_FIELD_NUMBER: _builtins.int
     log_start_offset: _builtins.int
+    raft_start: _builtins.int
+    """Entries before this log index are needed by nobody any more."""
     def __init__(
         self,
         *,
         log_start_offset: _builtins.int = ...,
+        raft_start: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_start_offset", b"log_start_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_start_offset", b"log_start_offset", "raft_start", b"raft_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,11 +455,17 @@ class TopicCreated(_message.Message):
     MIN_IN_SYNC_REPLICAS_FIELD_NUMBER: _builtins.int
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    RETENTION_MS_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     name: _builtins.str
     replication_factor: _builtins.int
     min_in_sync_replicas: _builtins.int
     max_batch_bytes: _builtins.int
+    retention_ms: _builtins.int
+    """0: for ever."""
+    retention_bytes: _builtins.int
+    """Of each partition; 0: without limit."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAssigned]: ...
     def __init__(
@@ -464,10 +477,12 @@ class TopicCreated(_message.Message):
         min_in_sync_replicas: _builtins.int = ...,
         max_batch_bytes: _builtins.int = ...,
         partitions: _abc.Iterable[Global___PartitionAssigned] | None = ...,
+        retention_ms: _builtins.int = ...,
+        retention_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

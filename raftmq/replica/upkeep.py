@@ -1,0 +1,107 @@
+"""What is done for every group again and again, whoever leads it: derived state is written, old records are trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raftmq.ids import GroupId, LogIndex, ReplicaId, Tick
+from raftmq.partition import commands
+from raftmq.ports import WriteOp
+from raftmq.raft.errors import RaftRefusal
+from raftmq.replica.leading import Hosted
+from raftmq.replica.outbox import Outbox
+from raftmq.replica.retention import Retention, plan_trim
+from raftmq.replica.sealing import Draft
+
+TRIM_INTERVAL = 5_000
+"""How often, in ticks, a leader asks whether records of its partition may go."""
+
+
+class Upkeep:
+    """``hosted`` is the owner's: every replica of this node."""
+
+    def __init__(self, hosted: Mapping[GroupId, Hosted], now: Tick, flush_interval: int) -> None:
+        self.retention: Mapping[GroupId, Retention] = {}
+        """Of partitions that do not keep everything."""
+        self._hosted = hosted
+        self._flush_interval = flush_interval
+        self._unflushed: set[GroupId] = set()
+        self._next_flush = self._next_trim = now
+
+    def progressed(self, hosted: Hosted) -> None:
+        """Its state machine may be ahead of what was written of it."""
+        if hosted.group.machine.applied_index != hosted.flushed:
+            self._unflushed.add(hosted.group.id)
+
+    def dropped(self, group_id: GroupId) -> None:
+        self._unflushed.discard(group_id)
+
+    def deadline(self) -> Tick:
+        """When the next of the two is due."""
+        return min(self._next_flush, self._next_trim)
+
+    # -- derived state -----------------------------------------------------------------------------------------------
+
+    def flush(self, now: Tick) -> list[WriteOp]:
+        """If it is time: what is to be written. It needs no sync of its own: whatever is lost of it is replayed."""
+        if now < self._next_flush:
+            return []
+        self._next_flush = Tick(now + self._flush_interval)
+        outbox = Outbox(0)
+        for group_id in sorted(self._unflushed):
+            hosted = self._hosted[group_id]
+            hosted.group.flush(outbox)
+            hosted.flushed = hosted.group.machine.applied_index
+        self._unflushed.clear()
+        return outbox.round.ops
+
+    # -- retention ---------------------------------------------------------------------------------------------------
+
+    def trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
+        """If it is time: propose what may go, in partitions that are led here. Returns those with a proposal."""
+        if now < self._next_trim:
+            return []
+        self._next_trim = Tick(now + TRIM_INTERVAL)
+        wanted = ((self._hosted.get(group_id), retention) for group_id, retention in sorted(self.retention.items()))
+        return [
+            hosted.group.id
+            for hosted, retention in wanted
+            if hosted is not None and self._propose(hosted, retention, now, wall_ms)
+        ]
+
+    def _propose(self, hosted: Hosted, retention: Retention, now: Tick, wall_ms: int) -> bool:
+        group = hosted.group
+        if hosted.is_trimming or not group.can_serve():
+            return False
+        stamp = group.stamp(now, wall_ms)
+        command = plan_trim(
+            group.extents,
+            retention,
+            log_start=group.machine.log_start_offset,
+            raft_start=group.machine.raft_start,
+            wall_ms=stamp[1],
+            needed_from=self._needed_from(hosted),
+            held_bytes_max=HELD_BYTES_MAX,
+        )
+        if command is None:
+            return False
+
+        def done(_answer: object) -> None:
+            hosted.is_trimming = False
+
+        try:
+            group.propose_command(Draft(commands.VERSION, 0, commands.encode(command), stamp=stamp), done)
+        except RaftRefusal:
+            return False  # leadership is being handed over, or the quorum is slow: the next round will do
+        hosted.is_trimming = True
+        return True
+
+    def _needed_from(self, hosted: Hosted) -> LogIndex:
+        """The first entry that some replica does not have. One that has not answered in this term has none."""
+        node = hosted.group.node
+        others: list[ReplicaId] = sorted(node.membership.all - {hosted.group.me})
+        return LogIndex(min((node.match_index(member) for member in others), default=node.applied_index) + 1)
+
+
+HELD_BYTES_MAX = 2**62
+"""Bytes that a log keeps for a replica that is behind. There is no limit: nothing else could bring it back."""
