@@ -20,6 +20,7 @@ follower needs either appends or a snapshot, never something in between.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from raftmq.ids import LogIndex, Offset
@@ -82,6 +83,9 @@ class Extents:
 
     def __len__(self) -> int:
         return len(self._extents)
+
+    def __iter__(self) -> Iterator[Extent]:
+        return iter(self._extents)
 
     def __getitem__(self, position: int) -> Extent:
         return self._extents[position]

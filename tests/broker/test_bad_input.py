@@ -127,6 +127,8 @@ OTHERS_REFUSED: list[tuple[str, str, str, object, type[RaftmqError], str]] = [
     ("create without name", "admin", "CreateTopic", admin_pb2.CreateTopicRequest(), InvalidArgument, "name"),
     ("create without time", "admin", "CreateTopic", admin_pb2.CreateTopicRequest(name="t", timeout=Duration()),
      InvalidArgument, "timeout"),
+    ("retention backwards", "admin", "CreateTopic",
+     admin_pb2.CreateTopicRequest(name="t", retention=Duration(seconds=-1)), InvalidArgument, "retention"),
     ("delete without name", "admin", "DeleteTopic", admin_pb2.DeleteTopicRequest(), InvalidArgument, "name"),
     ("describe without name", "admin", "DescribeTopic", admin_pb2.DescribeTopicRequest(), InvalidArgument, "name"),
     ("describe an unknown topic", "admin", "DescribeTopic", admin_pb2.DescribeTopicRequest(name="nope"), UnknownTopic,

@@ -79,12 +79,14 @@ async def test_a_topic_is_created_as_it_was_asked_for(node: Node) -> None:
         replication_factor=3,
         min_in_sync_replicas=2,
         max_batch_bytes=4096,
+        retention=Duration(seconds=90, nanos=5_000_000),
+        retention_bytes=2**40,
         validate_only=True,
         timeout=Duration(seconds=3600),
     )
     answer = await node.admin.CreateTopic(request)
     [(spec, timeout_ms, validate_only)] = node.cluster.created
-    assert spec == CreateTopic("new", 4, 3, 2, 4096)
+    assert spec == CreateTopic("new", 4, 3, 2, 4096, 90_005, 2**40)
     assert 10_000 < timeout_ms <= 60_000
     assert validate_only
     assert [partition.group_id for partition in answer.topic.partitions] == [50, 51, 52, 53]

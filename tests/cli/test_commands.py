@@ -29,7 +29,10 @@ async def test_the_exit_codes_stand_in_the_help(raftmq_command: Command) -> None
 
 async def test_a_topic_is_created_listed_described_and_deleted(client_command: Command) -> None:
     created = await client_command("topic", "create", "orders", "--partitions", "2")
-    assert (created.code, created.out) == (OK, "created topic orders: 2 partitions, 2 replicas, min in sync 1\n")
+    assert (created.code, created.out) == (
+        OK,
+        "created topic orders: 2 partitions, 2 replicas, min in sync 1, records kept for ever\n",
+    )
     listed = await client_command("topic", "list", "--json")
     assert [(topic["name"], len(topic["partitions"])) for topic in listed.document] == [("orders", 2)]
     described = await client_command("topic", "describe", "orders", "--json")

@@ -84,11 +84,22 @@ class TestCreateTopic:
         ]
 
     def test_wishes(self) -> None:
-        wish = CreateTopic("t", partitions=2, replication_factor=2, min_in_sync_replicas=2, max_batch_bytes=2048)
+        wish = CreateTopic(
+            "t",
+            partitions=2,
+            replication_factor=2,
+            min_in_sync_replicas=2,
+            max_batch_bytes=2048,
+            retention_ms=5,
+            retention_bytes=6,
+        )
         (event,) = decisions.create_topic(THREE, wish, POLICY)
         assert isinstance(event, TopicCreated)
         assert (event.replication_factor, event.min_in_sync_replicas, event.max_batch_bytes) == (2, 2, 2048)
         assert [len(partition.replicas) for partition in event.partitions] == [2, 2]
+        assert (event.retention_ms, event.retention_bytes) == (5, 6)
+        topic = replayed(THREE, [event]).topics["t"]
+        assert (topic.retention_ms, topic.retention_bytes) == (5, 6)
 
     @pytest.mark.parametrize(
         ("factor", "wanted", "default", "result"),
@@ -147,6 +158,9 @@ class TestCreateTopic:
             ({"replication_factor": -1}, "replication_factor"),
             ({"max_batch_bytes": 1023}, "max_batch_bytes"),
             ({"max_batch_bytes": 8 * 1024 * 1024 + 1}, "max_batch_bytes"),
+            ({"retention_ms": -1}, "retention"),
+            ({"retention_bytes": -1}, "retention_bytes"),
+            ({"retention_bytes": 2**62 + 1}, "retention_bytes"),
             ({"min_in_sync_replicas": 1}, "min_in_sync_replicas"),
             ({"min_in_sync_replicas": 4}, "min_in_sync_replicas"),
             ({"replication_factor": 2, "min_in_sync_replicas": 1}, "min_in_sync_replicas"),

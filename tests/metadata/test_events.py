@@ -85,6 +85,7 @@ ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
             TopicCreated(1, "t", 2, 1, 9, (PartitionAssigned(GroupId(4), PartitionId(0), (ONE, TWO)),)),
             "0a1d221b0801120174180220012809320e08041a04080110071a0408021008",
         ),
+        (TopicCreated(1, "t", 1, 1, 9, (), 7, 300), "0a1222100801120174180120012809380740ac02"),
         (TopicDeleted(6), "0a042a020806"),
         (ProducerIdsAllocated(NodeId(1), ProducerId(2), 3), "0a083206080110021803"),
         (ClusterVersionRaised(2), "0a043a020802"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raftmq.ids import Offset
+from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition.commands import VERSION, PartitionCommand, TickCommand, TrimCommand, decode, encode
 from raftmq.records.poison import PoisonEntry
@@ -10,7 +10,12 @@ from raftmq.records.poison import PoisonEntry
 
 @pytest.mark.parametrize(
     ("command", "body"),
-    [(TickCommand(), "0a00"), (TrimCommand(Offset(0)), "1200"), (TrimCommand(Offset(300)), "120308ac02")],
+    [
+        (TickCommand(), "0a00"),
+        (TrimCommand(Offset(0)), "1200"),
+        (TrimCommand(Offset(300)), "120308ac02"),
+        (TrimCommand(Offset(300), LogIndex(7)), "120508ac021007"),
+    ],
 )
 def test_the_bytes_are_frozen(command: PartitionCommand, body: str) -> None:
     assert encode(command).hex() == body

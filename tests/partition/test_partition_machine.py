@@ -115,6 +115,20 @@ def test_a_trim_moves_the_log_start_forward_only_and_never_past_what_is_committe
     assert machine.next_offset == 10
 
 
+def test_a_trim_moves_the_first_entry_needed_forward_only_and_never_past_itself() -> None:
+    log, machine = LogBuilder(), PartitionMachine()
+    machine.apply(log.data(10))
+    assert machine.raft_start == 1
+    starts = []
+    for wanted in (2, 0, 1, 4, 99):
+        machine.apply(log.command(commands.TrimCommand(Offset(0), LogIndex(wanted))))
+        starts.append(machine.raft_start)
+    assert starts == [2, 2, 2, 4, 6]
+    restored = PartitionMachine()
+    restored.restore((kind, key, value or b"") for kind, key, value in machine.take_rows())
+    assert (restored.raft_start, restored.log_start_offset) == (6, 0)
+
+
 def test_time_passes_with_every_kind_of_entry_and_producers_expire_by_it() -> None:
     log, machine = LogBuilder(), PartitionMachine(EXPIRY_MS)
     machine.apply(log.data(1, producer=(1, 0, 0)))
