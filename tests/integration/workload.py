@@ -128,7 +128,7 @@ class Workload:
                 read[number] = (record.partition, record.offset)
         starts = {o.partition: o.log_start_offset for o in await self.client.list_offsets(TOPIC)}
         for number, receipt in self.acked.items():
-            if receipt.offset >= starts[receipt.partition]:
+            if receipt.offset is None or receipt.offset >= starts[receipt.partition]:
                 assert read.get(number) == (receipt.partition, receipt.offset), f"acknowledged record {number} is lost"
         await until(self._replicas_equal)
 
