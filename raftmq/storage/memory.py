@@ -16,29 +16,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, StoreId, Term
+from raftmq.ids import BootCount, Generation, LogIndex, NodeId, Offset, StoreId, Term
 from raftmq.ports import (
     BatchRow,
-    DropReplica,
     PutEntries,
-    PutNode,
     PutReplica,
-    PutState,
     ReplicaRow,
     StateKind,
     StorageError,
     StorageRefused,
     StorageStalled,
     StoreIdentity,
-    TrimBefore,
-    TruncateFrom,
     WriteOp,
 )
-from raftmq.raft.types import EntryKind
 from raftmq.records.entry import LogEntry
 from raftmq.storage.checks import checked
 from raftmq.storage.keys import node_key
 from raftmq.storage.marker import Mark
+from raftmq.storage.memory_image import NO_LOG, Image, MemoryLog
 from raftmq.storage.rows import DiskIdentity
 from raftmq.storage.suspicion import first_mark, loss, next_boot, suspect
 
@@ -47,105 +42,10 @@ _KEPT_SYNCED = 64
 
 
 @dataclass(slots=True)
-class _Log:
-    """One generation's log. ``offsets`` are the base offsets of ``batches``, its data entries."""
-
-    entries: list[LogEntry] = field(default_factory=list)
-    offsets: list[Offset] = field(default_factory=list)
-    batches: list[LogEntry] = field(default_factory=list)
-    next_index: LogIndex | None = None
-
-    def copy(self) -> _Log:
-        return _Log(self.entries.copy(), self.offsets.copy(), self.batches.copy(), self.next_index)
-
-    def position(self, index: LogIndex) -> int:
-        """Where `index` is, or would be, in ``entries``."""
-        first = self.entries[0].index if self.entries else index
-        return min(max(index - first, 0), len(self.entries))
-
-    def append(self, entries: Sequence[LogEntry]) -> None:
-        for entry in entries:
-            assert self.next_index in (None, entry.index), (
-                f"entry {entry.index} cannot follow entry {self.next_index} - 1"
-            )
-            self.entries.append(entry)
-            self.next_index = LogIndex(entry.index + 1)
-            if entry.kind is EntryKind.DATA:
-                assert entry.count > 0, f"data entry {entry.index} has no records"
-                self.offsets.append(entry.base_offset)
-                self.batches.append(entry)
-            else:
-                assert not entry.payload, f"entry {entry.index} is no data and has a payload"
-
-    def truncate(self, index: LogIndex, offset: Offset) -> None:
-        if self.next_index is None or index >= self.next_index:
-            return
-        del self.entries[self.position(index) :]
-        at = bisect_left(self.offsets, offset)
-        del self.offsets[at:]
-        del self.batches[at:]
-        self.next_index = index
-
-    def trim(self, index: LogIndex, offset: Offset) -> None:
-        del self.entries[: self.position(index)]
-        at = bisect_left(self.offsets, offset)
-        del self.offsets[:at]
-        del self.batches[:at]
-
-
-@dataclass(slots=True)
-class _Image:
-    """Everything on the disk at one moment."""
-
-    disk: DiskIdentity
-    logs: dict[Generation, _Log] = field(default_factory=dict)
-    rows: dict[GroupId, ReplicaRow] = field(default_factory=dict)
-    states: dict[Generation, dict[tuple[StateKind, bytes], bytes]] = field(default_factory=dict)
-    node: dict[bytes, bytes] = field(default_factory=dict)
-
-    def copy(self) -> _Image:
-        return _Image(
-            self.disk,
-            {generation: log.copy() for generation, log in self.logs.items()},
-            self.rows.copy(),
-            {generation: rows.copy() for generation, rows in self.states.items()},
-            self.node.copy(),
-        )
-
-    def apply(self, ops: Sequence[WriteOp | DiskIdentity]) -> None:
-        for op in ops:
-            match op:
-                case PutEntries(generation, entries):
-                    self.logs.setdefault(generation, _Log()).append(entries)
-                case TruncateFrom(generation, index, offset):
-                    self.logs.setdefault(generation, _Log()).truncate(index, offset)
-                case TrimBefore(generation, _, end):
-                    self.logs.setdefault(generation, _Log()).trim(end.index, end.offset)
-                case PutReplica(row):
-                    self.rows[row.group] = row
-                case DropReplica(group, generation):
-                    self._drop(group, generation)
-                case PutState(generation, kind, key, None):
-                    self.states.get(generation, {}).pop((kind, key), None)
-                case PutState(generation, kind, key, bytes() as value):
-                    self.states.setdefault(generation, {})[kind, key] = value
-                case PutNode(name, value):
-                    self.node[node_key(name)] = value
-                case DiskIdentity():
-                    self.disk = op
-
-    def _drop(self, group: GroupId, generation: Generation) -> None:
-        self.logs.pop(generation, None)
-        self.states.pop(generation, None)
-        if group in self.rows and self.rows[group].generation == generation:
-            del self.rows[group]
-
-
-@dataclass(slots=True)
 class _Disk:
     """What outlives a process. ``journal[:synced]`` is durable; ``sequence`` counts every batch ever written."""
 
-    base: _Image
+    base: Image
     mark: Mark
     journal: list[Sequence[WriteOp | DiskIdentity]] = field(default_factory=list)
     synced: int = 0
@@ -158,7 +58,7 @@ class MemoryStore:
     def __init__(self, *, node: NodeId, store_id: StoreId) -> None:
         """An empty disk, opened for the first time. `store_id` comes from the caller's seed."""
         assert store_id > 0
-        disk = _Disk(_Image(DiskIdentity(node, store_id, BootCount(0))), Mark(BootCount(0), 0, Term(0), 0))
+        disk = _Disk(Image(DiskIdentity(node, store_id, BootCount(0))), Mark(BootCount(0), 0, Term(0), 0))
         self._start(disk)
 
     def _start(self, disk: _Disk) -> None:
@@ -373,9 +273,9 @@ class MemoryStore:
         self._disk.journal.append(ops)
         self._disk.sequence += 1
 
-    def _log(self, generation: Generation) -> _Log:
+    def _log(self, generation: Generation) -> MemoryLog:
         self._check()
-        return self._image.logs.get(generation, _NO_LOG)
+        return self._image.logs.get(generation, NO_LOG)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -384,9 +284,6 @@ class MemoryStore:
     def _fail(self, what: str) -> None:
         self._failure = what
         raise StorageError(what)
-
-
-_NO_LOG = _Log()
 
 
 def _batch(entry: LogEntry) -> BatchRow:
