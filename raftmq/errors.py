@@ -19,6 +19,7 @@
     ├── OutOfOrderSequence       FAILED_PRECONDITION
     ├── UnknownProducer          FAILED_PRECONDITION
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
+    ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
     ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
@@ -215,6 +216,14 @@ class PreconditionFailed(RaftmqError):
 
     reason = "PRECONDITION_FAILED"
     code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class UnexpectedOffset(RaftmqError):
+    """The partition does not end where the caller expected; metadata has ``log_end_offset``. Look, then decide anew."""
+
+    reason = "UNEXPECTED_OFFSET"
+    code = "ABORTED"
     default_outcome = Outcome.NOT_APPLIED
 
 

@@ -48,7 +48,9 @@ class BrokerService:
     def entries(self) -> dict[str, Entry | StreamEntry]:
         """For the table of methods."""
         return {
-            "Broker.Produce": Entry(self._producing.produce, reads=False, target=self._producing.target),
+            "Broker.Produce": Entry(
+                self._producing.produce, reads=False, target=self._producing.target, join=self._producing.join
+            ),
             "Broker.ProduceStream": StreamEntry(produce_stream),
             "Broker.Subscribe": StreamEntry(subscribe),
             "Broker.Fetch": Entry(self._fetching.fetch, reads=True, target=self._fetching.target),

@@ -6,7 +6,7 @@ Requests and responses stay bytes at both ends, so that a forwarded call is neit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.deadlines import CallContext, answer_within_ms
-from raftmq.broker.dispatch import Entry, Method, StreamEntry, Target, build_table
+from raftmq.broker.dispatch import Entry, Method, Part, StreamEntry, Target, build_table
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.patience import NEWS_WAIT_MS, Patience
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
@@ -89,6 +89,8 @@ class Calls:
     ) -> Answer:
         """`data`: the bytes of `request`, where it came in bytes of its own."""
         context = context.narrowed(target.limit_ms)
+        if target.parts:
+            return await self._in_parts(method, target.parts, context)
         patience = self.patience(context)
         while True:
             try:
@@ -99,6 +101,23 @@ class Calls:
                 if not (waits and may_route_again(error, reads=method.entry.reads)):
                     raise
                 await patience.wait_after(error)
+
+    async def _in_parts(self, method: Method, parts: Sequence[Part], context: CallContext) -> Answer:
+        """Each part goes its own way, and waits for a leader by itself."""
+        find, join = method.entry.target, method.entry.join
+        assert find is not None
+        assert join is not None
+
+        async def answer(part: Part) -> Message | RaftmqError:
+            try:
+                answer = await self._routed(method, part.request, None, find(part.request), context)
+            except RaftmqError as error:
+                return error
+            return method.response_class.FromString(answer) if isinstance(answer, bytes) else answer
+
+        answers = await asyncio.gather(*(answer(part) for part in parts))
+        joined: Message = join(list(zip(parts, answers, strict=True)))
+        return joined
 
     async def _attempt(
         self, method: Method, request: Message, data: bytes | None, target: Target, context: CallContext

@@ -80,8 +80,16 @@ class Host(Protocol):
     def in_sync(self, group_id: GroupId) -> tuple[NodeId, ...]: ...
 
     async def produce(
-        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+        self,
+        group_id: GroupId,
+        batch: CheckedBatch,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        expected: Offset | None = None,
     ) -> Ack: ...
+
+    async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None: ...
 
     async def fetch(
         self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int

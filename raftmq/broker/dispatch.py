@@ -6,7 +6,7 @@ nobody implements stops the node at its start instead of surprising a client.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,16 @@ class Target:
     no_forward: bool = False
     amended: bool = False
     """The request was completed (its partition chosen): the next node must get it as it is now."""
+    parts: tuple[Part, ...] = ()
+    """The request is for several leaders: what it falls into, each with a target of its own. Empty: it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A request of the same method, for one leader. ``about``: what ``Entry.join`` wants to know of it."""
+
+    request: Any
+    about: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Entry:
     """It changes nothing: it may be tried again whatever became of the first try."""
     target: Callable[[Any], Target] | None = None
     """Checks what any node can check of a request, and says whose leader answers it. None: every node can."""
+    join: Callable[[Sequence[tuple[Part, Any]]], Any] | None = None
+    """Makes one response of those to the parts: each with its response or its RaftmqError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ OFFSET_MAX = 2**63 - 1
 MAX_BYTES_DEFAULT = 1024 * 1024
 MAX_BYTES_MAX = 8 * 1024 * 1024
 MAX_WAIT_MAX_MS = 60_000
+MIN_OFFSET_WAIT_MS = 5_000
 _ISOLATION_KNOWN = (types_pb2.ISOLATION_LEVEL_UNSPECIFIED, types_pb2.ISOLATION_LEVEL_READ_COMMITTED)
 
 
@@ -34,17 +35,25 @@ class Fetching:
             raise InvalidArgument("is required: any default could skip or repeat records", field="offset")
         if request.offset > OFFSET_MAX:
             raise InvalidArgument(f"{request.offset} is more than {OFFSET_MAX}", field="offset")
+        if request.min_offset > OFFSET_MAX:
+            raise InvalidArgument(f"{request.min_offset} is more than {OFFSET_MAX}", field="min_offset")
         _limits(request)
         if request.isolation not in _ISOLATION_KNOWN:
             raise InvalidArgument(f"isolation level {request.isolation} is not known here", field="isolation")
-        # The wait for records comes on top of the wait for a leader.
-        return Target(partition.group, _max_wait_ms(request) + LEADER_WAIT_MS, request.no_forward)
+        # The waits for records and for the least watermark come on top of the wait for a leader.
+        limit_ms = _max_wait_ms(request) + LEADER_WAIT_MS
+        if request.min_offset:
+            limit_ms += max(_max_wait_ms(request), MIN_OFFSET_WAIT_MS)
+        return Target(partition.group, limit_ms, request.no_forward)
 
     async def fetch(self, request: broker_pb2.FetchRequest, context: CallContext) -> broker_pb2.FetchResponse:
         """Read as the leader; `target` has passed."""
         topic = self._view.topic(request.topic)
         partition = self._view.partition(topic, request.partition)
         max_bytes, min_bytes = _limits(request)
+        if request.min_offset:
+            wait_ms = context.within(max(_max_wait_ms(request), MIN_OFFSET_WAIT_MS))
+            await self._view.host.reached(partition.group, Offset(request.min_offset), wait_ms)
         fetched = await self._view.host.fetch(
             partition.group,
             Offset(request.offset),

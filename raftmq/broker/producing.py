@@ -6,13 +6,19 @@ the convenience: the server looks at each key, builds the batch and checks it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.message import Message
+
+from raftmq import status
 from raftmq.broker.deadlines import CallContext, duration_ms
-from raftmq.broker.dispatch import Target
-from raftmq.broker.view import View, partition_of_keys
-from raftmq.errors import InvalidArgument
-from raftmq.ids import PartitionId
+from raftmq.broker.dispatch import Part, Target
+from raftmq.broker.fetching import OFFSET_MAX
+from raftmq.broker.view import View, deal_by_key
+from raftmq.errors import InvalidArgument, Outcome, RaftmqError
+from raftmq.ids import Offset, PartitionId
 from raftmq.metadata.image import TopicRecord
-from raftmq.records.batch import CheckedBatch, check_batch, make_batch
+from raftmq.records.batch import CheckedBatch, check_batch, check_records, make_batch
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import broker_pb2, types_pb2
 
@@ -39,14 +45,19 @@ class Producing:
         """Per topic: how many batches without key and partition came here."""
 
     def target(self, request: broker_pb2.ProduceRequest) -> Target:
-        """Where `request` goes. A partition that it leaves open is chosen, and written into it."""
+        """Where `request` goes. A partition that it leaves open is chosen, and written into it, unless its keys belong
+        to several: then it falls into parts."""
         topic = self._view.topic(request.topic)
         _check_shape(request)
         _acks_of(request)
         timeout_ms = self._timeout_ms(request)
         amended = not request.HasField("partition")
         if amended:
-            request.partition = self._choose(request, topic)
+            dealt = self._deal(request, topic)
+            if len(dealt) > 1:
+                group = topic.partitions[0].group
+                return Target(group, timeout_ms, request.no_forward, parts=_parts(request, dealt))
+            request.partition = next(iter(dealt))
         partition = self._view.partition(topic, request.partition)
         return Target(partition.group, timeout_ms, request.no_forward, amended)
 
@@ -60,6 +71,7 @@ class Producing:
             _acks_of(request),
             topic.min_in_sync_replicas,
             context.within(self._timeout_ms(request)),
+            Offset(request.expected_offset) if request.HasField("expected_offset") else None,
         )
         return broker_pb2.ProduceResponse(
             header=self._view.header(partition.group, ack.term),
@@ -67,25 +79,60 @@ class Producing:
             high_watermark=self._view.high_watermark(partition.group),
         )
 
+    def join(self, answers: Sequence[tuple[Part, broker_pb2.ProduceResponse | RaftmqError]]) -> Message:
+        """One answer for all parts, or their error where all have failed."""
+        joined = broker_pb2.ProduceResponse(header=self._view.header())
+        for part, answer in answers:
+            result = joined.results.add(partition=part.request.partition, record_positions=part.about)
+            if isinstance(answer, RaftmqError):
+                result.error.CopyFrom(status.to_message(answer))
+            else:
+                result.receipt.CopyFrom(answer.receipt)
+                result.high_watermark = answer.high_watermark
+        errors = [answer for _, answer in answers if isinstance(answer, RaftmqError)]
+        if len(errors) == len(answers):
+            # Whoever tries again must not believe that nothing happened where it may have.
+            raise next((error for error in errors if error.outcome is not Outcome.NOT_APPLIED), errors[0])
+        return joined
+
     def _timeout_ms(self, request: broker_pb2.ProduceRequest) -> int:
         if not request.HasField("timeout"):
             return self._default_timeout_ms
         return duration_ms(request.timeout, "timeout", low=1, high=TIMEOUT_MAX_MS)
 
-    def _choose(self, request: broker_pb2.ProduceRequest, topic: TopicRecord) -> PartitionId:
-        """By key; without one, the next partition in turn that has a leader: a batch at a time."""
+    def _deal(self, request: broker_pb2.ProduceRequest, topic: TopicRecord) -> Mapping[PartitionId, Sequence[int]]:
+        """The request's records, by their keys; without any, to the next partition in turn that has a leader."""
         count = len(topic.partitions)
         if count > 1 and request.HasField("batch"):
             # Its keys are not looked at, and a key must always go to the same partition.
             raise InvalidArgument("a batch names its partition: the broker does not take it apart", field="partition")
-        keyed = partition_of_keys(request.records, count)
-        if keyed is not None:
-            return keyed
+        dealt = deal_by_key(request.records, count)
+        if dealt:
+            return dealt
         turn = self._turns.get(topic.name, 0)
         self._turns[topic.name] = turn + 1
         order = [topic.partitions[(turn + step) % count] for step in range(count)]
         led = (partition for partition in order if self._view.host.leader_of(partition.group) is not None)
-        return next(led, order[0]).partition
+        return {next(led, order[0]).partition: range(len(request.records))}
+
+
+def _parts(request: broker_pb2.ProduceRequest, dealt: Mapping[PartitionId, Sequence[int]]) -> tuple[Part, ...]:
+    """A request for each partition. All records are checked before, so that a bad one is named as it was sent, and
+    nothing is appended beside it."""
+    check_records(request.records)
+    parts = []
+    for partition, positions in dealt.items():
+        part = broker_pb2.ProduceRequest(
+            topic=request.topic,
+            partition=partition,
+            records=[request.records[position] for position in positions],
+            acks=request.acks,
+            no_forward=request.no_forward,
+        )
+        if request.HasField("timeout"):
+            part.timeout.CopyFrom(request.timeout)
+        parts.append(Part(part, positions))
+    return tuple(parts)
 
 
 def _check_shape(request: broker_pb2.ProduceRequest) -> None:
@@ -94,6 +141,11 @@ def _check_shape(request: broker_pb2.ProduceRequest) -> None:
             raise InvalidArgument("either a batch or plain records, not both", field="records")
     elif not request.records:
         raise InvalidArgument("neither a batch nor records", field="batch")
+    if request.HasField("expected_offset"):
+        if not request.HasField("partition"):
+            raise InvalidArgument("is required where an offset is expected", field="partition")
+        if request.expected_offset > OFFSET_MAX:
+            raise InvalidArgument(f"{request.expected_offset} is more than {OFFSET_MAX}", field="expected_offset")
     if len(request.records) > PLAIN_RECORDS_MAX:
         raise InvalidArgument(
             f"{len(request.records)} plain records, at most {PLAIN_RECORDS_MAX}: make a batch of them", field="records"

@@ -114,21 +114,21 @@ def node_info(node: NodeRecord) -> broker_pb2.NodeInfo:
     )
 
 
-def partition_of_keys(records: Sequence[types_pb2.Record], partitions: int) -> PartitionId | None:
-    """The one partition that all keys belong to; None where no record has a key.
+def deal_by_key(records: Sequence[types_pb2.Record], partitions: int) -> dict[PartitionId, list[int]]:
+    """The positions of `records` by the partition that they belong to, in order of the partitions.
 
-    Raises InvalidArgument where there are several: a batch goes to one partition.
+    Records without a key go along with the first that has one; where none has, nothing is dealt.
     """
-    found: PartitionId | None = None
+    dealt: dict[PartitionId, list[int]] = {}
+    first: PartitionId | None = None
+    keyless: list[int] = []
     for position, record in enumerate(records):
         if not record.HasField("key"):
+            keyless.append(position)
             continue
-        wanted = partition_for_key(record.key, partitions)
-        if found is None:
-            found = wanted
-        elif wanted != found:
-            raise InvalidArgument(
-                f"keys of partitions {found} and {wanted} in one request: set `partition`, or split it",
-                field=f"records[{position}].key",
-            )
-    return found
+        partition = partition_for_key(record.key, partitions)
+        first = partition if first is None else first
+        dealt.setdefault(partition, []).append(position)
+    if first is not None and keyless:
+        dealt[first] = sorted(dealt[first] + keyless)
+    return dict(sorted(dealt.items()))

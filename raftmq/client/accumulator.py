@@ -37,6 +37,7 @@ class ClientBatch:
         "count",
         "created",
         "deadline",
+        "expected_offset",
         "finished",
         "last_error",
         "message",
@@ -61,6 +62,8 @@ class ClientBatch:
         """Upper bound of the serialised records before compression, in bytes."""
         self.count = 0
         self.message: types_pb2.RecordBatch | None = None
+        self.expected_offset: int | None = None
+        """Append only if it gets this offset."""
         self.sequence: int | None = None
         self.attempts = 0
         self.outcome = Outcome.NOT_APPLIED

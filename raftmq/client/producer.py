@@ -110,23 +110,30 @@ class Producer:
 
     # -- many records
 
-    async def send_batch(self, records: Sequence[NewRecord], partition: int | None = None) -> BatchReceipt:
+    async def send_batch(
+        self, records: Sequence[NewRecord], partition: int | None = None, *, expected_offset: int | None = None
+    ) -> BatchReceipt:
         """Append records to one partition, all or none, and wait until they are acknowledged; see `enqueue_batch`."""
-        return await (await self.enqueue_batch(records, partition))
+        return await (await self.enqueue_batch(records, partition, expected_offset=expected_offset))
 
     async def enqueue_batch(
-        self, records: Sequence[NewRecord], partition: int | None = None
+        self, records: Sequence[NewRecord], partition: int | None = None, *, expected_offset: int | None = None
     ) -> asyncio.Future[BatchReceipt]:
         """Hand in records that travel as one batch: one future for all, which is several times cheaper per record.
 
-        Records with keys need a `partition`, because their keys may belong to several. Raises as `enqueue` does.
+        Records with keys need a `partition`, because their keys may belong to several; so does `expected_offset`, which
+        appends only if the batch gets that offset and otherwise ends the future with UnexpectedOffset. Raises as
+        `enqueue` does.
         """
         self._check_open()
+        if partition is None and expected_offset is not None:
+            raise InvalidArgument("an expected offset is one of a partition", field="partition")
         if partition is None and any(record.key is not None for record in records):
             raise InvalidArgument("a batch of records with keys needs a partition", field="partition")
         sender = self._sender(self._keyless() if partition is None else partition)
         whole: asyncio.Future[BatchReceipt] = asyncio.get_running_loop().create_future()
         batch = sender.new_batch(whole)
+        batch.expected_offset = expected_offset
         for record in records:
             batch.add(*self._record(record.value, record.key, record.headers, record.timestamp_ms))
         if batch.size > self._max_record_bytes:

@@ -340,7 +340,11 @@ class PartitionSender:
             raise DeadlineExceeded("the delivery time was over before it could be sent", outcome=Outcome.NOT_APPLIED)
         timeout_ms = min(left_ms, self._settings.request_timeout_ms)
         request = broker_pb2.ProduceRequest(
-            topic=self._topic, partition=self._partition, batch=batch.message, acks=self._settings.acks.value
+            topic=self._topic,
+            partition=self._partition,
+            batch=batch.message,
+            acks=self._settings.acks.value,
+            expected_offset=batch.expected_offset,
         )
         request.timeout.FromMilliseconds(timeout_ms)
         batch.attempts += 1

@@ -85,8 +85,7 @@ def make_batch(
     """
     if not 1 <= len(records) <= COUNT_MAX:
         raise InvalidArgument(f"a batch has 1 to {COUNT_MAX} records, not {len(records)}", field=field)
-    for position, record in enumerate(records):
-        _check_record(record, field, position)
+    check_records(records, field)
     raw = types_pb2.RecordSet(records=records).SerializeToString()
     payload = raw
     if codec != types_pb2.CODEC_UNSPECIFIED:
@@ -149,6 +148,12 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
         header.producer_epoch,
         header.first_sequence,
     )
+
+
+def check_records(records: Sequence[types_pb2.Record], field: str = "records") -> None:
+    """Raises InvalidArgument naming the record under `field` (``records[3].priority``) where one breaks a limit."""
+    for position, record in enumerate(records):
+        _check_record(record, field, position)
 
 
 def _check_record(record: types_pb2.Record, field: str, position: int) -> None:

@@ -12,6 +12,7 @@ from raftmq.errors import (
     DeadlineExceeded,
     NoLeader,
     NotLeader,
+    NotReady,
     OffsetOutOfRange,
     Outcome,
     Overloaded,
@@ -113,9 +114,18 @@ class ReplicaHost:
     # -- records in ------------------------------------------------------------------------------------------------
 
     async def produce(
-        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+        self,
+        group_id: GroupId,
+        batch: CheckedBatch,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        expected: Offset | None = None,
     ) -> Ack:
-        """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known)."""
+        """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known).
+
+        `expected`: only if the batch gets this offset; else UnexpectedOffset.
+        """
         arrived = self._clock.tick()
         deadline = Tick(arrived + timeout_ms)
         await self._until_serving(group_id, deadline)
@@ -138,7 +148,7 @@ class ReplicaHost:
 
         self._held_bytes += batch.size
         try:
-            leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, done)
+            leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, done, expected)
         except BaseException:
             self._held_bytes -= batch.size
             raise
@@ -197,6 +207,13 @@ class ReplicaHost:
                     "high_watermark": str(bounds.high_watermark),
                 },
             )
+
+    async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None:
+        """Return when the high watermark is at `offset` or above. Raises NotReady where it is not within `wait_ms`."""
+        await self._until_serving(group_id, Tick(self._clock.tick() + wait_ms))
+        group = self._led(group_id)
+        if offset > group.machine.next_offset and not await self._visible(group, Offset(offset - 1), wait_ms):
+            raise NotReady(f"the high watermark is {group.machine.next_offset}, below {offset}", field="min_offset")
 
     async def _read(self, group: ReplicaGroup, offset: Offset, max_bytes: int) -> list[BatchRow]:
         end = group.machine.next_offset

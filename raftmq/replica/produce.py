@@ -17,9 +17,10 @@ from raftmq.errors import (
     OutOfOrderSequence,
     Overloaded,
     RaftmqError,
+    UnexpectedOffset,
     UnknownProducer,
 )
-from raftmq.ids import LogIndex, ReplicaId, Term, Tick, WallMs
+from raftmq.ids import LogIndex, Offset, ReplicaId, Term, Tick, WallMs
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.overlay import ProducerOverlay
 from raftmq.partition.producers import Duplicate, Placement
@@ -94,8 +95,12 @@ class Leadership:
         wall_ms: int,
         deadline: Tick,
         done: Callable[[Ack | RaftmqError], None],
+        expected: Offset | None = None,
     ) -> None:
-        """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once."""
+        """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once.
+
+        `expected`: only if it gets this offset. A duplicate is answered whatever is expected: it has been appended.
+        """
         self._refuse(batch, acks, min_in_sync, now)
         assert self._overlay is not None
         stamp = self.group.stamp(now, wall_ms)
@@ -110,6 +115,11 @@ class Leadership:
             return
         draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
         offset = self.group.end_offset
+        if expected not in (None, offset):
+            raise UnexpectedOffset(
+                f"the next record gets offset {offset}, not {expected}", field="expected_offset",
+                metadata={"log_end_offset": str(offset)},
+            )  # fmt: skip
         try:
             index = self.group.propose(EntryKind.DATA, draft)
         except raft.NotLeader:

@@ -32,12 +32,17 @@ class ProduceRequest(_message.Message):
     ACKS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     NO_FORWARD_FIELD_NUMBER: _builtins.int
+    EXPECTED_OFFSET_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
-    """Unset: by the key's hash slot; without a key, as the server likes."""
+    """Unset: by each key's hash slot; records without a key go along with the others, or as the server likes."""
     acks: _types_pb2.Acks.ValueType
     no_forward: _builtins.bool
     """Answer NOT_LEADER instead of forwarding."""
+    expected_offset: _builtins.int
+    """Append only if the batch gets this offset, that is, if nobody has appended since the caller looked; otherwise
+    UNEXPECTED_OFFSET (ABORTED), which tells the present one. Needs `partition`.
+    """
     @_builtins.property
     def batch(self) -> _types_pb2.RecordBatch:
         """Either a batch made by the client ..."""
@@ -60,13 +65,19 @@ class ProduceRequest(_message.Message):
         acks: _types_pb2.Acks.ValueType = ...,
         timeout: _duration_pb2.Duration | None = ...,
         no_forward: _builtins.bool = ...,
+        expected_offset: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "batch", b"batch", "partition", b"partition", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_partition", b"_partition", "batch", b"batch", "expected_offset", b"expected_offset", "partition", b"partition", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "acks", b"acks", "batch", b"batch", "no_forward", b"no_forward", "partition", b"partition", "records", b"records", "timeout", b"timeout", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_partition", b"_partition", "acks", b"acks", "batch", b"batch", "expected_offset", b"expected_offset", "no_forward", b"no_forward", "partition", b"partition", "records", b"records", "timeout", b"timeout", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_offset: _TypeAlias = _typing.Literal["expected_offset"]  # noqa: Y015
+    _WhichOneofArgType__expected_offset: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset"]  # noqa: Y015
     _WhichOneofReturnType__partition: _TypeAlias = _typing.Literal["partition"]  # noqa: Y015
     _WhichOneofArgType__partition: _TypeAlias = _typing.Literal["_partition", b"_partition"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_offset) -> _WhichOneofReturnType__expected_offset | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__partition) -> _WhichOneofReturnType__partition | None: ...
 
 Global___ProduceRequest: _TypeAlias = ProduceRequest  # noqa: Y015
@@ -78,26 +89,75 @@ class ProduceResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
     high_watermark: _builtins.int
     """The partition's high watermark when the answer was made."""
     @_builtins.property
     def header(self) -> _types_pb2.ResponseHeader: ...
     @_builtins.property
-    def receipt(self) -> _types_pb2.Receipt: ...
+    def receipt(self) -> _types_pb2.Receipt:
+        """Unset where `results` is."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionResult]:
+        """Where the keys of plain records belong to several partitions: what became of each batch, by partition. Partitions
+        succeed and fail by themselves; if all fail, so does the call.
+        """
+
     def __init__(
         self,
         *,
         header: _types_pb2.ResponseHeader | None = ...,
         receipt: _types_pb2.Receipt | None = ...,
         high_watermark: _builtins.int = ...,
+        results: _abc.Iterable[Global___PartitionResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "high_watermark", b"high_watermark", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "high_watermark", b"high_watermark", "receipt", b"receipt", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProduceResponse: _TypeAlias = ProduceResponse  # noqa: Y015
+
+@_typing.final
+class PartitionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    RECORD_POSITIONS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    high_watermark: _builtins.int
+    """As in ProduceResponse."""
+    @_builtins.property
+    def record_positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of the request's `records` the batch has, in order, from 0."""
+
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt: ...
+    @_builtins.property
+    def error(self) -> _types_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        record_positions: _abc.Iterable[_builtins.int] | None = ...,
+        receipt: _types_pb2.Receipt | None = ...,
+        error: _types_pb2.Error | None = ...,
+        high_watermark: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "receipt", b"receipt", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "high_watermark", b"high_watermark", "partition", b"partition", "receipt", b"receipt", "record_positions", b"record_positions", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["receipt", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___PartitionResult: _TypeAlias = PartitionResult  # noqa: Y015
 
 @_typing.final
 class ProduceStreamRequest(_message.Message):
@@ -289,6 +349,7 @@ class FetchRequest(_message.Message):
     MAX_WAIT_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     NO_FORWARD_FIELD_NUMBER: _builtins.int
+    MIN_OFFSET_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     """Required."""
@@ -300,6 +361,10 @@ class FetchRequest(_message.Message):
     """Wait until there are so many bytes, or `max_wait` is over; 0: 1."""
     isolation: _types_pb2.IsolationLevel.ValueType
     no_forward: _builtins.bool
+    min_offset: _builtins.int
+    """To read one's own writes through any node: do not answer before the high watermark has reached this, such as the
+    `high_watermark` of a produce's answer. Waits for 5 s, or `max_wait` if that is longer; then NOT_READY.
+    """
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
         """Unset: answer at once. At most 60 s."""
@@ -315,10 +380,11 @@ class FetchRequest(_message.Message):
         max_wait: _duration_pb2.Duration | None = ...,
         isolation: _types_pb2.IsolationLevel.ValueType = ...,
         no_forward: _builtins.bool = ...,
+        min_offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "max_wait", b"max_wait", "offset", b"offset", "partition", b"partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "isolation", b"isolation", "max_bytes", b"max_bytes", "max_wait", b"max_wait", "min_bytes", b"min_bytes", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "isolation", b"isolation", "max_bytes", b"max_bytes", "max_wait", b"max_wait", "min_bytes", b"min_bytes", "min_offset", b"min_offset", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015

@@ -82,7 +82,7 @@ class BrokerServicer:
     """
 
     def Produce(self, request, context):
-        """Appends one batch to one partition.
+        """Appends one batch to one partition; plain records with keys of several partitions, one batch to each of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

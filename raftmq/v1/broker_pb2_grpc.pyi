@@ -34,7 +34,7 @@ class BrokerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BrokerAsyncStub: ...
     Produce: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ProduceRequest, _broker_pb2.ProduceResponse]
-    """Appends one batch to one partition."""
+    """Appends one batch to one partition; plain records with keys of several partitions, one batch to each of them."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
     ProduceStream: _grpc.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]
@@ -60,7 +60,7 @@ class BrokerAsyncStub(BrokerStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Produce: _aio.UnaryUnaryMultiCallable[_broker_pb2.ProduceRequest, _broker_pb2.ProduceResponse]  # type: ignore[assignment]
-    """Appends one batch to one partition."""
+    """Appends one batch to one partition; plain records with keys of several partitions, one batch to each of them."""
     Fetch: _aio.UnaryUnaryMultiCallable[_broker_pb2.FetchRequest, _broker_pb2.FetchResponse]  # type: ignore[assignment]
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
     ProduceStream: _aio.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]  # type: ignore[assignment]
@@ -89,7 +89,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.ProduceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.ProduceResponse, _abc.Awaitable[_broker_pb2.ProduceResponse]]:
-        """Appends one batch to one partition."""
+        """Appends one batch to one partition; plain records with keys of several partitions, one batch to each of them."""
 
     @_abc_1.abstractmethod
     def Fetch(

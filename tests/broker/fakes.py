@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from raftmq.errors import NotLeader, RaftmqError
+from raftmq.errors import NotLeader, NotReady, RaftmqError
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
@@ -106,6 +106,10 @@ class FakeHost:
         self.replicas = FakeReplicas()
         self.logs: dict[GroupId, list[BatchRow]] = {}
         self.produced: list[Produced] = []
+        self.expected: list[Offset | None] = []
+        """What each produce expected."""
+        self.least: list[tuple[GroupId, Offset, int]] = []
+        """Watermarks that had to be reached, and how long they were to be waited for."""
         self.asked: list[Asked] = []
         self.transfers: list[tuple[GroupId, NodeId | None]] = []
         self.errors: list[Exception] = []
@@ -131,9 +135,16 @@ class FakeHost:
         return (NodeId(1), NodeId(2)) if group_id in self.leaders else ()
 
     async def produce(
-        self, group_id: GroupId, batch: CheckedBatch, acks: Acks, min_in_sync: int, timeout_ms: int
+        self,
+        group_id: GroupId,
+        batch: CheckedBatch,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        expected: Offset | None = None,
     ) -> Ack:
         await self._pass(group_id)
+        self.expected.append(expected)
         self.produced.append(Produced(group_id, batch, acks, min_in_sync, timeout_ms))
         log = self.logs.setdefault(group_id, [])
         offset = log[-1].next_offset if log else Offset(0)
@@ -168,6 +179,11 @@ class FakeHost:
     async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds:
         await self._pass(group_id)
         return self._bounds(group_id)
+
+    async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None:
+        self.least.append((group_id, offset, wait_ms))
+        if offset > self._bounds(group_id).high_watermark:
+            raise NotReady("below", field="min_offset")
 
     async def offset_at(self, group_id: GroupId, wall_ms: int) -> Offset:
         await self._pass(group_id)

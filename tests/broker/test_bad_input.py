@@ -81,8 +81,12 @@ PRODUCE_REFUSED: list[tuple[str, Produce, type[RaftmqError], str]] = [
      "records"),
     ("bad record", Produce(topic="orders", partition=0, records=[RECORD, types_pb2.Record(priority=10)]),
      InvalidArgument, "records[1].priority"),
-    ("keys of several partitions", Produce(topic="orders", records=[
-        types_pb2.Record(key=b"%d" % n) for n in range(50)]), InvalidArgument, "records[1].key"),
+    ("bad record among keys of several partitions", Produce(topic="orders", records=[
+        types_pb2.Record(key=b"%d" % n, priority=n) for n in range(20)]), InvalidArgument, "records[10].priority"),
+    ("offset expected nowhere", Produce(topic="orders", records=[RECORD], expected_offset=0), InvalidArgument,
+     "partition"),
+    ("offset that no record has", Produce(topic="orders", partition=0, records=[RECORD], expected_offset=2**63),
+     InvalidArgument, "expected_offset"),
     ("unknown acks", Produce(topic="orders", partition=0, batch=batch(), acks=77),  # type: ignore[arg-type]
      InvalidArgument, "acks"),
     ("negative timeout", Produce(topic="orders", partition=0, batch=batch(), timeout=Duration(seconds=-1)),
@@ -97,6 +101,8 @@ FETCH_REFUSED: list[tuple[str, Fetch, type[RaftmqError], str]] = [
     ("no such partition", Fetch(topic="orders", partition=9, offset=0), UnknownPartition, "partition"),
     ("no offset", Fetch(topic="orders", partition=0), InvalidArgument, "offset"),
     ("offset too large", Fetch(topic="orders", partition=0, offset=2**63), InvalidArgument, "offset"),
+    ("least watermark too large", Fetch(topic="orders", partition=0, offset=0, min_offset=2**63), InvalidArgument,
+     "min_offset"),
     ("too many bytes", Fetch(topic="orders", partition=0, offset=0, max_bytes=2**31), InvalidArgument, "max_bytes"),
     ("least above most", Fetch(topic="orders", partition=0, offset=0, max_bytes=10, min_bytes=11), InvalidArgument,
      "min_bytes"),

@@ -3,12 +3,14 @@ from __future__ import annotations
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from raftmq import status
+from raftmq.errors import LeadershipLost, NotEnoughReplicas, NotReady, Outcome
 from raftmq.ids import GroupId, Offset
 from raftmq.records.batch import decode_records, make_batch
 from raftmq.records.slots import partition_for_key
 from raftmq.replica.waits import Acks
 from raftmq.v1 import broker_pb2, types_pb2
-from tests.broker.cluster import LEADERS, Node, running
+from tests.broker.cluster import LEADERS, Node, refusal, running
 from tests.broker.fakes import CLUSTER_ID, TERM, Asked
 
 Produce = broker_pb2.ProduceRequest
@@ -102,6 +104,68 @@ async def test_keys_choose_the_partition_and_records_without_a_key_go_along() ->
             mixed = [*records(b"1", key=first), *records(b"2"), *records(b"3", key=second)]
             answer = await node.broker.Produce(Produce(topic="orders", records=mixed))
             assert answer.receipt.partition == partition
+
+
+def of_everybody(count: int) -> list[types_pb2.Record]:
+    """Records whose keys belong to all partitions, and one without a key."""
+    made = [types_pb2.Record(key=b"key %d" % n, value=b"%d" % n) for n in range(count)]
+    made.insert(3, types_pb2.Record(value=b"no key"))
+    return made
+
+
+async def test_keys_of_several_partitions_make_a_batch_for_each(pair: tuple[Node, Node]) -> None:
+    """Node 2 leads one of the three. Whichever node is asked, each key goes where it belongs, in order."""
+    sent = of_everybody(40)
+    for node in pair:
+        answer = await node.broker.Produce(Produce(topic="orders", records=sent))
+        assert not answer.HasField("receipt")
+        assert [result.partition for result in answer.results] == [0, 1, 2]
+        positions = [position for result in answer.results for position in result.record_positions]
+        assert sorted(positions) == list(range(41))
+        for result in answer.results:
+            assert list(result.record_positions) == sorted(result.record_positions)
+            keys = [sent[position].key for position in result.record_positions if sent[position].HasField("key")]
+            assert {partition_for_key(key, 3) for key in keys} == {result.partition}
+            read = Fetch(topic="orders", partition=result.partition, offset=result.receipt.base_offset)
+            [stored] = (await node.broker.Fetch(read)).batches
+            assert decode_records(stored.header, stored.records) == [sent[place] for place in result.record_positions]
+            assert result.high_watermark >= result.receipt.base_offset + result.receipt.count
+
+
+async def test_partitions_fail_by_themselves(pair: tuple[Node, Node]) -> None:
+    first, second = pair
+    second.host.errors = [NotEnoughReplicas("1 of 2")]
+    answer = await first.broker.Produce(Produce(topic="orders", records=of_everybody(40)))
+    assert [result.WhichOneof("result") for result in answer.results] == ["receipt", "error", "receipt"]
+    error = status.from_message(answer.results[1].error)
+    assert (type(error), error.outcome) == (NotEnoughReplicas, Outcome.NOT_APPLIED)
+    assert answer.results[1].record_positions
+
+
+async def test_if_all_fail_so_does_the_call_and_says_what_may_have_happened(node: Node) -> None:
+    node.host.leaders[GroupId(2)] = node.host.me
+    node.host.errors = [NotEnoughReplicas("x"), LeadershipLost("gone"), NotEnoughReplicas("y")]
+    error = await refusal(node.broker.Produce(Produce(topic="orders", records=of_everybody(40))))
+    assert (type(error), error.outcome) == (LeadershipLost, Outcome.UNKNOWN)
+
+
+async def test_what_is_expected_is_for_the_leader_to_judge(node: Node) -> None:
+    for expected in (None, 0, 2**63 - 1):
+        await node.broker.Produce(Produce(topic="orders", partition=0, records=records(b"v"), expected_offset=expected))
+    assert node.host.expected == [None, 0, 2**63 - 1]
+
+
+async def test_a_least_watermark_is_waited_for(node: Node) -> None:
+    answer = await node.broker.Produce(Produce(topic="orders", partition=0, records=records(b"v")))
+    await node.broker.Fetch(Fetch(topic="orders", partition=0, offset=0))
+    assert node.host.least == []
+    read = Fetch(topic="orders", partition=0, offset=0, min_offset=answer.high_watermark)
+    assert len((await node.broker.Fetch(read)).batches) == 1
+    read.min_offset += 1
+    read.max_wait.FromSeconds(7)
+    error = await refusal(node.broker.Fetch(read, timeout=6))
+    assert (type(error), error.retriable) == (NotReady, True)
+    assert node.host.least[0] == (GroupId(1), Offset(1), 5_000)
 
 
 async def test_the_empty_key_is_a_key(node: Node) -> None:

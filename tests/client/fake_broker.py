@@ -28,6 +28,7 @@ from raftmq.errors import (
     OutOfOrderSequence,
     PreconditionFailed,
     RaftmqError,
+    UnexpectedOffset,
     UnknownPartition,
     UnknownProducer,
     UnknownTopic,
@@ -79,13 +80,14 @@ class FakePartition:
     def end(self) -> int:
         return self.batches[-1].base_offset + self.batches[-1].header.count if self.batches else self.log_start
 
-    def append(self, batch: types_pb2.RecordBatch) -> tuple[int, bool]:
+    def append(self, batch: types_pb2.RecordBatch, expected: int | None = None) -> tuple[int, bool]:
         """Base offset, and whether it was a duplicate."""
         checked = check_batch(batch, max_batch_bytes=MAX_BATCH_BYTES)
         if checked.producer_id:
             original = self._decide(checked.producer_id, checked.producer_epoch, checked.first_sequence, checked.crc)
             if original is not None:
                 return original, True
+            self._check_expected(expected)
             _, window = self.accepted[checked.producer_id]
             window.append((checked.first_sequence, checked.count, checked.crc, self.end))
         stored = types_pb2.StoredBatch(
@@ -95,6 +97,10 @@ class FakePartition:
         self.batches.append(stored)
         self.notify()
         return stored.base_offset, False
+
+    def _check_expected(self, expected: int | None) -> None:
+        if expected not in (None, self.end):
+            raise UnexpectedOffset(f"the next is {self.end}", metadata={"log_end_offset": str(self.end)})
 
     def _decide(self, producer_id: int, epoch: int, sequence: int, crc: int) -> int | None:
         said_by = {"leader_epoch": str(self.epoch)}
@@ -279,7 +285,9 @@ class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
     async def Produce(self, request: broker_pb2.ProduceRequest, context: Any) -> broker_pb2.ProduceResponse:
         async def work() -> broker_pb2.ProduceResponse:
             partition = self._led(request.topic, request.partition)
-            offset, duplicate = partition.append(request.batch)
+            offset, duplicate = partition.append(
+                request.batch, request.expected_offset if request.HasField("expected_offset") else None
+            )
             receipt = types_pb2.Receipt(
                 topic=request.topic,
                 partition=request.partition,

@@ -70,6 +70,26 @@ def test_an_unknown_compression_is_refused(client: Client) -> None:
     assert caught.value.field == "compression"
 
 
+async def test_a_conditional_append_fails_alone(cluster: FakeCluster, client: Client) -> None:
+    (partition,) = cluster.create("t")
+    async with client.producer("t") as producer:
+        first = await producer.send_batch([NewRecord(b"a")] * 2, partition=0, expected_offset=0)
+        assert first.base_offset == 0
+        late = await producer.enqueue_batch([NewRecord(b"late")], partition=0, expected_offset=0)
+        behind = await producer.enqueue_batch([NewRecord(b"b")], partition=0)
+        with pytest.raises(errors.UnexpectedOffset) as caught:
+            await late
+        assert (caught.value.outcome, caught.value.metadata) == (Outcome.NOT_APPLIED, {"log_end_offset": "2"})
+        assert (await behind).base_offset == 2
+        cluster.script("Produce", LOST)
+        retried = await producer.send_batch([NewRecord(b"c")], partition=0, expected_offset=3)
+        assert (retried.base_offset, retried.duplicate) == (3, True)
+        with pytest.raises(errors.InvalidArgument):
+            await producer.enqueue_batch([NewRecord(b"?")], expected_offset=9)
+    assert partition.values() == [b"a", b"a", b"b", b"c"]
+    assert partition.violations == []
+
+
 async def test_records_handed_in_together_travel_together(cluster: FakeCluster, client: Client) -> None:
     (partition,) = cluster.create("t")
     async with client.producer("t") as producer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -13,6 +14,7 @@ import raftmq
 from raftmq.cli.supervisor import LocalCluster
 from raftmq.ids import NodeId
 from raftmq.records.batch import decode_records, make_batch
+from raftmq.records.slots import partition_for_key
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 
 pytestmark = pytest.mark.integration
@@ -147,3 +149,62 @@ async def test_a_deleted_topic_is_gone_on_every_node_and_its_name_is_free(
     assert receipt.offset == 0
     for broker in brokers.values():
         assert await _read(broker, 0, 0, 1) == [b"new"]
+
+
+async def test_keyed_records_go_to_their_partitions_through_any_node(
+    brokers: dict[NodeId, broker_pb2_grpc.BrokerAsyncStub],
+) -> None:
+    sent = [types_pb2.Record(key=b"%d" % (n % 20), value=b"%d" % n) for n in range(100)]
+    for turn, broker in enumerate(brokers.values()):
+        answer = await broker.Produce(broker_pb2.ProduceRequest(topic=TOPIC, records=sent))
+        assert [result.partition for result in answer.results] == [0, 1, 2]
+        for result in answer.results:
+            meant = [sent[position] for position in result.record_positions]
+            assert {partition_for_key(one.key, 3) for one in meant} == {result.partition}
+            assert result.receipt.base_offset == turn * len(meant)
+            for other in brokers.values():
+                read = await _read(other, result.partition, result.receipt.base_offset, len(meant))
+                assert read == [one.value for one in meant]
+
+
+async def test_of_conditional_appends_through_all_nodes_one_wins_each_time(
+    brokers: dict[NodeId, broker_pb2_grpc.BrokerAsyncStub],
+) -> None:
+    for offset in range(5):
+        request = broker_pb2.ProduceRequest(topic=TOPIC, partition=1, records=[record(b"x")], expected_offset=offset)
+        answers = await asyncio.gather(*(each.Produce(request) for each in brokers.values()), return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, aio.AioRpcError)]
+        [won] = [answer for answer in answers if isinstance(answer, broker_pb2.ProduceResponse)]
+        assert won.receipt.base_offset == offset
+        assert {error.code().name for error in refused} == {"ABORTED"}
+
+
+async def test_writes_are_read_back_through_other_nodes(
+    brokers: dict[NodeId, broker_pb2_grpc.BrokerAsyncStub],
+) -> None:
+    """Even those that were acknowledged by the leader's disk alone."""
+    for node, broker in brokers.items():
+        request = broker_pb2.ProduceRequest(
+            topic=TOPIC, partition=2, records=[record(b"%d" % node)], acks=types_pb2.ACKS_LEADER
+        )
+        receipt = (await broker.Produce(request)).receipt
+        read = broker_pb2.FetchRequest(
+            topic=TOPIC, partition=2, offset=receipt.base_offset, min_offset=receipt.base_offset + 1
+        )
+        [batch] = (await brokers[NodeId(node % 3 + 1)].Fetch(read)).batches
+        assert decode_records(batch.header, batch.records)[0].value == b"%d" % node
+
+
+async def test_reading_begins_at_a_time(
+    cluster: LocalCluster, brokers: dict[NodeId, broker_pb2_grpc.BrokerAsyncStub]
+) -> None:
+    stamps = []
+    for number in range(4):
+        request = broker_pb2.ProduceRequest(topic=TOPIC, partition=0, records=[record(b"%d" % number)])
+        stamps.append((await brokers[NodeId(1)].Produce(request)).receipt.append_time_ms)
+    async with raftmq.connect(cluster.bootstrap) as client:
+        for stamp in stamps:
+            begin = datetime.fromtimestamp(stamp / 1000, UTC)
+            async with client.consumer(TOPIC, start=begin, partitions=[0], until="high_watermark") as consumer:
+                read = [each.append_time_ms async for each in consumer]
+            assert read == [other for other in stamps if other >= stamp]

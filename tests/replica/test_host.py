@@ -12,11 +12,13 @@ from raftmq.errors import (
     LeadershipLost,
     NotEnoughReplicas,
     NotLeader,
+    NotReady,
     OffsetOutOfRange,
     Outcome,
     Overloaded,
     PreconditionFailed,
     RaftmqError,
+    UnexpectedOffset,
 )
 from raftmq.ids import GroupId, NodeId, Offset
 from raftmq.records.batch import CheckedBatch, check_batch, make_batch
@@ -306,6 +308,56 @@ def test_a_time_leads_to_what_was_appended_then_or_later(partition: Partition, e
     other = partition.others(lead)[0]
     with pytest.raises(NotLeader):
         partition.do(other, partition.host(other).offset_at(GROUP, 0))
+
+
+def test_a_conditional_append_needs_the_offset_that_it_expects(partition: Partition) -> None:
+    lead = partition.lead
+
+    def append(expected: int, *, producer_id: int = 0, sequence: int = 0) -> Ack:
+        made = make_batch([types_pb2.Record(value=b"v")] * 2, producer_id=producer_id, first_sequence=sequence)
+        checked = check_batch(made, max_batch_bytes=1 << 20)
+        return partition.do(lead, partition.host(lead).produce(GROUP, checked, Acks.ALL, 2, 5_000, Offset(expected)))
+
+    assert append(0).base_offset == 0
+    for wrong in (0, 1, 3):
+        with pytest.raises(UnexpectedOffset) as refused:
+            append(wrong)
+        assert (refused.value.outcome, refused.value.metadata) == (Outcome.NOT_APPLIED, {"log_end_offset": "2"})
+    # The refused ones took no number; a retry of an accepted one is a duplicate, not a surprise.
+    with pytest.raises(UnexpectedOffset):
+        append(7, producer_id=5)
+    for duplicate in (False, True):
+        ack = append(2, producer_id=5)
+        assert (ack.base_offset, ack.duplicate) == (2, duplicate)
+    assert append(4, producer_id=5, sequence=2).base_offset == 4
+
+
+def test_of_two_conditional_appends_at_once_one_wins(partition: Partition) -> None:
+    """What is under way counts, committed or not."""
+    lead = partition.lead
+    partition.hang_followers()
+    first = partition.begin(lead, b"a")
+    with pytest.raises(UnexpectedOffset):
+        partition.do(lead, partition.host(lead).produce(GROUP, batch(b"b"), Acks.ALL, 2, 5_000, Offset(0)))
+    partition.hang_followers(False)
+    partition.until(first.done)
+    assert first.result().base_offset == 0
+
+
+def test_a_least_watermark_is_waited_for(partition: Partition) -> None:
+    lead = partition.lead
+    partition.produce(lead, b"a")
+    partition.do(lead, partition.host(lead).reached(GROUP, Offset(1), 100))
+    with pytest.raises(NotReady):
+        partition.do(lead, partition.host(lead).reached(GROUP, Offset(2), 100))
+    assert partition.watches(lead) == 0
+    waiting = partition.process(lead).loop.create_task(partition.host(lead).reached(GROUP, Offset(3), 60_000))
+    partition.process(lead)._due()
+    partition.produce(lead, b"b")
+    assert not waiting.done()
+    partition.produce(lead, b"c")
+    partition.until(waiting.done)
+    waiting.result()
 
 
 # -- bounds, barriers, transfers ---------------------------------------------------------------------------------------
