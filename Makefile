@@ -65,10 +65,12 @@ fix: $(STAMP) ## Format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: $(STAMP) ## Generate the Python stubs from proto/
+proto: $(STAMP) ## Generate the Python stubs, and the descriptor set of the API, from proto/
 	@$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --include_imports --include_source_info \
+		--descriptor_set_out=raftmq/v1/descriptors.binpb $(sort $(wildcard proto/raftmq/v1/*.proto))
 
 clean: ## Remove what was generated or downloaded, never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -44,6 +45,21 @@ def test_the_committed_stubs_are_fresh(fresh: dict[str, bytes]) -> None:
 
 def test_there_is_something_to_compare(fresh: dict[str, bytes]) -> None:
     assert {"raftmq/v1/broker_pb2.py", "raftmq/internal/v1/peer_pb2_grpc.pyi"} <= set(fresh)
+
+
+def test_the_committed_descriptor_set_is_fresh(tmp_path: Path) -> None:
+    """For tools and languages that read one instead of the .proto files; it needs no other file."""
+    fresh = tmp_path / "fresh.binpb"
+    protos = sorted(str(file) for file in (ROOT / "proto" / "raftmq" / "v1").glob("*.proto"))
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", "--include_imports"]
+    command += ["--include_source_info", f"--descriptor_set_out={fresh}", *protos]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (ROOT / "raftmq" / "v1" / "descriptors.binpb").read_bytes() == fresh.read_bytes(), "run 'make proto'"
+    described = FileDescriptorSet.FromString(fresh.read_bytes())
+    names = {file.name for file in described.file}
+    assert {"raftmq/v1/broker.proto", "google/protobuf/duration.proto"} <= names
+    assert not any("internal" in name for name in names)
 
 
 @pytest.mark.parametrize("tool", ["grpcio-tools", "mypy-protobuf"])
