@@ -12,7 +12,7 @@ from raftmq.controller.formation import FORMATION_KEY, Formation, decide, is_rep
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import PutNode, Store
+from raftmq.ports import PutNode, StorageStalled, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,8 @@ async def join(
         decided = decide(config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers)
         if isinstance(decided, Formation):
             if decided == before or is_reported(decided, answers):
-                _write(store, decided)
+                while not _written(store, decided):
+                    await asyncio.sleep(PAUSE_S)
                 _log.info("in a cluster", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])
                 return decided
             before = decided
@@ -55,10 +56,15 @@ async def join(
         await asyncio.sleep(PAUSE_S)
 
 
-def _write(store: Store, formation: Formation) -> None:
-    """Once in a disk's life, and before there is anything that the event loop could be kept from."""
-    store.write([PutNode(FORMATION_KEY, formation.encode())])
+def _written(store: Store, formation: Formation) -> bool:
+    """Once in a disk's life, and before there is anything that the event loop could be kept from. False: the disk has to
+    catch its breath, and nothing was written."""
+    try:
+        store.write([PutNode(FORMATION_KEY, formation.encode())])
+    except StorageStalled:
+        return False
     store.sync()
+    return True
 
 
 async def _ask_all(

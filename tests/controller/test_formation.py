@@ -300,6 +300,15 @@ async def test_what_was_joined_is_on_disk_before_anybody_is_told() -> None:
     assert known_formation(store.reopen()) == cluster
 
 
+async def test_a_disk_that_stalls_is_asked_again(no_pauses: None) -> None:
+    config = configuration(1)
+    store = MemoryStore(node=NodeId(1), store_id=StoreId(101))
+    store.stall_next_write()
+    cluster = await join(config.node(1), replica(1), store, answering({}), nothing_said)
+    store.crash()
+    assert known_formation(store.reopen()) == cluster
+
+
 async def test_one_node_alone_is_a_cluster() -> None:
     config = configuration(1)
     store = MemoryStore(node=NodeId(1), store_id=StoreId(101))
