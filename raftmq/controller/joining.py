@@ -42,23 +42,24 @@ async def join(
         answers = await _ask_all(config, me, identify)
         decided = decide(config.cluster.cluster, config.cluster.seed_digest, me, config.cluster.initial_voters, answers)
         if isinstance(decided, Formation):
-            if decided == before or is_reported(decided, answers):
-                while not _written(store, decided):
-                    await asyncio.sleep(PAUSE_S)
+            is_sure = decided == before or is_reported(decided, answers)
+            before = decided
+            if not is_sure:
+                continue
+            if _written(store, decided):
                 _log.info("in a cluster", cluster=decided.cluster_id, voters=[str(voter) for voter in decided.voters])
                 return decided
-            before = decided
-            continue
-        before = None
-        if decided.reason != said:
-            said = decided.reason
-            waiting(said)
+        else:
+            before = None
+            if decided.reason != said:
+                said = decided.reason
+                waiting(said)
         await asyncio.sleep(PAUSE_S)
 
 
 def _written(store: Store, formation: Formation) -> bool:
-    """Once in a disk's life, and before there is anything that the event loop could be kept from. False: the disk has to
-    catch its breath, and nothing was written."""
+    """Once in a disk's life, and before there is anything that the event loop could be kept from. False: the disk has
+    to catch its breath, and nothing was written."""
     try:
         store.write([PutNode(FORMATION_KEY, formation.encode())])
     except StorageStalled:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class SimCluster:
         self.clients: dict[int, Process] = {}
         self.checker = Checker(self.nodes)
         self.network = Network(self.agenda, Random(f"network {plan.seed}"), self._find)
-        self.network.weather = plan.weather
+        self.network.weather = replace(plan.weather, call_loss=0.0)
         self.network.sent = self.checker.sent
         self.network.arrives = self._arrives
         self._rng = Random(f"cluster {plan.seed}")

@@ -58,6 +58,8 @@ class SimDriver:
         self._rng = rng
         self._failed = failed
         self._durable = durable
+        self.trap: Callable[[str], bool] = lambda moment: False
+        """Asked between two steps of the storage thread whether the process dies here: "written", "synced"."""
         self._replicas: Replicas | None = None
         self._round_due = False
         self._timer: Handle | None = None
@@ -176,6 +178,8 @@ class SimDriver:
         except StorageError as error:
             self._process.post(self.fail, error)
         else:
+            if self.trap("written"):
+                return
             if any(each.must_sync for each in rounds):
                 self._on_thread(self._rng.randint(*self._speed.sync), self._sync, rounds, ops)
             else:
@@ -192,6 +196,8 @@ class SimDriver:
             return
         self.syncs += 1
         self._durable(ops)
+        if self.trap("synced"):
+            return
         self._unsettled += 1
         self._on_thread(SETTLE_MICROS, self._settle, self._unsettled)
         self._done(rounds)

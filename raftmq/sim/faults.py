@@ -34,7 +34,7 @@ class Faults:
         self._rng = rng
         self._mended = False
         self._fast = cluster.network.weather.latency
-        self._loss = cluster.network.weather.call_loss
+        self._loss = cluster.plan.weather.call_loss
         self._does: dict[str, Callable[[Step], bool]] = {kind: getattr(self, f"_{kind}") for kind in KINDS}
 
     def schedule(self, steps: Sequence[Step]) -> None:
@@ -309,9 +309,36 @@ class Faults:
         node = self._some_node(step.picks[0])
         if node.process is None or self._anybody_suspect() or self._cluster.plan.replication_factor < 3:
             return False  # of two replicas no majority can do without one
+        leader = self._leader(step.picks[0])
         if not node.lose_tail(1 + step.picks[1] % 20):
             return False
         self._later(step.length, self._boot, node)
+        if step.picks[2] & 8 and leader is not None and leader is not node:
+            # Those who are left decide together with the one that has forgotten something.
+            self._stop(leader, Step(0, "kill", 4 * step.length, step.picks), power=False)
+        return True
+
+    def _trap(self, step: Step) -> bool:
+        """The process dies at a point where it hurts: after a write, before its sync; or after the sync, before anybody
+        is told. It is back at once, or after a while."""
+        process = self._victim(step).process
+        if process is None or process.driver is None:
+            return False
+        wanted = ("written", "synced")[step.picks[0] & 1]
+        left = step.picks[1] % 20
+
+        def dies(moment: str) -> bool:
+            nonlocal left
+            if moment != wanted or self._mended:
+                return False
+            left -= 1
+            if left >= 0:
+                return False
+            length = step.length if step.picks[2] & 4 else 1_000
+            self._stop(process.node, Step(0, "trap", length, step.picks), power=True)
+            return True
+
+        process.driver.trap = dies
         return True
 
     def _anybody_suspect(self) -> bool:

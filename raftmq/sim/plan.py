@@ -17,7 +17,7 @@ from raftmq.sim.workload import ProducerPlan
 KINDS = (
     "kill", "kill_many", "power", "power_many", "crash_loop", "pause", "pause_many", "isolate", "halves", "one_way",
     "one_link", "bridge", "ring", "flapping", "cut_client", "slow_disk", "hung_disk", "stalled_write", "failed_write",
-    "failed_sync", "lost_tail", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
+    "failed_sync", "lost_tail", "trap", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
 

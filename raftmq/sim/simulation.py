@@ -161,7 +161,9 @@ class Simulation:
             )
             number += 1
         if plan.churn:
-            self._client("m", lambda task: workload.churn_topics(task, plan.election_ms))
+            for name in ("m0", "m1"):
+                self._client(name, lambda task: workload.churn_topics(task, plan.election_ms))
+        cluster.network.weather.call_loss = plan.weather.call_loss
         self.faults.schedule(plan.steps)
         self.began()
         cluster.run(plan.safety)

@@ -131,7 +131,7 @@ async def ask_bounds(task: Task, topic: str, partitions: int) -> None:
                 task.oracle.bounds(key, floors[answer.partition], answer)
         except RaftmqError as error:
             task.oracle.counts[f"bounds {error.reason}"] += 1
-        await asyncio.sleep(task.rng.uniform(0.1, 1.0))
+        await asyncio.sleep(task.rng.uniform(0.02, 0.4))
 
 
 async def churn_topics(task: Task, pause_ms: float) -> None:
