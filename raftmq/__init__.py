@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Producer,
         RecordReceipt,
         RetryPolicy,
+        blocking,
         connect,
     )
 else:
@@ -55,6 +56,7 @@ __all__ = [
     "RecordReceipt",
     "RetryPolicy",
     "__version__",
+    "blocking",
     "connect",
     "errors",
 ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from raftmq.cli import lines, output
+from raftmq.cli import lines, output, rows
+from raftmq.cli.exits import CommandError, ExitCode
+from raftmq.cli.rows import InputFormat, Parser, Row, RowError
 from raftmq.cli.runtime import (
     DEFAULT_CONFIG,
     BootstrapOption,
@@ -43,8 +47,16 @@ def produce(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files of lines; none or '-': standard input.")
     ] = None,
+    form: Annotated[
+        InputFormat,
+        typer.Option("--format", help="Of the files: lines of text, JSON objects a line, or CSV with a header."),
+    ] = InputFormat.TEXT,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME", help="With json and csv: the field or column that is the key."),
+    ] = None,
     key_separator: Annotated[
-        str, typer.Option(metavar="TEXT", help="What stands between key and value in a line. Unset: no keys.")
+        str, typer.Option(metavar="TEXT", help="With text: what stands between key and value. Unset: no keys.")
     ] = "",
     acks: Annotated[
         AcksName,
@@ -60,19 +72,24 @@ def produce(
 ) -> None:
     """Send each line as a record, and end when all are acknowledged.
 
-    With --key-separator, a line without the separator is a record without a key.
+    With --key-separator, a line without the separator is a record without a key. A JSON object is sent as it stands in
+    its line; a CSV row is sent as a JSON object with the header's names.
     """
     sources = files or [lines.STDIN]
-    separator = key_separator.encode()
+    if form is InputFormat.TEXT and key is not None:
+        raise typer.BadParameter("it names a field of --format json or csv", param_hint="--key")
+    if form is not InputFormat.TEXT and key_separator:
+        raise typer.BadParameter("it is for --format text; use --key", param_hint="--key-separator")
+    parse = partial(rows.parser, form, key, key_separator.encode())
 
     async def command() -> None:
         sending = _Sending(Acks[acks.name])
         try:
             async with Target(bootstrap, config).client() as client:
                 async with client.producer(name, acks=sending.acks, compression=compression.value) as producer:
-                    await sending.send_all(producer, sources, separator, partition)
+                    await sending.send_all(producer, sources, parse, partition)
                 sending.raise_failure()
-        except RaftmqError:
+        except (RaftmqError, CommandError):
             output.notice(f"{sending.acknowledged:,} records were acknowledged before:")
             raise
         sending.report(as_json)
@@ -90,19 +107,21 @@ class _Sending:
         self._per_partition: Counter[int] = Counter()
         self._failure: RaftmqError | None = None
 
-    async def send_all(self, producer: Producer, sources: list[Path], separator: bytes, partition: int | None) -> None:
+    async def send_all(
+        self, producer: Producer, sources: list[Path], parse: Callable[[], Parser], partition: int | None
+    ) -> None:
         quiet = lines.is_interactive(sources) or not output.notices.is_terminal
         columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} records acknowledged"), TimeElapsedColumn())
         with Progress(*columns, console=output.notices, disable=quiet, transient=True) as progress:
             task = progress.add_task("produce", total=None)
-            async for chunk in lines.read_lines(sources):
-                for line in chunk:
-                    key, value = split(line, separator)
-                    receipt = await producer.enqueue(value, key=key, partition=partition)
-                    self.handed_in += 1
-                    receipt.add_done_callback(self._settled)
-                self.raise_failure()
-                progress.update(task, completed=self.acknowledged)
+            for source in sources:
+                async for chunk in _rows(source, parse()):
+                    for key, value in chunk:
+                        receipt = await producer.enqueue(value, key=key, partition=partition)
+                        self.handed_in += 1
+                        receipt.add_done_callback(self._settled)
+                    self.raise_failure()
+                    progress.update(task, completed=self.acknowledged)
             await producer.flush()
 
     def raise_failure(self) -> None:
@@ -130,10 +149,26 @@ class _Sending:
             self._failure = error
 
 
-def split(line: bytes, separator: bytes) -> tuple[bytes | None, bytes]:
-    """Key and value of a line; without a separator there is no key."""
-    if separator:
-        key, found, value = line.partition(separator)
-        if found:
-            return key, value
-    return None, line
+async def _rows(source: Path, parse: Parser) -> AsyncIterator[list[Row]]:
+    """The records of one file, some at a time. Raises CommandError naming the line, after all rows before it."""
+    number = 0
+    async for chunk in lines.read_lines([source]):
+        found: list[Row] = []
+        fault: RowError | None = None
+        for line in chunk:
+            number += 1
+            try:
+                row = parse(line)
+            except RowError as error:
+                fault = error
+                break
+            if row is not None:
+                found.append(row)
+        yield found
+        if fault is not None:
+            raise CommandError(f"{source}, line {number}: {fault}", code=ExitCode.USAGE)
+    try:
+        if isinstance(parse, rows.CsvRows):
+            parse.end()
+    except RowError as error:
+        raise CommandError(f"{source}: {error}", code=ExitCode.USAGE) from None

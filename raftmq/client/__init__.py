@@ -11,6 +11,7 @@ What each part promises stands in its module; README.md beside this file has an 
 knows the protocol, the record format and the errors, and nothing of the broker behind them.
 """
 
+from raftmq.client import blocking
 from raftmq.client.client import Client, connect
 from raftmq.client.connection import AddressMap
 from raftmq.client.consumer import Consumer
@@ -55,5 +56,6 @@ __all__ = [
     "RetryPolicy",
     "ServerDescription",
     "TopicDescription",
+    "blocking",
     "connect",
 ]

@@ -75,6 +75,8 @@ async def test_without_a_cluster_it_ends_with_3_and_says_what_to_do(raftmq_comma
         (("consume", "orders", "--from", "now"), "is no offset and no time"),
         (("consume", "orders", "--from", "2026-13-01"), "is no offset and no time"),
         (("consume", "orders", "--from", "99999999999999d"), "is no offset and no time"),
+        (("produce", "orders", "--key", "k"), "it names a field of --format json or csv"),
+        (("produce", "orders", "--format", "csv", "--key-separator", ":"), "it is for --format text; use --key"),
         (("demo", "--key", "tail"), "it names a column of --input FILE"),
         (("demo", "--input", "nothing.csv"), "nothing.csv is no file"),
         (("produce", "orders", "nothing.txt", "--bootstrap", "127.0.0.1:1"), "127.0.0.1:1"),
@@ -115,6 +117,33 @@ async def test_keys_stand_before_the_separator(client_command: Command, cluster:
     assert [(r["offset"], r["key"], r["value"]) for r in records] == [(0, "k", "v:w"), (1, None, "plain"), (2, "", "x")]
     text = await client_command("consume", "orders", "--key-separator", "=")
     assert text.out == "k=v:w\nplain\n=x\n"
+
+
+async def test_json_and_csv_rows_are_sent_with_a_key_by_name(
+    client_command: Command, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.create("orders")
+    (tmp_path / "a.csv").write_text('id,name\n1,"x\ny"\n')
+    (tmp_path / "b.csv").write_text("name,id\nz,2\n")
+    produced = await client_command("produce", "orders", "a.csv", "b.csv", "--format", "csv", "--key", "id")
+    assert (produced.code, produced.err) == (OK, "2 records acknowledged: 2 in partition 0\n")
+    produced = await client_command("produce", "orders", "--format", "json", "--key", "id", stdin=b'{"id":3}\n')
+    assert produced.code == OK
+    consumed = await client_command("consume", "orders", "--format", "json")
+    records = [json.loads(line) for line in consumed.out.splitlines()]
+    assert [(r["key"], json.loads(r["value"])) for r in records] == [
+        ("1", {"id": "1", "name": "x\ny"}), ("2", {"name": "z", "id": "2"}), ("3", {"id": 3}),
+    ]  # fmt: skip
+
+
+async def test_a_row_that_is_none_is_named_and_those_before_it_are_sent(
+    client_command: Command, cluster: FakeCluster
+) -> None:
+    (partition,) = cluster.create("orders")
+    ended = await client_command("produce", "orders", "--format", "json", stdin=b'{"a":1}\n{"a":2}\nnonsense\n')
+    assert ended.code == USAGE
+    assert "2 records were acknowledged before:\nerror: -, line 3: no JSON" in ended.err
+    assert partition.values() == [b'{"a":1}', b'{"a":2}']
 
 
 async def test_files_are_read_one_after_the_other(
