@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import product
 
 from raftmq.client.types import Acks
-from raftmq.sim.network import Cut, Weather
 from raftmq.sim.plan import Plan
 from raftmq.sim.simulation import Result, Simulation, finish
+from raftmq.sim.weather import Cut, Weather
 from raftmq.sim.workload import ProducerPlan
 
 PAIRS = tuple((a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b)

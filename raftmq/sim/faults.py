@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from raftmq.errors import RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, GroupId
-from raftmq.sim.network import Cut
 from raftmq.sim.node import SimNode
 from raftmq.sim.plan import KINDS, Step
+from raftmq.sim.weather import Cut
 
 if TYPE_CHECKING:
     from raftmq.sim.cluster import SimCluster
@@ -188,7 +188,11 @@ class Faults:
         return self._cut([pair for a in sorted(numbers) for b in others for pair in ((a, b), (b, a))], step)
 
     def _isolate(self, step: Step) -> bool:
-        return self._split([self._victim(step)], step)
+        """Its clock may be slow, too: then it goes on leading while the others have elected somebody else."""
+        victim = self._victim(step)
+        if step.picks[0] & 3 == 3:
+            self._run_clock(victim, 500, step.length)
+        return self._split([victim], step)
 
     def _halves(self, step: Step) -> bool:
         return self._split(self._minority(step.picks[0]), step)
@@ -347,18 +351,19 @@ class Faults:
     # -- clocks, leaders ---------------------------------------------------------------------------------------------
 
     def _clock_rate(self, step: Step) -> bool:
-        node = self._victim(step)
-        node.clock.set_rate(500 + step.picks[2] % 1500)
+        self._run_clock(self._victim(step), 500 + step.picks[2] % 1500, step.length)
+        return True
 
-        def right() -> None:
-            node.clock.set_rate(1000)
+    def _run_clock(self, node: SimNode, per_mille: int, length: int) -> None:
+        """Let a clock run at another rate for a while."""
+
+        def run_at(rate: int) -> None:
+            node.clock.set_rate(rate)
             if node.process is not None:
                 node.process.rearm()
 
-        if node.process is not None:
-            node.process.rearm()
-        self._later(step.length, right)
-        return True
+        run_at(per_mille)
+        self._later(length, run_at, 1000)
 
     def _wall_jump(self, step: Step) -> bool:
         delta = (step.picks[1] - 32_768) * 220

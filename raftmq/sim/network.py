@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from raftmq.errors import Outcome, RaftmqError, Unavailable
 from raftmq.ids import NodeId
 from raftmq.ports import Channel, Frame
 from raftmq.sim.process import Agenda, Process
+from raftmq.sim.weather import Cut, Weather
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,37 +36,6 @@ KEEPALIVE_MICROS = (1_300_000, 2_300_000)
 """How long a dead connection goes unnoticed."""
 CONNECT_MICROS = 1_000_000
 """How long a connection attempt waits for an answer."""
-
-
-class Cut(Enum):
-    """How a link is cut. See the module docstring."""
-
-    DROP = "drop"
-    HOLD = "hold"
-    REFUSE = "refuse"
-
-
-@dataclass(slots=True)
-class Weather:
-    """How the network is. Times in microseconds; odds are per message."""
-
-    latency: tuple[int, int] = (100, 1_500)
-    call_loss: float = 0.0
-    """Requests, and answers, that vanish."""
-    lost: float = 0.0
-    doubled: float = 0.0
-    overtaken: float = 0.0
-    stale: float = 0.0
-    """Delivered again, up to ``stale_micros`` later, whatever has happened to the stream since."""
-    stale_micros: int = 3_000_000
-
-    @property
-    def is_unruly(self) -> bool:
-        return bool(self.lost or self.doubled or self.overtaken or self.stale)
-
-    def calm(self) -> None:
-        """From now on nothing goes wrong."""
-        self.call_loss = self.lost = self.doubled = self.overtaken = self.stale = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from raftmq.client.types import Acks
-from raftmq.sim.network import Weather
+from raftmq.sim.weather import Weather
 from raftmq.sim.workload import ProducerPlan
 
 KINDS = (

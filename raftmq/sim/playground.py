@@ -22,8 +22,8 @@ from typing import Any, Self, TypeVar
 from raftmq.client.client import Client
 from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.sim.cluster import SimCluster
-from raftmq.sim.network import Cut, Weather
 from raftmq.sim.plan import Plan
+from raftmq.sim.weather import Cut, Weather
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.cluster import SimCluster
-from raftmq.sim.network import Cut, Weather
 from raftmq.sim.node import NodeProcess
 from raftmq.sim.plan import Plan
+from raftmq.sim.weather import Cut, Weather
 from raftmq.storage.memory import MemoryStore
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from raftmq.sim.exhaustive import crash_points, link_graphs
-from raftmq.sim.network import Cut
+from raftmq.sim.weather import Cut
 
 
 @pytest.mark.parametrize("how", [Cut.DROP, Cut.HOLD])
