@@ -57,15 +57,26 @@ async def _chunks(file: Path) -> AsyncIterator[bytes]:
 def _pump(descriptor: int, queue: asyncio.Queue[Item], loop: asyncio.AbstractEventLoop) -> None:
     try:
         while chunk := _read(descriptor):
-            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+            _put(queue, chunk, loop)
             if isinstance(chunk, OSError):
                 return
-        asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
+        _put(queue, None, loop)
     except (RuntimeError, asyncio.CancelledError):
         return  # the loop has ended: nobody wants the rest
     finally:
         if descriptor != 0:
             os.close(descriptor)
+
+
+def _put(queue: asyncio.Queue[Item], item: Item, loop: asyncio.AbstractEventLoop) -> None:
+    """Wait until there is room. Raises RuntimeError or CancelledError where the loop has ended."""
+    put = queue.put(item)
+    try:
+        future = asyncio.run_coroutine_threadsafe(put, loop)
+    except RuntimeError:
+        put.close()
+        raise
+    future.result()
 
 
 def _read(descriptor: int) -> bytes | OSError:
