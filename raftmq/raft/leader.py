@@ -223,10 +223,13 @@ class Leader(RoleBehaviour):
             progress.poke()
             self.news = True
 
-    def member_restarted(self, member: ReplicaId) -> None:
+    def member_restarted(self, member: ReplicaId, is_new_process: bool) -> None:
         progress = self.replication.get(member)
         if progress is not None:
-            progress.restart()
+            if is_new_process:
+                progress.new_process()
+            else:
+                progress.restart()
             self.news = True
 
     # -- time ----------------------------------------------------------------------------------------------------

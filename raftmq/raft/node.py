@@ -168,13 +168,15 @@ class RaftNode:
             core.forget_leader()
             core.hurry()
 
-    def member_restarted(self, member: ReplicaId) -> None:
-        """The host saw a new boot count (or a broken stream) of `member`: its progress goes back to probe.
+    def member_restarted(self, member: ReplicaId, is_new_process: bool = True) -> None:
+        """The host saw a new boot count of `member`, or (not `is_new_process`) a new stream to the same one: its
+        progress goes back to probe.
 
-        After a new boot what it acknowledged before stays counted (it was durable), but is probed again.
+        What it acknowledged before stays counted (it was durable), but is probed again. A new process is not in sync
+        before its first answer (``member_suspect``): its disk may have lost what the one before had synced.
         """
         if isinstance(self._core.role, Leader):
-            self._core.role.member_restarted(member)
+            self._core.role.member_restarted(member, is_new_process)
 
     def persisted(self, term: Term, index: LogIndex) -> None:
         """The batches of every Ready up to the one with this mark are durable. Late or stale marks are ignored.
@@ -353,7 +355,7 @@ class RaftNode:
         return self._leader().match_index(member)
 
     def member_suspect(self, member: ReplicaId) -> bool:
-        """Leader only: whether `member` has called itself suspect, and is not cleared yet."""
+        """Leader only: whether `member` called itself suspect, or has not answered since it restarted."""
         progress = self._leader().replication.get(member)
         return progress is not None and progress.suspect
 

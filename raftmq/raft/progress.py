@@ -51,6 +51,7 @@ class Progress:
     match_index: LogIndex = LogIndex(0)
     state: ProgressState = ProgressState.PROBE
     suspect: bool = False
+    """Not to be counted as in sync: it called itself suspect, or its process is new and has not said a word yet."""
     _cleared: bool = False
     pending_snapshot: LogIndex = LogIndex(0)
     commit_known: LogIndex = LogIndex(0)
@@ -184,6 +185,13 @@ class Progress:
         self.round_acked = max(self.round_acked, number)
 
     # -- starting over -------------------------------------------------------------------------------------------
+
+    def new_process(self) -> None:
+        """Another process speaks for it. What the one before acknowledged still counts towards the commit index, but
+        whether it is all there this one must say first: its disk may have lost something while it was down.
+        """
+        self.restart()
+        self.suspect, self._cleared = True, False
 
     def restart(self) -> None:
         """Nothing that is under way is counted on any more; what was acknowledged still is."""

@@ -172,11 +172,11 @@ class ReplicaGroup:
         """The entry at `index` if it is in memory."""
         return self.tail.get(index)
 
-    def forget_member(self, member: ReplicaId) -> None:
+    def forget_member(self, member: ReplicaId, is_new_process: bool) -> None:
         """Its process is another, or frames to it were lost: start over with what it has."""
         self._read_back.forget(member)
         self._replication.forget(member)
-        self.node.member_restarted(member)
+        self.node.member_restarted(member, is_new_process)
 
     # -- the pump --------------------------------------------------------------------------------------------------
 

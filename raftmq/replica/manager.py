@@ -307,7 +307,7 @@ class Replicas(Observer):
         if self.heartbeats.boot_of(peer.node) != peer.boot:
             return  # of an earlier process of that node, or of no node of this cluster
         if restarted:
-            self._forget(peer.node)
+            self._forget(peer.node, is_new_process=True)
         source = ReplicaId(peer.node, peer.store)
         if frame.heartbeat is not None:
             ack, news = self.heartbeats.on_heartbeat(peer, frame.heartbeat)
@@ -332,16 +332,16 @@ class Replicas(Observer):
     def on_peer_up(self, node: NodeId, channel: Channel) -> None:
         """A stream to `node` is new: frames before it may be lost, and it may know nothing of what we lead."""
         self.heartbeats.reached(node)
-        self._forget(node)
+        self._forget(node, is_new_process=False)
         if channel is Channel.RAFT and (mine := self._leading.mine()) is not None:
             self._transport.send(node, Channel.RAFT, mine)
 
-    def _forget(self, node: NodeId) -> None:
+    def _forget(self, node: NodeId, is_new_process: bool) -> None:
         """What was sent to `node` may not have arrived: every replica there is probed anew."""
         for group_id, hosted in self._hosted.items():
             members = [member for member in hosted.group.node.membership.all if member.node == node]
             for member in sorted(members):
-                hosted.group.forget_member(member)
+                hosted.group.forget_member(member, is_new_process)
                 self._touch(group_id)
 
     def on_peer_lost(self, node: NodeId, boot: BootCount) -> None:

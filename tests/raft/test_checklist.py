@@ -301,6 +301,20 @@ def test_item_20_after_a_new_boot_progress_is_probed_again_and_match_stays() -> 
     assert (status.state, status.match_index, status.next_index) == ("probe", 4, 5)
 
 
+def test_item_20_a_new_process_is_not_in_sync_before_it_has_answered() -> None:
+    """Its disk may have lost what the one before had synced; it alone knows. A new stream to the same process is no
+    reason for doubt."""
+    solo = Solo([1, 1, 1], term=1)
+    solo.lead(2)
+    solo.acked(2, 4)
+    solo.node.member_restarted(replica(2), is_new_process=False)
+    assert not solo.node.member_suspect(replica(2))
+    solo.node.member_restarted(replica(2), is_new_process=True)
+    assert solo.node.member_suspect(replica(2))
+    solo.acked(2, 4)
+    assert not solo.node.member_suspect(replica(2))
+
+
 def test_item_21_a_follower_commits_no_further_than_the_message_verified() -> None:
     """What it holds beyond may be another leader's."""
     solo = Solo([1, 1, 1, 1], term=2)

@@ -175,6 +175,24 @@ def test_a_new_process_counts_again_without_being_reached(world: World) -> None:
     assert world.run(3_000, lambda: follower.replica in world.leadership(leader).in_sync.members(world.time.tick()))
 
 
+def test_a_new_process_is_in_sync_only_once_it_has_answered(world: World) -> None:
+    """That it runs, and what the one before it held, says nothing of what is on its disk now."""
+    leader = world.elect()
+    world.run(3_000)
+    follower = node(world, follower_of(leader))
+    in_sync = world.leadership(leader).in_sync
+    assert follower.replica in in_sync.members(world.time.tick())
+    world.crash(follower.number)
+    reborn = PeerInfo(follower.number, follower.info.store, BootCount(follower.info.boot + 1))
+    replicas = node(world, leader).replicas
+    replicas.on_frame(reborn, Frame(heartbeat=follower.replicas.heartbeats.beat(NodeId(leader))))
+    assert follower.replica not in in_sync.members(world.time.tick())
+    led = world.group(leader).node
+    answer = AppendReply(follower.replica, node(world, leader).replica, led.term, led.last_index)
+    replicas.on_frame(reborn, Frame(messages=(GroupMessage(GROUP, answer),)))
+    assert follower.replica in in_sync.members(world.time.tick())
+
+
 def test_the_death_of_an_earlier_process_says_nothing_of_this_one(world: World) -> None:
     leader = world.elect()
     follower = node(world, follower_of(leader))
