@@ -153,10 +153,11 @@ async def test_a_failed_write_ends_the_process_and_nothing_acknowledged_is_lost(
     refused: list[RaftmqError] = []
     async with raftmq.connect(single.bootstrap) as client:
         await client.admin.create_topic("orders", partitions=1, replication_factor=1)
-        async with client.producer("orders", acks=Acks.QUORUM, delivery_timeout_ms=3_000) as producer:
+        async with client.producer("orders", acks=Acks.QUORUM) as producer:
             for number in range(20):
                 await producer.send(value=b"%d" % number)
                 acked.append(b"%d" % number)
+        async with client.producer("orders", acks=Acks.QUORUM, delivery_timeout_ms=3_000) as producer:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             try:
                 await producer.send(value=b"one too many")

@@ -12,6 +12,7 @@ from grpc import aio
 
 from raftmq.broker import Calls, ClientServer, Forwarder, ServerFacts, assemble
 from raftmq.broker.forwarding import error_of
+from raftmq.broker.patience import LEADER_WAIT_MS
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
 from raftmq.storage.memory import MemoryStore
@@ -22,6 +23,7 @@ MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 FACTS = ServerFacts(BootCount(3), MAX_MESSAGE_BYTES, 1024 * 1024)
 ORDERS = topic_record("orders", [1, 2, 3])
 SINGLE = topic_record("single", [4], topic_id=2, max_batch_bytes=4096)
+LEADER_WAIT_S = LEADER_WAIT_MS / 1000
 LEADERS = {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}
 """Leader of each group unless a test says otherwise: node 2 leads partition 1 of "orders", node 1 the rest."""
 

@@ -5,6 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.broker.cluster import Node, running
+from tests.clock import LoopClock
+
+
+@pytest.fixture
+async def clock() -> LoopClock:
+    return LoopClock()
 
 
 @pytest.fixture

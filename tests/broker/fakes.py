@@ -114,6 +114,7 @@ class FakeHost:
         self.transfers: list[tuple[GroupId, NodeId | None]] = []
         self.errors: list[Exception] = []
         self.stuck = False
+        self.on_stuck: Callable[[], None] = lambda: None
         self.on_leader_asked: Callable[[GroupId], None] = lambda group: None
         self.polls = False
         """Whether a fetch that finds nothing waits; else it answers at once."""
@@ -204,6 +205,7 @@ class FakeHost:
         if self.leaders.get(group_id) != self.me:
             raise NotLeader("this node does not lead the partition")
         if self.stuck:
+            self.on_stuck()
             await asyncio.get_running_loop().create_future()
 
 
@@ -221,8 +223,10 @@ class FakeCluster:
         self.producer_id = 1000
         self.error: RaftmqError | None = None
         self.current = True
+        self.on_current_asked: Callable[[], None] = lambda: None
 
     def is_current(self) -> bool:
+        self.on_current_asked()
         return self.current
 
     def controller(self) -> tuple[NodeId, Term] | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import grpc
 import pytest
 from grpc import aio
@@ -22,7 +24,8 @@ from raftmq.errors import (
 from raftmq.ids import GroupId, NodeId
 from raftmq.records.batch import make_batch
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, types_pb2
-from tests.broker.cluster import LEADERS, Node, refusal, running
+from tests.broker.cluster import LEADER_WAIT_S, LEADERS, Node, refusal, running
+from tests.clock import LoopClock
 
 Pair = tuple[Node, Node]
 PRODUCE = "/raftmq.v1.Broker/Produce"
@@ -65,10 +68,11 @@ async def test_who_asks_not_to_be_forwarded_is_told_the_leader(pair: Pair) -> No
     assert pair[0].hops == []
 
 
-async def test_nodes_that_point_at_each_other_do_not_loop(pair: Pair) -> None:
+async def test_nodes_that_point_at_each_other_do_not_loop(pair: Pair, clock: LoopClock) -> None:
     first, second = pair
     first.host.leaders[GroupId(2)], second.host.leaders[GroupId(2)] = NodeId(2), NodeId(1)
-    error = await refusal(first.broker.Produce(produce(), timeout=1))
+    first.host.on_leader_asked = clock.at_call(4, LEADER_WAIT_S)
+    error = await refusal(first.broker.Produce(produce()))
     assert type(error) is NoLeader  # NOT_LEADER is only for those who asked not to be forwarded
     assert error.outcome is Outcome.NOT_APPLIED
     assert {node for node, _, _ in first.hops} == {2}
@@ -108,9 +112,12 @@ async def test_a_call_waits_for_an_election() -> None:
         assert looks >= 4
 
 
-async def test_without_a_leader_the_answer_is_early_and_says_that_nothing_happened(node: Node) -> None:
+async def test_without_a_leader_the_answer_is_early_and_says_that_nothing_happened(
+    node: Node, clock: LoopClock
+) -> None:
     del node.host.leaders[GroupId(1)]
-    error = await refusal(node.broker.Produce(produce(0), timeout=0.5))
+    node.host.on_leader_asked = clock.at_call(3, 55)
+    error = await refusal(node.broker.Produce(produce(0), timeout=60))
     assert type(error) is NoLeader  # a bare DEADLINE_EXCEEDED would have no trailers
     assert not status.is_bare(error)
     assert error.outcome is Outcome.NOT_APPLIED
@@ -125,9 +132,10 @@ async def test_without_a_leader_a_call_that_must_stay_is_refused_at_once(node: N
     assert looks == [GroupId(1)]
 
 
-async def test_a_node_that_is_down_counts_as_no_leader() -> None:
+async def test_a_node_that_is_down_counts_as_no_leader(clock: LoopClock) -> None:
     async with running(1, leaders=LEADERS) as [node]:
-        error = await refusal(node.broker.Produce(produce(), timeout=0.5))
+        node.host.on_leader_asked = clock.at_call(4, LEADER_WAIT_S)
+        error = await refusal(node.broker.Produce(produce()))
         assert type(error) is Unavailable
         assert error.outcome is Outcome.NOT_APPLIED
         assert len(node.hops) > 1
@@ -173,13 +181,12 @@ async def test_what_only_reads_has_surely_applied_nothing(pair: Pair) -> None:
     assert (type(error), error.outcome) == (DeadlineExceeded, Outcome.NOT_APPLIED)
 
 
-async def test_a_handler_that_never_ends_is_cut_off_in_time(pair: Pair) -> None:
+async def test_a_handler_that_never_ends_is_cut_off_in_time(pair: Pair, clock: LoopClock) -> None:
     first, second = pair
+    second.host.on_stuck = partial(clock.advance, 60)
     second.host.stuck = True
-    written = await refusal(first.broker.Produce(produce(), timeout=0.6))
-    read = await refusal(
-        first.broker.Fetch(broker_pb2.FetchRequest(topic="orders", partition=1, offset=0), timeout=0.6)
-    )
+    written = await refusal(first.broker.Produce(produce(), timeout=60))
+    read = await refusal(first.broker.Fetch(broker_pb2.FetchRequest(topic="orders", partition=1, offset=0), timeout=60))
     assert (type(written), written.outcome) == (DeadlineExceeded, Outcome.UNKNOWN)
     assert (type(read), read.outcome) == (DeadlineExceeded, Outcome.NOT_APPLIED)
     assert not status.is_bare(written)

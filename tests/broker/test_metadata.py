@@ -8,8 +8,9 @@ from raftmq.broker.broker_service import API_LEVEL
 from raftmq.errors import AlreadyExists, NotReady, Outcome, PreconditionFailed
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.v1 import admin_pb2, broker_pb2
-from tests.broker.cluster import FACTS, ORDERS, SINGLE, Node, refusal
+from tests.broker.cluster import FACTS, LEADER_WAIT_S, ORDERS, SINGLE, Node, refusal
 from tests.broker.fakes import CLUSTER_ID, image_of, topic_record
+from tests.clock import LoopClock
 
 
 async def test_metadata_names_nodes_topics_and_leaders(node: Node) -> None:
@@ -107,11 +108,12 @@ async def test_what_the_controller_refuses_is_told(node: Node) -> None:
     ],
 )
 async def test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist(
-    node: Node, service: str, method: str, request_: object
+    node: Node, clock: LoopClock, service: str, method: str, request_: object
 ) -> None:
     """Right after a start, and while there is no controller, it cannot tell: clients would take it at its word."""
     node.cluster.current = False
-    error = await refusal(getattr(getattr(node, service), method)(request_, timeout=0.3))
+    node.cluster.on_current_asked = clock.at_call(2, LEADER_WAIT_S)
+    error = await refusal(getattr(getattr(node, service), method)(request_))
     assert type(error) is NotReady
     assert (error.outcome, error.retriable) == (Outcome.NOT_APPLIED, True)
     known = await node.broker.ListOffsets(broker_pb2.ListOffsetsRequest(topic="single"))

@@ -8,8 +8,9 @@ from raftmq.errors import NoLeader, NotLeader, Outcome, PreconditionFailed, Unav
 from raftmq.ids import GroupId, NodeId
 from raftmq.records.batch import make_batch
 from raftmq.v1 import broker_pb2, types_pb2
-from tests.broker.cluster import Node, refusal
+from tests.broker.cluster import LEADER_WAIT_S, Node, refusal
 from tests.broker.fakes import TERM
+from tests.clock import LoopClock
 
 Pair = tuple[Node, Node]
 
@@ -58,10 +59,11 @@ async def test_who_could_not_answer_is_asked_again_and_nobody_else(pair: Pair) -
     assert len(first.hops) == 3
 
 
-async def test_a_missing_leader_is_waited_for_in_vain(pair: Pair) -> None:
+async def test_a_missing_leader_is_waited_for_in_vain(pair: Pair, clock: LoopClock) -> None:
     first = pair[0]
     del first.host.leaders[GroupId(3)]
-    error = await refusal(first.broker.ListOffsets(asked(), timeout=0.5))
+    first.host.on_leader_asked = clock.at_call(6, LEADER_WAIT_S)
+    error = await refusal(first.broker.ListOffsets(asked()))
     assert (type(error), error.outcome) == (NoLeader, Outcome.NOT_APPLIED)
 
 

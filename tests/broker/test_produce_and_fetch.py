@@ -163,7 +163,7 @@ async def test_a_least_watermark_is_waited_for(node: Node) -> None:
     assert len((await node.broker.Fetch(read)).batches) == 1
     read.min_offset += 1
     read.max_wait.FromSeconds(7)
-    error = await refusal(node.broker.Fetch(read, timeout=6))
+    error = await refusal(node.broker.Fetch(read, timeout=60))
     assert (type(error), error.retriable) == (NotReady, True)
     assert node.host.least[0] == (GroupId(1), Offset(1), 5_000)
 

@@ -9,8 +9,14 @@ import pytest
 import raftmq
 from raftmq.client import Client, RetryPolicy
 from tests.client.fake_broker import FakeCluster, fake_cluster
+from tests.clock import LoopClock
 
 QUICK = RetryPolicy(initial_ms=1, max_ms=2)
+
+
+@pytest.fixture
+async def clock() -> LoopClock:
+    return LoopClock()
 
 
 @pytest.fixture

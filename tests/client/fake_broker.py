@@ -50,7 +50,7 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one call. At most one of these but `gate`, which holds the call before anything else."""
+    """What happens to one call: at most one of these, but for `gate` and `first`."""
 
     refuse: RaftmqError | None = None
     """Answered instead of being handled."""
@@ -61,7 +61,9 @@ class Fault:
     bare: grpc.StatusCode | None = None
     """Not handled; a status without raftmq's trailers."""
     gate: asyncio.Event | None = None
-    """Held until it is set."""
+    """Held until it is set, before anything else."""
+    first: Callable[[], None] = field(default=lambda: None, compare=False)
+    """Called before anything else."""
 
 
 @dataclass
@@ -254,6 +256,7 @@ class _Service:
     async def _handle(self, method: str, context: Any, work: Callable[[], Awaitable[Reply]]) -> Reply:
         self._cluster.note_call(self._node_id, method)
         fault = self._cluster.next_fault(method) or Fault()
+        fault.first()
         if fault.gate is not None:
             await fault.gate.wait()
         await self._cluster.do_postponed()

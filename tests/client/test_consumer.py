@@ -15,6 +15,7 @@ from raftmq.client import Client, Consumer, NewRecord
 from raftmq.records.batch import make_batch
 from raftmq.v1 import types_pb2
 from tests.client.fake_broker import FakeCluster, FakePartition, Fault
+from tests.clock import LoopClock
 
 
 def fill(partition: FakePartition, batches: int, size: int = 3) -> list[bytes]:
@@ -237,9 +238,10 @@ async def test_beyond_the_end_is_an_error_always(cluster: FakeCluster, client: C
             await anext(consumer)
 
 
-async def test_nobody_answers_for_too_long(cluster: FakeCluster, client: Client) -> None:
+async def test_nobody_answers_for_too_long(cluster: FakeCluster, client: Client, clock: LoopClock) -> None:
     cluster.create("t", leader=0)
-    async with client.consumer("t", start=0, unavailable_timeout_ms=20) as consumer:
+    cluster.script("Fetch", *[Fault(first=clock.at_call(3, 61))] * 3)
+    async with client.consumer("t", start=0, unavailable_timeout_ms=60_000) as consumer:
         with pytest.raises(errors.NoLeader):
             await anext(consumer)
         with pytest.raises(errors.NoLeader):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import grpc
@@ -15,6 +17,7 @@ from raftmq.errors import Outcome, RaftmqError
 from raftmq.records.slots import partition_for_key
 from raftmq.v1 import types_pb2
 from tests.client.fake_broker import FakeCluster, Fault
+from tests.clock import LoopClock
 
 LOST = Fault(lose_answer=True)
 UNAVAILABLE = Fault(bare=grpc.StatusCode.UNAVAILABLE)
@@ -207,7 +210,7 @@ async def test_order_and_no_duplicates_under_random_faults(cluster: FakeCluster,
 
 @pytest.mark.parametrize("seed", range(25))
 async def test_every_outcome_is_true_when_the_delivery_time_is_short(
-    cluster: FakeCluster, client: Client, seed: int
+    cluster: FakeCluster, client: Client, clock: LoopClock, seed: int
 ) -> None:
     """Some batches fail for good, some attempts are applied long after the client has given them up. Then still:
     acknowledged is stored once, NOT_APPLIED never, UNKNOWN at most once; and nothing overtakes.
@@ -226,8 +229,10 @@ async def test_every_outcome_is_true_when_the_delivery_time_is_short(
                 Fault(refuse=errors.MessageTooLarge("final")) if rng.random() < 0.3 else None,
             ]
         )
-        cluster.script("Produce", fault)
-    async with client.producer("t", max_in_flight=4, delivery_timeout_ms=rng.choice([5, 15, 1_000])) as producer:
+        seconds = rng.choice([0, 0, 0, 20, 61])
+        cluster.script("Produce", replace(fault or Fault(), first=partial(clock.advance, seconds)))
+    delivery_ms = rng.choice([60_000, 180_000, 10_000_000])
+    async with client.producer("t", max_in_flight=4, delivery_timeout_ms=delivery_ms) as producer:
         receipts: list[asyncio.Future[BatchReceipt]] = []
         for number in range(40):
             receipts.append(await producer.enqueue_batch([NewRecord(b"%d" % number)], partition=0))
@@ -311,13 +316,14 @@ async def test_without_idempotence_nothing_is_sent_again_from_the_window_either(
     ],
 )
 async def test_the_delivery_time_ends_with_the_outcome_that_is_known(
-    cluster: FakeCluster, client: Client, fault: Fault, outcome: Outcome
+    cluster: FakeCluster, client: Client, clock: LoopClock, fault: Fault, outcome: Outcome
 ) -> None:
     cluster.create("t")
-    cluster.script("Produce", *[fault] * 1_000)
-    async with client.producer("t", delivery_timeout_ms=30) as producer:
+    cluster.script("Produce", *[replace(fault, first=clock.at_call(3, 61))] * 3)
+    async with client.producer("t", delivery_timeout_ms=60_000) as producer:
         with pytest.raises(errors.DeadlineExceeded) as caught:
             await producer.send(b"a")
+    assert cluster.count("Produce") == 3
     assert caught.value.outcome is outcome
     assert fault.refuse is not None
     assert caught.value.metadata["last_reason"] == fault.refuse.reason
@@ -335,30 +341,30 @@ async def test_after_a_refused_batch_its_numbers_are_given_out_again(cluster: Fa
 
 
 async def test_a_batch_of_unknown_outcome_is_raised_and_the_rest_goes_on_under_a_new_epoch(
-    cluster: FakeCluster, client: Client
+    cluster: FakeCluster, client: Client, clock: LoopClock
 ) -> None:
     (partition,) = cluster.create("t")
-    late = Fault(refuse=errors.DeadlineExceeded("late"))
-    cluster.script("Produce", *[late] * 1_000)
-    async with client.producer("t", delivery_timeout_ms=30) as producer:
+    late = Fault(refuse=errors.DeadlineExceeded("late"), first=clock.at_call(3, 61))
+    cluster.script("Produce", *[late] * 3)
+    async with client.producer("t", delivery_timeout_ms=60_000) as producer:
         with pytest.raises(errors.DeadlineExceeded):
             await producer.send(b"doubtful", partition=0)
-        cluster._faults.clear()
         await producer.send(b"sure", partition=0)
     assert partition.values() == [b"sure"]
     assert partition.batches[0].header.producer_epoch == 1
     assert cluster.count("InitProducer") == 2
 
 
-async def test_what_was_under_way_behind_it_is_raised_too(cluster: FakeCluster, client: Client) -> None:
+async def test_what_was_under_way_behind_it_is_raised_too(
+    cluster: FakeCluster, client: Client, clock: LoopClock
+) -> None:
     (partition,) = cluster.create("t")
-    lost = Fault(refuse=errors.LeadershipLost("gone"))
-    cluster.script("Produce", None, *[lost] * 1_000)
-    async with client.producer("t", max_in_flight=2, delivery_timeout_ms=200) as producer:
+    lost = Fault(refuse=errors.LeadershipLost("gone"), first=clock.at_call(4, 61))
+    cluster.script("Produce", None, *[lost] * 4)  # Two together, and two of the first of them alone.
+    async with client.producer("t", max_in_flight=2, delivery_timeout_ms=60_000) as producer:
         first, head, behind = await enqueue_batches(producer, 3)
         await first
         await asyncio.wait([head])
-        cluster._faults.clear()
         await producer.send(b"sure", partition=0)
     failed = [head.exception(), behind.exception()]
     assert [type(error) for error in failed] == [errors.DeadlineExceeded, errors.Unavailable]

@@ -89,6 +89,7 @@ async def test_whoever_says_nothing_is_cut_off(server: HttpServer, monkeypatch: 
     monkeypatch.setattr(http, "REQUEST_TIMEOUT_S", 0.01)
     port = await server.start()
     assert await ask(port, b"GET /page HTTP/1.1\r\n") == b""
+    monkeypatch.undo()
     assert (await ask(port, get("/page"))).endswith(b"well\n")
 
 
