@@ -34,6 +34,9 @@ from raftmq.replica.waits import Ack, Acks
 
 T = TypeVar("T")
 
+CONFIRM_MS = 1_000
+"""How long a leader asks for a quorum's word before it says that an offset does not exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -182,7 +185,7 @@ class ReplicaHost:
         await self._until_serving(group_id, Tick(max(deadline, self._clock.tick() + 1000)))
         group = self._led(group_id)
         while True:
-            self._readable(group, offset)
+            await self._readable(group, offset)
             batches = await self._read(group, offset, max_bytes)
             self._led(group_id)
             wanted = batches[-1].next_offset if batches else offset
@@ -195,8 +198,14 @@ class ReplicaHost:
         self.traffic.read(group_id, batches)
         return fetched
 
-    def _readable(self, group: ReplicaGroup, offset: Offset) -> None:
-        """Raises OffsetOutOfRange, with both bounds."""
+    async def _readable(self, group: ReplicaGroup, offset: Offset) -> None:
+        """Raises OffsetOutOfRange, with both bounds.
+
+        Only a leader whom a quorum confirms may say that an offset does not exist: one that was deposed without
+        knowing it would end its readers, who have read further elsewhere.
+        """
+        if offset > group.machine.next_offset:
+            await self.barrier(group.id, CONFIRM_MS)
         bounds = self._bounds(group)
         if not bounds.log_start_offset <= offset <= bounds.high_watermark:
             raise OffsetOutOfRange(
@@ -225,7 +234,9 @@ class ReplicaHost:
         try:
             return await self._reader.read_batches(group.generation, offset, end, max_bytes)
         except DataLoss:
-            self._readable(self._led(group.id), offset)  # the topic may have been deleted under the read, or trimmed
+            await self._readable(
+                self._led(group.id), offset
+            )  # the topic may have been deleted under the read, or trimmed
             raise
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:

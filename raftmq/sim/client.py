@@ -80,6 +80,11 @@ class SimChannel(NodeChannel):
         """Nothing is open."""
 
 
+def sim_channels(network: Network, process: Process, number: int, nodes: list[NodeId]) -> list[SimChannel]:
+    """A channel to each node, for whoever wants no client above it."""
+    return [SimChannel(network, process, number, Address(f"n{node}", CLIENT_PORT + node)) for node in nodes]
+
+
 def sim_client(network: Network, process: Process, number: int, nodes: list[NodeId], rng: Random) -> Client:
     """A ``raftmq.Client`` that lives in `process` and knows all `nodes`."""
     pool = ConnectionPool(None, lambda address: SimChannel(network, process, number, address))

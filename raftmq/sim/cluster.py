@@ -23,7 +23,7 @@ from raftmq.ids import GroupId, NodeId, ReplicaId, StoreId
 from raftmq.ports import Channel, Frame
 from raftmq.rpc.codec import decode_frame, encode_frame, parse_frame
 from raftmq.sim.checker import Checker
-from raftmq.sim.client import sim_client
+from raftmq.sim.client import SimChannel, sim_channels, sim_client
 from raftmq.sim.network import Network
 from raftmq.sim.node import CLIENT_PORT, PEER_PORT, NodeProcess, SimNode
 from raftmq.sim.plan import Plan
@@ -99,10 +99,21 @@ class SimCluster:
 
     def client_in(self, process: Process, name: str) -> Client:
         """A client in a process that may have others."""
-        (number,) = [number for number, known in self.clients.items() if known is process]
-        nodes = [NodeId(node) for node in sorted(self.nodes)]
+        number = self._number_of(process)
         rng = Random(f"retry {name} {number} {self.plan.seed}")
-        return sim_client(self.network, process, number, nodes, rng)
+        return sim_client(self.network, process, number, self._node_ids, rng)
+
+    def channels_in(self, process: Process) -> list[SimChannel]:
+        """A channel from a process to each node."""
+        return sim_channels(self.network, process, self._number_of(process), self._node_ids)
+
+    @property
+    def _node_ids(self) -> list[NodeId]:
+        return [NodeId(node) for node in sorted(self.nodes)]
+
+    def _number_of(self, process: Process) -> int:
+        (number,) = [number for number, known in self.clients.items() if known is process]
+        return number
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a process. Whatever it raises fails the run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,17 @@ class Faults:
         if step.picks[0] & 3 == 3:
             self._run_clock(victim, 500, step.length)
         return self._split([victim], step)
+
+    def _deposed(self, step: Step) -> bool:
+        """A leader that is cut off from its peers, not from clients, and whose clock hardly moves: it goes on
+        believing that it leads while the others have long elected somebody else."""
+        leader = self._leader(step.picks[0] | 1)
+        if leader is None:
+            return False
+        election = self._cluster.plan.election_ms * 1000
+        step = replace(step, length=election * 3 + step.picks[1] % (election * 4))
+        self._run_clock(leader, 50, step.length)
+        return self._split([leader], step)
 
     def _halves(self, step: Step) -> bool:
         return self._split(self._minority(step.picks[0]), step)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from raftmq.client.types import Acks
+from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
 from raftmq.sim.workload import ProducerPlan
 
@@ -18,6 +19,7 @@ KINDS = (
     "kill", "kill_many", "power", "power_many", "crash_loop", "pause", "pause_many", "isolate", "halves", "one_way",
     "one_link", "bridge", "ring", "flapping", "cut_client", "slow_disk", "hung_disk", "stalled_write", "failed_write",
     "failed_sync", "lost_tail", "trap", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
+    "deposed",
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
 
@@ -54,6 +56,7 @@ class Plan:
     through_codec: bool
     """Frames are written to bytes and read again, as on a wire."""
     producers: list[ProducerPlan] = field(default_factory=list)
+    thin: list[ThinPlan] = field(default_factory=list)
     consumers: int = 2
     churn: bool = False
     min_in_sync: int = 0
@@ -83,6 +86,7 @@ def draw(seed: int) -> Plan:
         consumers=rng.randint(1, 2),
         churn=rng.random() < 0.4,
     )
+    plan.thin = [_thin(rng, topics, election) for _ in range(rng.randint(0, 2))]
     plan.min_in_sync = rng.choice((0, 0, 0, plan.replication_factor))
     plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
     plan.steps = _steps(rng, plan)
@@ -114,6 +118,17 @@ def _producer(rng: Random, topics: dict[str, int], election_ms: int) -> Producer
         burst=rng.choice((1, 3, 6)),
         delivery_ms=election_ms * rng.choice((3, 10)),
         request_ms=election_ms * rng.choice((1, 3)),
+    )
+
+
+def _thin(rng: Random, topics: dict[str, int], election_ms: int) -> ThinPlan:
+    topic = rng.choice(sorted(topics))
+    return ThinPlan(
+        topic=topic,
+        partitions=topics[topic],
+        acks=rng.choice((Acks.ALL, Acks.QUORUM)),
+        pause_ms=rng.choice((10.0, 50.0)),
+        timeout_ms=int(election_ms * rng.choice((0.5, 2))),
     )
 
 

@@ -24,6 +24,7 @@ from raftmq.sim.invariants import Final, Violated
 from raftmq.sim.oracle import Oracle, Partition, Told
 from raftmq.sim.plan import Plan, draw
 from raftmq.sim.process import Process
+from raftmq.sim.thin import ThinPlan, call_anybody
 from raftmq.sim.workload import Task
 
 FORM_MICROS = 60_000_000
@@ -143,6 +144,9 @@ class Simulation:
         number = 0
         for producer in plan.producers:
             self._client(f"p{number}", lambda task, producer=producer: workload.produce(task, producer))  # type: ignore[misc]
+            number += 1
+        for thin in plan.thin:
+            self._thin(f"t{number}", thin)
             number += 1
         for topic, partitions in sorted(plan.topics.items()):
             for partition in range(partitions):
@@ -302,6 +306,12 @@ class Simulation:
     def _task(self, client: Client, name: str, salt: int) -> Task:
         oracle: Oracle = self.cluster.checker.oracle
         return Task(name, client, oracle, Random(f"work {name} {salt} {self.plan.seed}"), lambda: self._is_over)
+
+    def _thin(self, name: str, plan: ThinPlan) -> None:
+        process, client = self.cluster.client(name)
+        channels = self.cluster.channels_in(process)
+        task = self._task(client, name, 2)
+        self._running.append(self.cluster.spawn(process, call_anybody(task, plan, channels)))
 
     def _client(self, name: str, work: Callable[[Task], Awaitable[None]], *, reads: bool = False) -> None:
         process, client = self.cluster.client(name)

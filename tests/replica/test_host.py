@@ -278,6 +278,22 @@ def test_offsets_outside_the_log_are_refused_with_its_bounds(partition: Partitio
     assert refused.value.metadata == {"log_start_offset": "0", "high_watermark": "1"}
 
 
+def test_a_deposed_leader_does_not_say_that_an_offset_does_not_exist(partition: Partition) -> None:
+    """It has not seen what its successor acknowledged; a reader that is told so would be ended by it."""
+    old = partition.lead
+    partition.produce(old, b"a")
+    partition.cut_off(old)
+    process = partition.process(old)
+    process.pause()
+    partition.until(lambda: any(partition.group(n, GROUP).can_serve() for n in partition.others(old)))
+    new = next(n for n in partition.others(old) if partition.group(n, GROUP).can_serve())
+    partition.produce(new, b"b", b"c", acks=Acks.QUORUM)
+    asked = process.loop.create_task(partition.host(old).fetch(GROUP, Offset(3), 1 << 20, 1, 0))
+    process.resume()
+    partition.until(asked.done)
+    assert isinstance(error(asked), NotLeader)
+
+
 def test_nothing_is_fetched_that_is_not_committed(partition: Partition) -> None:
     lead = partition.lead
     partition.produce(lead, b"a")

@@ -31,11 +31,11 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True)
 class Mutant:
-    """``caught_by``: a word of the failure that it must cause. ``seeds``: how far a search goes at most."""
+    """``caught_by``: the failure must name one of these. ``seed`` catches it; None: too rare to search for here."""
 
     apply: Callable[[Patch], None]
-    caught_by: str
-    seed: int
+    caught_by: tuple[str, ...]
+    seed: int | None
 
 
 def answer_before_sync(patch: Patch) -> None:
@@ -199,4 +199,20 @@ def acknowledge_on_append(patch: Patch) -> None:
     patch.setattr(Leadership, "_end", ending)
 
 
-MUTANTS: dict[str, Mutant] = {}
+MUTANTS: dict[str, Mutant] = {
+    "answer before sync": Mutant(answer_before_sync, ("R9",), 0),
+    "leader counts itself unsynced": Mutant(leader_counts_itself_unsynced, ("R6", "R9", "L15"), 1),
+    "commit earlier terms by counting": Mutant(commit_earlier_terms_by_counting, ("R10",), 0),
+    "forget the vote": Mutant(forget_the_vote, ("R7", "R1"), None),
+    "vote twice": Mutant(vote_twice, ("R7", "R1"), 1),
+    "truncate on a short append": Mutant(truncate_on_a_short_append, ("R4", "R5", "R6", "L15", "L3"), 2),
+    "skip deduplication": Mutant(skip_deduplication, ("L2", "L7", "halted"), 0),
+    "no overlay": Mutant(no_overlay, ("halted", "L2", "L7"), None),
+    "watermark above commit": Mutant(watermark_above_commit, ("L9", "L1", "L10", "final read"), 0),
+    "read without a quorum": Mutant(read_without_a_quorum, ("L10",), 37),
+    "a suspect votes": Mutant(suspect_votes, ("R4", "R5", "R7", "R8", "L3"), 44),
+    "unknown told as not applied": Mutant(unknown_told_as_not_applied, ("L5", "L2"), 15),
+    "decide on an old image": Mutant(decide_on_an_old_image, ("halted", "C2"), 6),
+    "reconcile by the past": Mutant(reconcile_by_the_past, ("R7", "R8"), 35),
+    "acknowledge on append": Mutant(acknowledge_on_append, ("L15", "L3", "L1"), 0),
+}

@@ -1,0 +1,106 @@
+"""Thin clients: stubs and nothing else, any node at random, nothing tried again.
+
+They reach what the real client avoids: nodes that are behind, leaders that have been deposed and do not know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from raftmq.client import convert
+from raftmq.client.connection import NodeChannel
+from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
+from raftmq.errors import OffsetOutOfRange, RaftmqError
+from raftmq.records.batch import decode_records
+from raftmq.sim.oracle import Partition
+from raftmq.sim.workload import Task
+from raftmq.v1 import broker_pb2, types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class ThinPlan:
+    """How one thin client behaves. Times in milliseconds."""
+
+    topic: str
+    partitions: int
+    acks: Acks
+    pause_ms: float
+    timeout_ms: int
+
+
+async def call_anybody(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel]) -> None:
+    """Send, ask and read, until told to stop. Questions go on while a record waits for its answer."""
+    client = _ThinClient(task, plan)
+    await asyncio.gather(
+        _again_and_again(task, plan, channels, (client.send,)),
+        _again_and_again(task, plan, channels, (client.ask, client.ask, client.fetch)),
+    )
+
+
+_Work = Callable[[NodeChannel, Partition], Awaitable[None]]
+
+
+async def _again_and_again(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel], works: Sequence[_Work]) -> None:
+    while not task.stopping():
+        channel = task.rng.choice(channels)
+        partition = Partition(plan.topic, task.rng.randrange(plan.partitions))
+        try:
+            await task.rng.choice(works)(channel, partition)
+        except RaftmqError as error:
+            task.oracle.counts[f"thin {error.reason}"] += 1
+        await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+
+
+class _ThinClient:
+    def __init__(self, task: Task, plan: ThinPlan) -> None:
+        self._task = task
+        self._oracle = task.oracle
+        self._plan = plan
+        self._number = 0
+
+    async def send(self, channel: NodeChannel, partition: Partition) -> None:
+        """One record, without a producer id."""
+        self._number += 1
+        send = self._oracle.sending(f"{self._task.name}:{self._number}".encode(), partition, self._plan.acks)
+        request = broker_pb2.ProduceRequest(
+            topic=partition.topic,
+            partition=partition.number,
+            records=[types_pb2.Record(value=send.value)],
+            acks=self._plan.acks.value,
+            no_forward=self._task.rng.random() < 0.1,
+        )
+        try:
+            answer = await channel.call(channel.broker.Produce, request, timeout_ms=self._plan.timeout_ms)
+        except RaftmqError as error:
+            self._oracle.unsent(send, error)
+        else:
+            self._oracle.sent(send, RecordReceipt(convert.receipt(answer.receipt, latency_us=0, attempts=1), 0))
+
+    async def ask(self, channel: NodeChannel, partition: Partition) -> None:
+        """Where does the partition end? Linearizable, whoever is asked."""
+        floor = self._oracle.bounds_floor(partition)
+        request = broker_pb2.ListOffsetsRequest(topic=partition.topic, partitions=[partition.number])
+        answer = await channel.call(channel.broker.ListOffsets, request, timeout_ms=self._plan.timeout_ms)
+        self._oracle.bounds(partition, floor, convert.offsets(answer.partitions[0]))
+
+    async def fetch(self, channel: NodeChannel, partition: Partition) -> None:
+        """Read a little below the end, and every other time only from somebody who knows of that end."""
+        end = self._oracle.ends.get(partition, 0)
+        offset = self._task.rng.randint(max(0, end - 20), end)
+        least = end if self._task.rng.random() < 0.5 else 0
+        request = broker_pb2.FetchRequest(
+            topic=partition.topic, partition=partition.number, offset=offset, max_bytes=500, min_offset=least
+        )
+        try:
+            answer = await channel.call(channel.broker.Fetch, request, timeout_ms=self._plan.timeout_ms)
+        except OffsetOutOfRange as error:
+            raise AssertionError(f"{partition}: {end} records are acknowledged, offset {offset}: {error}") from error
+        bounds = PartitionOffsets(partition.number, answer.log_start_offset, answer.high_watermark, 0)
+        self._oracle.bounds(partition, least, bounds)
+        for stored in answer.batches:
+            for position, record in enumerate(decode_records(stored.header, stored.records)):
+                at = stored.base_offset + position
+                consumed = ConsumedRecord(partition.topic, partition.number, at, None, record.value, (), None, 0, 0)
+                self._oracle.polled(self._task.name, partition, at, consumed)
