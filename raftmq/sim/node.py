@@ -207,11 +207,11 @@ class NodeProcess(Process):
         self._seed = known_formation(node.store)
 
     def start(self) -> None:
-        self.loop.create_task(self._guard(self._main()))
+        self.loop.create_task(self._guarded())
 
-    async def _guard(self, work: object) -> None:
+    async def _guarded(self) -> None:
         try:
-            await work  # type: ignore[misc]
+            await self._main()  # made here: who is killed before its first step must leave no coroutine behind
         except Exception as error:  # noqa: BLE001  the end of the process's main coroutine is a finding
             self.loop.failures.append(error)
 
