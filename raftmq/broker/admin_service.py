@@ -48,6 +48,8 @@ class AdminService:
                 request.max_batch_bytes,
                 _retention_ms(request),
                 request.retention_bytes,
+                _window_ms(request),
+                request.message_id_window_count,
             ),
             context.within(_timeout_ms(request)),
             validate_only=request.validate_only,
@@ -91,3 +93,10 @@ def _retention_ms(request: admin_pb2.CreateTopicRequest) -> int:
     if not request.HasField("retention"):
         return 0
     return duration_ms(request.retention, "retention", low=0, high=RETENTION_MAX_MS)
+
+
+def _window_ms(request: admin_pb2.CreateTopicRequest) -> int:
+    """0: the default."""
+    if not request.HasField("message_id_window"):
+        return 0
+    return duration_ms(request.message_id_window, "message_id_window", low=0, high=RETENTION_MAX_MS)

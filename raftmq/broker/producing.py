@@ -18,7 +18,8 @@ from raftmq.broker.view import View, deal_by_key
 from raftmq.errors import InvalidArgument, Outcome, RaftmqError
 from raftmq.ids import Offset, PartitionId
 from raftmq.metadata.image import TopicRecord
-from raftmq.records.batch import CheckedBatch, check_batch, check_records, make_batch
+from raftmq.records.batch import CheckedBatch, check_batch, check_message_id, check_records, make_batch
+from raftmq.records.slots import partition_for_key
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import broker_pb2, types_pb2
 
@@ -109,6 +110,9 @@ class Producing:
         dealt = deal_by_key(request.records, count)
         if dealt:
             return dealt
+        if request.message_id:
+            # Sent again, they must meet the partition that knows the id, whether it can be reached now or not.
+            return {partition_for_key(request.message_id.encode(), count): range(len(request.records))}
         turn = self._turns.get(topic.name, 0)
         self._turns[topic.name] = turn + 1
         order = [topic.partitions[(turn + step) % count] for step in range(count)]
@@ -128,6 +132,7 @@ def _parts(request: broker_pb2.ProduceRequest, dealt: Mapping[PartitionId, Seque
             records=[request.records[position] for position in positions],
             acks=request.acks,
             no_forward=request.no_forward,
+            message_id=request.message_id,
         )
         if request.HasField("timeout"):
             part.timeout.CopyFrom(request.timeout)
@@ -139,8 +144,12 @@ def _check_shape(request: broker_pb2.ProduceRequest) -> None:
     if request.HasField("batch"):
         if request.records:
             raise InvalidArgument("either a batch or plain records, not both", field="records")
+        if request.message_id:
+            raise InvalidArgument("a batch has its id in its header", field="message_id")
     elif not request.records:
         raise InvalidArgument("neither a batch nor records", field="batch")
+    if request.message_id:
+        check_message_id(request.message_id, "message_id")
     if request.HasField("expected_offset"):
         if not request.HasField("partition"):
             raise InvalidArgument("is required where an offset is expected", field="partition")
@@ -155,7 +164,7 @@ def _check_shape(request: broker_pb2.ProduceRequest) -> None:
 def _batch_of(request: broker_pb2.ProduceRequest, topic: TopicRecord) -> CheckedBatch:
     if request.HasField("batch"):
         return check_batch(request.batch, max_batch_bytes=topic.max_batch_bytes)
-    made = make_batch(request.records, field="records")
+    made = make_batch(request.records, message_id=request.message_id, field="records")
     return check_batch(made, max_batch_bytes=topic.max_batch_bytes, field="records")
 
 

@@ -8,6 +8,7 @@ from raftmq.broker.cluster import ClusterView, Host
 from raftmq.errors import InvalidArgument, NotReady, UnknownPartition, UnknownTopic
 from raftmq.ids import GroupId, Offset, PartitionId, Term
 from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
+from raftmq.partition.message_ids import DEFAULT_WINDOW
 from raftmq.records.slots import HASH_SLOTS, partition_for_key
 from raftmq.v1 import broker_pb2, types_pb2
 
@@ -83,7 +84,9 @@ class View:
             max_batch_bytes=topic.max_batch_bytes,
             hash_slots=HASH_SLOTS,
             retention_bytes=topic.retention_bytes,
+            message_id_window_count=topic.message_id_window_count or DEFAULT_WINDOW.count,
         )
+        info.message_id_window.FromMilliseconds(topic.message_id_window_ms or DEFAULT_WINDOW.age_ms)
         if topic.retention_ms:
             info.retention.FromMilliseconds(topic.retention_ms)
         return info

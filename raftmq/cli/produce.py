@@ -25,7 +25,7 @@ from raftmq.cli.runtime import (
     TopicArgument,
     run,
 )
-from raftmq.client import Acks, Producer, RecordReceipt
+from raftmq.client import Acks, Client, NewRecord, Producer, RecordReceipt
 from raftmq.errors import RaftmqError
 
 
@@ -66,6 +66,14 @@ def produce(
     compression: Annotated[
         CompressionName, typer.Option(help="Of each batch, undone by consumers: zstd is smaller, lz4 faster.")
     ] = CompressionName.NONE,
+    message_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Send everything under this id: run again with the same input and ID, nothing is appended twice. At "
+            "most 10,000 records.",
+        ),
+    ] = None,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -81,14 +89,19 @@ def produce(
     if form is not InputFormat.TEXT and key_separator:
         raise typer.BadParameter("it is for --format text; use --key", param_hint="--key-separator")
     parse = partial(rows.parser, form, key, key_separator.encode())
+    if message_id is not None and compression is not CompressionName.NONE:
+        raise typer.BadParameter("not with --message-id: the node makes the batch", param_hint="--compression")
 
     async def command() -> None:
         sending = _Sending(Acks[acks.name])
         try:
             async with Target(bootstrap, config).client() as client:
-                async with client.producer(name, acks=sending.acks, compression=compression.value) as producer:
-                    await sending.send_all(producer, sources, parse, partition)
-                sending.raise_failure()
+                if message_id is not None:
+                    await sending.send_once(client, name, sources, parse, partition, message_id)
+                else:
+                    async with client.producer(name, acks=sending.acks, compression=compression.value) as producer:
+                        await sending.send_all(producer, sources, parse, partition)
+                    sending.raise_failure()
         except (RaftmqError, CommandError):
             output.notice(f"{sending.acknowledged:,} records were acknowledged before:")
             raise
@@ -105,6 +118,7 @@ class _Sending:
         self.handed_in = 0
         self.acknowledged = 0
         self._per_partition: Counter[int] = Counter()
+        self._duplicates = 0
         self._failure: RaftmqError | None = None
 
     async def send_all(
@@ -124,6 +138,27 @@ class _Sending:
                     progress.update(task, completed=self.acknowledged)
             await producer.flush()
 
+    async def send_once(
+        self,
+        client: Client,
+        topic: str,
+        sources: list[Path],
+        parse: Callable[[], Parser],
+        partition: int | None,
+        message_id: str,
+    ) -> None:
+        """Everything at once, under an id."""
+        records: list[NewRecord] = []
+        for source in sources:
+            async for chunk in _rows(source, parse()):
+                records += [NewRecord(value, key) for key, value in chunk]
+        for receipt in await client.send_once(
+            topic, records, message_id=message_id, partition=partition, acks=self.acks
+        ):
+            self.acknowledged += receipt.count
+            self._per_partition[receipt.partition] += receipt.count
+            self._duplicates += receipt.count if receipt.duplicate else 0
+
     def raise_failure(self) -> None:
         """Raises the first error that a record met."""
         if self._failure is not None:
@@ -131,11 +166,13 @@ class _Sending:
 
     def report(self, as_json: bool) -> None:
         partitions = {str(partition): count for partition, count in sorted(self._per_partition.items())}
+        document = {"acknowledged": self.acknowledged, "acks": self.acks.name, "partitions": partitions}
         if as_json:
-            output.show_json({"acknowledged": self.acknowledged, "acks": self.acks.name, "partitions": partitions})
+            output.show_json(document | ({"duplicates": self._duplicates} if self._duplicates else {}))
         else:
             spread = ", ".join(f"{count:,} in partition {partition}" for partition, count in partitions.items())
-            output.notice(f"{self.acknowledged:,} records acknowledged{': ' if spread else ''}{spread}")
+            known = f"; {self._duplicates:,} of them had been there before" if self._duplicates else ""
+            output.notice(f"{self.acknowledged:,} records acknowledged{': ' if spread else ''}{spread}{known}")
 
     def _settled(self, receipt: asyncio.Future[RecordReceipt]) -> None:
         if receipt.cancelled():

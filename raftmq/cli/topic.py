@@ -38,6 +38,12 @@ def create(
     retention_bytes: Annotated[
         int, typer.Option(min=0, help="Remove a partition's oldest records beyond so many bytes; 0: never.")
     ] = 0,
+    message_id_window_ms: Annotated[
+        int, typer.Option(min=0, help="How long message ids are remembered; 0: the cluster's default.")
+    ] = 0,
+    message_id_window_count: Annotated[
+        int, typer.Option(min=0, help="How many of them a partition remembers; 0: the cluster's default.")
+    ] = 0,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -54,6 +60,8 @@ def create(
                 max_batch_bytes=max_batch_bytes,
                 retention_ms=retention_ms,
                 retention_bytes=retention_bytes,
+                message_id_window_ms=message_id_window_ms,
+                message_id_window_count=message_id_window_count,
             )
         if as_json:
             output.show_json(asdict(topic))

@@ -40,6 +40,8 @@ class Admin:
         max_batch_bytes: int = 0,
         retention_ms: int = 0,
         retention_bytes: int = 0,
+        message_id_window_ms: int = 0,
+        message_id_window_count: int = 0,
         validate_only: bool = False,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> TopicDescription:
@@ -47,6 +49,7 @@ class Admin:
 
         retention_ms: records may be removed that were appended so long ago; 0: never for their age.
         retention_bytes: a partition's oldest records may be removed while so many bytes stay; 0: never for their size.
+        message_id_window_ms, message_id_window_count: how long, and how many at most, message ids are remembered.
 
         Raises InvalidArgument naming the field, AlreadyExists, and Unavailable or DeadlineExceeded with the outcome.
         """
@@ -58,6 +61,8 @@ class Admin:
             max_batch_bytes=max_batch_bytes,
             retention=_milliseconds(retention_ms) if retention_ms else None,
             retention_bytes=retention_bytes,
+            message_id_window=_milliseconds(message_id_window_ms) if message_id_window_ms else None,
+            message_id_window_count=message_id_window_count,
             validate_only=validate_only,
             timeout=_milliseconds(min(timeout_ms, LEADERS_TIMEOUT_MS)),
         )

@@ -305,6 +305,7 @@ class BlockingClient:
     producer = _made(Client.producer, BlockingProducer)
     consumer = _made(Client.consumer, BlockingConsumer)
     list_offsets = _asked(Client.list_offsets)
+    send_once = _asked(Client.send_once)
 
     def __init__(self, client: Client) -> None:
         self._client = client

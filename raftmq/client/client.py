@@ -13,11 +13,12 @@ from raftmq.client.consumer import Consumer, Start, Until
 from raftmq.client.fetcher import FetchSettings
 from raftmq.client.metadata import MetadataCache
 from raftmq.client.offsets import list_offsets
+from raftmq.client.once import send_once
 from raftmq.client.producer import Producer
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.sender import ProducerSettings
-from raftmq.client.types import Acks, Compression, Isolation, PartitionOffsets
+from raftmq.client.types import Acks, BatchReceipt, Compression, Isolation, NewRecord, PartitionOffsets
 from raftmq.errors import InvalidArgument
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
@@ -91,6 +92,34 @@ class Client:
         wanted = [p.partition for p in description.partitions] if partitions is None else sorted(set(partitions))
         bounds = await list_offsets(self._router, topic, wanted, appended_at=appended_at, timeout_ms=timeout_ms)
         return tuple(bounds[partition] for partition in wanted)
+
+    async def send_once(
+        self,
+        topic: str,
+        records: Sequence[NewRecord],
+        *,
+        message_id: str,
+        partition: int | None = None,
+        acks: Acks = Acks.ALL,
+        timeout_ms: int = 30_000,
+    ) -> tuple[BatchReceipt, ...]:
+        """Append `records` unless that was done under `message_id` before; returns a receipt for each partition.
+
+        For programs that keep no state between their runs: whoever calls this again with the same records and id, in
+        whatever process, gets the receipts of the first time, with `duplicate` set. The partitions remember an id for
+        the topic's ``message_id_window_ms`` and ``message_id_window_count``. A producer needs no ids of this kind.
+
+        Records go to the partitions of their keys; without keys, all to one that the id chooses, or to `partition`. At
+        most 10,000 records. Each partition takes its part whole, but not all of them together.
+
+        Raises InvalidArgument (``message_id``: other records had it), and the last error after `timeout_ms`; then call
+        it again.
+        """
+        if not message_id:
+            raise InvalidArgument("is required", field="message_id")
+        return await send_once(
+            self._router, topic, records, message_id, partition=partition, acks=acks, timeout_ms=timeout_ms
+        )
 
     def producer(
         self,

@@ -60,6 +60,8 @@ def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
         max_batch_bytes=wire.max_batch_bytes,
         retention_ms=wire.retention.ToMilliseconds(),
         retention_bytes=wire.retention_bytes,
+        message_id_window_ms=wire.message_id_window.ToMilliseconds(),
+        message_id_window_count=wire.message_id_window_count,
     )
 
 

@@ -183,6 +183,9 @@ class TopicDescription:
     """Older records may be removed; 0: kept for ever."""
     retention_bytes: int = 0
     """A partition's oldest records may be removed while so many bytes of newer ones stay; 0: without limit."""
+    message_id_window_ms: int = 0
+    message_id_window_count: int = 0
+    """How long, and how many at most, each partition remembers message ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import structlog
 
 from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
+from raftmq.partition.message_ids import Window
 from raftmq.raft.types import Membership
 from raftmq.replica.manager import Replicas
 from raftmq.replica.retention import Retention
@@ -43,13 +44,16 @@ class Reconciler:
         running = self._replicas.groups
         for group_id in sorted(wanted.keys() - running.keys()):
             self._create(*wanted[group_id], is_new=group_id >= self._new_from)
-        self._replicas.set_retention(
-            {
-                group_id: Retention(topic.retention_ms, topic.retention_bytes)
-                for group_id, (topic, _) in wanted.items()
-                if topic.retention_ms or topic.retention_bytes
-            }
-        )
+        self._replicas.upkeep.retention = {
+            group_id: Retention(topic.retention_ms, topic.retention_bytes)
+            for group_id, (topic, _) in wanted.items()
+            if topic.retention_ms or topic.retention_bytes
+        }
+        self._replicas.upkeep.windows = {
+            group_id: Window(topic.message_id_window_count, topic.message_id_window_ms)
+            for group_id, (topic, _) in sorted(wanted.items())
+            if topic.message_id_window_count and topic.message_id_window_ms
+        }
         for group_id in running:
             if group_id not in wanted and _is_gone(group_id, image):
                 _log.info("removing replica", group=group_id)

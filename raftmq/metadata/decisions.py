@@ -38,6 +38,9 @@ _NODE_ID_MAX = 2**31 - 1
 _STORE_ID_MAX = 2**63 - 1
 _PORT_MAX = 65_535
 _RETENTION_MAX = 2**62
+_WINDOW_MS_MIN, _WINDOW_MS_MAX = 1_000, 7 * 24 * 60 * 60 * 1000
+_WINDOW_COUNT_MAX = 1_000_000
+"""Every replica holds the ids in memory."""
 _TEXT_MAX = 253
 """Longest host and rack in characters: that of a name in DNS."""
 
@@ -51,6 +54,8 @@ class TopicPolicy:
     min_in_sync_replicas: int = 0
     """Of topics that say neither this nor a replication factor; 0: the majority."""
     max_batch_bytes: int = 1024 * 1024
+    message_id_window_ms: int = 10 * 60 * 1000
+    message_id_window_count: int = 10_000
     partitions_max: int = 10_000
     batch_bytes_min: int = 1024
     batch_bytes_max: int = 8 * 1024 * 1024
@@ -69,6 +74,8 @@ class CreateTopic:
     """Here 0 is no default but a choice: for ever."""
     retention_bytes: int = 0
     """Of each partition; 0: without limit."""
+    message_id_window_ms: int = 0
+    message_id_window_count: int = 0
 
 
 def majority(replicas: int) -> int:
@@ -95,6 +102,10 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
     _in_range(batch_bytes, policy.batch_bytes_min, policy.batch_bytes_max, "max_batch_bytes")
     _in_range(wish.retention_ms, 0, _RETENTION_MAX, "retention")
     _in_range(wish.retention_bytes, 0, _RETENTION_MAX, "retention_bytes")
+    window_ms = wish.message_id_window_ms or policy.message_id_window_ms
+    window_count = wish.message_id_window_count or policy.message_id_window_count
+    _in_range(window_ms, _WINDOW_MS_MIN, _WINDOW_MS_MAX, "message_id_window")
+    _in_range(window_count, 1, _WINDOW_COUNT_MAX, "message_id_window_count")
     _in_range(replicas, 1, _NODE_ID_MAX, "replication_factor")
     if replicas > len(image.nodes):
         raise PreconditionFailed(
@@ -116,6 +127,8 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
         assigned,
         wish.retention_ms,
         wish.retention_bytes,
+        window_ms,
+        window_count,
     )
     return [created]
 

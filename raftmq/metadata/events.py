@@ -69,6 +69,9 @@ class TopicCreated:
     """0: for ever."""
     retention_bytes: int = 0
     """Of each partition; 0: without limit."""
+    message_id_window_ms: int = 0
+    """0, of both: as a partition does by itself."""
+    message_id_window_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,8 @@ def _topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
         ],
         retention_ms=event.retention_ms,
         retention_bytes=event.retention_bytes,
+        message_id_window_ms=event.message_id_window_ms,
+        message_id_window_count=event.message_id_window_count,
     )
 
 
@@ -238,6 +243,8 @@ def _topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
         ),
         retention_ms=message.retention_ms,
         retention_bytes=message.retention_bytes,
+        message_id_window_ms=message.message_id_window_ms,
+        message_id_window_count=message.message_id_window_count,
     )
 
 

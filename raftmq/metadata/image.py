@@ -60,6 +60,9 @@ class TopicRecord:
     """0: for ever."""
     retention_bytes: int = 0
     """Of each partition; 0: without limit."""
+    message_id_window_ms: int = 0
+    """How long message ids are remembered, and how many of a partition; 0, of both: as a partition does by itself."""
+    message_id_window_count: int = 0
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -171,6 +174,8 @@ class MetadataImage:
             partitions,
             event.retention_ms,
             event.retention_bytes,
+            event.message_id_window_ms,
+            event.message_id_window_count,
         )
         return replace(
             self,

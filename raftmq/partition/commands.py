@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
+from raftmq.partition.message_ids import Window
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
@@ -30,7 +31,14 @@ class TrimCommand:
     """Never above the entry that holds `log_start_offset`; 0: as before."""
 
 
-PartitionCommand = TickCommand | TrimCommand
+@dataclass(frozen=True, slots=True)
+class WindowCommand:
+    """Message ids are remembered so long from here on."""
+
+    window: Window
+
+
+PartitionCommand = TickCommand | TrimCommand | WindowCommand
 
 
 def encode(command: PartitionCommand) -> bytes:
@@ -41,6 +49,9 @@ def encode(command: PartitionCommand) -> bytes:
         case TrimCommand(log_start_offset, raft_start):
             trim = storage_pb2.TrimCommand(log_start_offset=log_start_offset, raft_start=raft_start)
             message = storage_pb2.PartitionCommand(trim=trim)
+        case WindowCommand(window):
+            wanted = storage_pb2.WindowCommand(count=window.count, age_ms=window.age_ms)
+            message = storage_pb2.PartitionCommand(window=wanted)
     return message.SerializeToString()
 
 
@@ -57,5 +68,9 @@ def decode(body: bytes, version: int) -> PartitionCommand:
             return TickCommand()
         case "trim":
             return TrimCommand(Offset(message.trim.log_start_offset), LogIndex(message.trim.raft_start))
+        case "window":
+            if not (message.window.count and message.window.age_ms):
+                raise PoisonEntry("a window in which nothing is remembered")
+            return WindowCommand(Window(message.window.count, message.window.age_ms))
         case _:
             raise PoisonEntry("a command without content")

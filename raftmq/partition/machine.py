@@ -1,8 +1,8 @@
 """The state machine of a partition: what its committed log, applied in order, amounts to.
 
-    committed entries ──apply──> producers, log start, clocks ──take_rows──> derived rows
-                                          ^
-                                          └──restore── derived rows of an earlier run
+    committed entries ──apply──> producers, message ids, log start, clocks ──take_rows──> derived rows
+                                               ^
+                                               └──restore── derived rows of an earlier run
 
 Every replica that has applied the same entries has the same state. No clock is read: both clocks come out of the
 entries, stamped by the leader. Records themselves are not looked at; they *are* the log.
@@ -20,6 +20,7 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import LogIndex, Offset, ProducerId, WallMs
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition import commands
+from raftmq.partition.message_ids import DEFAULT_WINDOW, MessageIdTable, NamedBatch, Window
 from raftmq.partition.producers import APPEND, EXPIRY_MS, Placement, ProducerState, ProducerTable, advance
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION
@@ -30,6 +31,7 @@ from raftmq.v1 import types_pb2
 
 APPLIED_KEY = b""
 _PRODUCER_KEY = struct.Struct(">Q")
+_MESSAGE_ID_KEY = struct.Struct(">Q")
 
 StateRow = tuple[StateKind, bytes, bytes | None]
 """A derived row; None: the row is gone."""
@@ -51,13 +53,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A batch of the log as the producer table sees it (``producers.Sequenced``)."""
+    """A batch of the log as the tables see it (``producers.Sequenced``, ``message_ids.Named``)."""
 
     producer_id: ProducerId
     producer_epoch: int
     first_sequence: int
     count: int
     crc: int
+    message_id: str
 
 
 class PartitionMachine:
@@ -82,48 +85,71 @@ class PartitionMachine:
         self.wall_ms = WallMs(0)
         """The newest wall stamp."""
         self.producers = ProducerTable(producer_expiry_ms)
+        self.message_ids = MessageIdTable()
         self._dirty: set[ProducerId] = set()
+        self._dirty_ids: dict[int, NamedBatch | None] = {}
+        """By their number; None: forgotten."""
         self._taken_index = LogIndex(0)
 
     def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
         """Take over the rows of an earlier run (none: an empty partition), as they were at their applied index."""
         assert self.applied_index == 0, "restore comes before the first entry"
         states: list[tuple[ProducerId, ProducerState]] = []
+        named: list[NamedBatch] = []
+        applied = storage_pb2.AppliedRow()
         for kind, key, value in rows:
             if kind is StateKind.PRODUCER:
                 states.append((ProducerId(*_PRODUCER_KEY.unpack(key)), ProducerState.decode(value)))
+            elif kind is StateKind.MESSAGE_ID:
+                named.append(NamedBatch.decode(_MESSAGE_ID_KEY.unpack(key)[0], value))
             else:
                 assert (kind, key) == (StateKind.APPLIED, APPLIED_KEY), f"no row of a partition: {kind!r} {key!r}"
-                self._restore_applied(storage_pb2.AppliedRow.FromString(value))
-        assert self.applied_index > 0 or not states, "producers without an applied row"
+                applied = storage_pb2.AppliedRow.FromString(value)
+                self._restore_applied(applied)
+        assert self.applied_index > 0 or not (states or named), "producers or message ids without an applied row"
         self.producers = ProducerTable(self.producers.expiry_ms, states)
+        window = Window(applied.window.count, applied.window.age_ms) if applied.HasField("window") else DEFAULT_WINDOW
+        self.message_ids = MessageIdTable(window, applied.message_ids, named)
 
     def apply(self, entry: LogEntry) -> Applied:
         """Apply a committed entry (its payload is not needed). Raises PoisonEntry; nothing has changed then."""
         assert entry.index == self.applied_index + 1, f"entry {entry.index} cannot follow {self.applied_index}"
         self._check(entry)
-        log_start_offset, raft_start = self.log_start_offset, self.raft_start
         match entry.kind:
             case EntryKind.DATA:
                 self._apply_batch(entry)
             case EntryKind.COMMAND:
-                log_start_offset, raft_start = self._after_command(entry)
+                self._apply_command(entry)
             case EntryKind.NOOP | EntryKind.MEMBERSHIP:
                 pass
         # Nothing below can fail.
-        self.log_start_offset, self.raft_start = log_start_offset, raft_start
         self._dirty.update(self.producers.expire(entry.log_tick))
+        self._forget_ids(entry.log_tick)
         self.applied_index = entry.index
         self.next_offset = entry.next_offset
         self.log_tick = entry.log_tick
         self.wall_ms = WallMs(entry.wall_ms)
-        return Applied(entry.index, entry.kind, entry.base_offset, entry.next_offset, log_start_offset)
+        return Applied(entry.index, entry.kind, entry.base_offset, entry.next_offset, self.log_start_offset)
 
     def take_rows(self) -> list[StateRow]:
         """Rows that changed since the last call, in order of (kind, key); to be written in one batch."""
         if self._taken_index == self.applied_index:
             return []
         self._taken_index = self.applied_index
+        rows: list[StateRow] = [self._applied_row()]
+        for producer_id in sorted(self._dirty):
+            state = self.producers.get(producer_id, self.log_tick)
+            key = _PRODUCER_KEY.pack(producer_id)
+            rows.append((StateKind.PRODUCER, key, None if state is None else state.encode()))
+        self._dirty.clear()
+        for number, batch in sorted(self._dirty_ids.items(), key=lambda item: item[0]):
+            key = _MESSAGE_ID_KEY.pack(number)
+            rows.append((StateKind.MESSAGE_ID, key, None if batch is None else batch.encode()))
+        self._dirty_ids.clear()
+        return rows
+
+    def _applied_row(self) -> tuple[StateKind, bytes, bytes]:
+        ids = self.message_ids
         applied = storage_pb2.AppliedRow(
             applied_index=self.applied_index,
             next_offset=self.next_offset,
@@ -131,14 +157,11 @@ class PartitionMachine:
             wall_ms=self.wall_ms,
             log_start_offset=self.log_start_offset,
             raft_start=self.raft_start,
+            message_ids=ids.total,
         )
-        rows: list[StateRow] = [(StateKind.APPLIED, APPLIED_KEY, applied.SerializeToString())]
-        for producer_id in sorted(self._dirty):
-            state = self.producers.get(producer_id, self.log_tick)
-            key = _PRODUCER_KEY.pack(producer_id)
-            rows.append((StateKind.PRODUCER, key, None if state is None else state.encode()))
-        self._dirty.clear()
-        return rows
+        if ids.window != DEFAULT_WINDOW:
+            applied.window.count, applied.window.age_ms = ids.window.count, ids.window.age_ms
+        return StateKind.APPLIED, APPLIED_KEY, applied.SerializeToString()
 
     def _restore_applied(self, row: storage_pb2.AppliedRow) -> None:
         self.applied_index = self._taken_index = LogIndex(row.applied_index)
@@ -168,34 +191,48 @@ class PartitionMachine:
         left in the partition. It means that this replica's state and the leader's differ, so the partition stops.
         """
         batch = _read_batch(entry)
-        if batch.producer_id == 0:
+        if batch.producer_id == 0 and not batch.message_id:
             return
         try:
+            original = None
+            if batch.message_id:
+                original = self.message_ids.find(batch, entry.log_tick)
             decision = self.producers.decide(batch, entry.log_tick)
         except RaftmqError as error:
             raise _poison(entry, f"should have been refused: {error.reason}: {error.message}") from error
-        if decision != APPEND:
+        if decision != APPEND or original is not None:
             raise _poison(entry, f"should have been answered as a duplicate: {batch}")
         placement = Placement(entry.base_offset, entry.index, entry.term, WallMs(entry.wall_ms), entry.log_tick)
-        state = self.producers.get(batch.producer_id, entry.log_tick)
-        self.producers.put(batch.producer_id, advance(state, batch, placement))
-        self._dirty.add(batch.producer_id)
+        if batch.message_id:
+            self._forget_ids(entry.log_tick)
+            remembered = self.message_ids.remember(batch, placement)
+            self._dirty_ids[remembered.number] = remembered
+        if batch.producer_id:
+            state = self.producers.get(batch.producer_id, entry.log_tick)
+            self.producers.put(batch.producer_id, advance(state, batch, placement))
+            self._dirty.add(batch.producer_id)
 
-    def _after_command(self, entry: LogEntry) -> tuple[Offset, LogIndex]:
-        """Both starts after the command in `entry`."""
+    def _forget_ids(self, log_tick: int) -> None:
+        for gone in self.message_ids.forget(log_tick):
+            self._dirty_ids[gone.number] = None
+
+    def _apply_command(self, entry: LogEntry) -> None:
+        """A command is a request: what becomes of it is decided here, by every replica alike."""
         try:
             command = commands.decode(entry.inline, entry.version)
         except PoisonEntry as error:
             raise _poison(entry, f"holds {error}") from None
         match command:
             case commands.TickCommand():
-                return self.log_start_offset, self.raft_start
+                pass
             case commands.TrimCommand(offset, index):
-                # A request: it never takes a start back, nor past what is committed.
-                return (
-                    max(self.log_start_offset, min(offset, self.next_offset)),
-                    max(self.raft_start, min(index, entry.index)),
-                )
+                # It never takes a start back, nor past what is committed.
+                self.log_start_offset = max(self.log_start_offset, min(offset, self.next_offset))
+                self.raft_start = max(self.raft_start, min(index, entry.index))
+            case commands.WindowCommand(window):
+                # What the window so far has forgotten stays forgotten under a wider one.
+                self._forget_ids(entry.log_tick)
+                self.message_ids.window = window
 
 
 def _read_batch(entry: LogEntry) -> _Batch:
@@ -212,7 +249,12 @@ def _read_batch(entry: LogEntry) -> _Batch:
             f"{header.count} with {header.crc32c:#010x}",
         )
     return _Batch(
-        ProducerId(header.producer_id), header.producer_epoch, header.first_sequence, header.count, header.crc32c
+        ProducerId(header.producer_id),
+        header.producer_epoch,
+        header.first_sequence,
+        header.count,
+        header.crc32c,
+        header.message_id,
     )
 
 

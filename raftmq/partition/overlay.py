@@ -1,4 +1,4 @@
-"""The leader's view of its producers: the applied state, and on top of it the leader's own uncommitted batches.
+"""The leader's view of who sent what: the applied state, and on top of it the leader's own uncommitted entries.
 
 A leader decides on a batch before the batches ahead of it are committed. The overlay holds what those will make of the
 table when they are applied, so that decisions come out as if they had been.
@@ -7,9 +7,61 @@ table when they are applied, so that decisions come out as if they had been.
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 from raftmq.ids import LogIndex, ProducerId
-from raftmq.partition.producers import Decision, Placement, ProducerState, ProducerTable, Sequenced, advance, decide
+from raftmq.partition.message_ids import MessageIdOverlay, MessageIdTable, Named, Window
+from raftmq.partition.producers import (
+    APPEND,
+    Decision,
+    Duplicate,
+    Placement,
+    ProducerState,
+    ProducerTable,
+    Sequenced,
+    advance,
+    decide,
+)
+
+
+class Claimed(Sequenced, Named, Protocol):
+    """A batch that says who sent it: a producer, by sequence, or anybody, by a message id; never both."""
+
+
+class Overlay:
+    """Both overlays as one, with the contract of ``ProducerOverlay``."""
+
+    def __init__(self, producers: ProducerTable, message_ids: MessageIdTable) -> None:
+        self._producers = ProducerOverlay(producers)
+        self._message_ids = MessageIdOverlay(message_ids)
+
+    @property
+    def window(self) -> Window:
+        """How long message ids will be remembered once everything noted is applied."""
+        return self._message_ids.window
+
+    def decide(self, batch: Claimed, log_tick: int) -> Decision:
+        """What to do with `batch` in an entry of `log_tick`. Raises as ``producers.decide``."""
+        if not batch.message_id:
+            return self._producers.decide(batch, log_tick)
+        original = self._message_ids.find(batch, log_tick)
+        return APPEND if original is None else Duplicate(original)
+
+    def note(self, batch: Claimed, placement: Placement) -> None:
+        """`batch` was decided to be appended, and has been proposed at `placement`."""
+        if batch.message_id:
+            self._message_ids.note(batch, placement)
+        else:
+            self._producers.note(batch, placement)
+
+    def note_window(self, window: Window, index: LogIndex, log_tick: int) -> None:
+        """Another window for message ids has been proposed."""
+        self._message_ids.note_window(window, index, log_tick)
+
+    def applied(self, index: LogIndex) -> None:
+        """The tables have been given every entry up to `index`."""
+        self._producers.applied(index)
+        self._message_ids.applied(index)
 
 
 class ProducerOverlay:

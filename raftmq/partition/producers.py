@@ -55,6 +55,19 @@ class Placement:
     log_tick: int
 
 
+class Original(Protocol):
+    """A batch that is in the log, as far as whoever sends it again wants to know."""
+
+    @property
+    def base_offset(self) -> Offset: ...
+    @property
+    def log_index(self) -> LogIndex: ...
+    @property
+    def term(self) -> Term: ...
+    @property
+    def wall_ms(self) -> WallMs: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProducerBatch:
     """A batch as it is remembered."""
@@ -134,7 +147,7 @@ class Duplicate:
     """The batch is in the log already. ``original`` is None where it is too old for the window: then nothing is known
     of it but that it was accepted."""
 
-    original: ProducerBatch | None
+    original: Original | None
 
 
 Decision = Append | Duplicate

@@ -31,6 +31,8 @@ COUNT_MAX = 2**20
 """Most records in a batch."""
 HEADER_BYTES_MAX = 1024
 """Largest serialised BatchHeader: it lies in every scan of the log."""
+MESSAGE_ID_BYTES_MAX = 256
+"""Longest message id in UTF-8: the log and every replica's memory hold it."""
 RECORD_BYTES_MIN = 2
 """An empty record in a RecordSet: its tag and its length."""
 
@@ -63,6 +65,8 @@ class CheckedBatch:
     """0: not idempotent."""
     producer_epoch: int
     first_sequence: int
+    message_id: str = ""
+    """Empty: none."""
 
     @property
     def size(self) -> int:
@@ -76,6 +80,7 @@ def make_batch(
     producer_id: int = 0,
     producer_epoch: int = 0,
     first_sequence: int = 0,
+    message_id: str = "",
     codec: types_pb2.Codec.ValueType = types_pb2.CODEC_UNSPECIFIED,
     field: str = "records",
 ) -> types_pb2.RecordBatch:
@@ -101,6 +106,7 @@ def make_batch(
         first_sequence=first_sequence,
         first_timestamp_ms=records[0].timestamp_ms,
         last_timestamp_ms=records[-1].timestamp_ms,
+        message_id=message_id,
     )
     return types_pb2.RecordBatch(header=header, records=payload)
 
@@ -133,6 +139,10 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
     _in_range(header.count, 1, COUNT_MAX, f"{path}.count")
     _check_flags(header, path)
     _check_producer(header, path)
+    if header.message_id:
+        check_message_id(header.message_id, f"{path}.message_id")
+        if header.producer_id:
+            raise InvalidArgument("a producer with an id counts sequences instead", field=f"{path}.message_id")
     for name in ("first_timestamp_ms", "last_timestamp_ms"):
         _in_range(getattr(header, name), 0, TIMESTAMP_MAX_MS, f"{path}.{name}")
     _check_content(header, payload, field)
@@ -147,7 +157,15 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
         ProducerId(header.producer_id),
         header.producer_epoch,
         header.first_sequence,
+        header.message_id,
     )
+
+
+def check_message_id(message_id: str, field: str) -> None:
+    """Raises InvalidArgument where `message_id`, which is not empty, is too long."""
+    size = len(message_id.encode())
+    if size > MESSAGE_ID_BYTES_MAX:
+        raise InvalidArgument(f"a message id has at most {MESSAGE_ID_BYTES_MAX} bytes, not {size}", field=field)
 
 
 def check_records(records: Sequence[types_pb2.Record], field: str = "records") -> None:
@@ -200,9 +218,6 @@ def _check_flags(header: types_pb2.BatchHeader, path: str) -> None:
         raise Unimplemented("this version has no transactions", field=f"{path}.flags")
     if header.flags & FLAG_SPARSE:
         raise InvalidArgument("only the broker makes sparse batches", field=f"{path}.flags")
-    if header.message_id:
-        # Accepting it would promise a deduplication that does not take place.
-        raise Unimplemented("this version does not deduplicate by message id", field=f"{path}.message_id")
 
 
 def _check_producer(header: types_pb2.BatchHeader, path: str) -> None:

@@ -10,3 +10,5 @@ class StateKind(IntEnum):
     """How far the log is applied, and the numbers that go with it. One row, empty key."""
     PRODUCER = 2
     """One row a producer; the key is its id, 8 bytes big-endian."""
+    MESSAGE_ID = 3
+    """One row a message id that is remembered; the key is its number, 8 bytes big-endian."""

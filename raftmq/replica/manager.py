@@ -6,7 +6,7 @@ whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
@@ -35,7 +35,6 @@ from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
-from raftmq.replica.retention import Retention
 from raftmq.replica.upkeep import Upkeep
 
 
@@ -150,9 +149,10 @@ class Replicas(Observer):
         for group_id in gone:
             self.leaders.pop(group_id, None)
 
-    def set_retention(self, retention: Mapping[GroupId, Retention]) -> None:
-        """What partitions want to keep at least; those that are not named keep everything."""
-        self._upkeep.retention = retention
+    @property
+    def upkeep(self) -> Upkeep:
+        """What partitions want to keep and remember is for the owner to say there."""
+        return self._upkeep
 
     def _open(self, row: ReplicaRow) -> Hosted:
         group = open_group(
@@ -270,7 +270,7 @@ class Replicas(Observer):
         if ops := self._upkeep.flush(now):
             self._pending_ops.extend(ops)
             self._wake()
-        for group_id in self._upkeep.trim(now, self._clock.wall_ms()):
+        for group_id in self._upkeep.propose(now, self._clock.wall_ms()):
             self._touch(group_id)
 
     def _tick_group(self, hosted: Hosted, now: Tick) -> None:

@@ -21,8 +21,10 @@ from raftmq.errors import (
     UnknownProducer,
 )
 from raftmq.ids import LogIndex, Offset, ReplicaId, Term, Tick, WallMs
+from raftmq.partition import commands
 from raftmq.partition.machine import PartitionMachine
-from raftmq.partition.overlay import ProducerOverlay
+from raftmq.partition.message_ids import Window
+from raftmq.partition.overlay import Overlay
 from raftmq.partition.producers import Duplicate, Placement
 from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
@@ -76,7 +78,7 @@ class Leadership:
         self.waits = AckWaits()
         self.announced: tuple[ReplicaId, ...] | None = None
         self._machine = machine
-        self._overlay = None if machine is None else ProducerOverlay(machine.producers)
+        self._overlay = None if machine is None else Overlay(machine.producers, machine.message_ids)
         self._taken = group.node.last_index
 
     @property
@@ -129,11 +131,7 @@ class Leadership:
                 "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
             ) from None
         self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
-        wait = Wait(index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1])
-        if acks is Acks.NONE:
-            wait.end(self._ack(wait, now))
-        else:
-            self.waits.add(wait)
+        self._await(Wait(index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1]), now)
 
     def _refuse(self, batch: CheckedBatch, acks: Acks, min_in_sync: int, now: Tick) -> None:
         if self._overlay is None:
@@ -171,7 +169,27 @@ class Leadership:
             original.log_index, original.term, original.base_offset, batch.count, acks, deadline, done, now,
             duplicate=True, wall_ms=original.wall_ms,
         )  # fmt: skip
-        self.waits.add(wait)
+        self._await(wait, now)
+
+    def _await(self, wait: Wait, now: Tick) -> None:
+        if wait.acks is Acks.NONE:
+            wait.end(self._ack(wait, now))
+        else:
+            self.waits.add(wait)
+
+    def remember_ids(self, window: Window, now: Tick, wall_ms: int) -> bool:
+        """Let message ids be remembered for `window` from here on. Returns whether that was proposed: not where it is
+        so already, and not now if the core takes no commands; then ask again."""
+        if self._overlay is None or not self.current or not self.group.can_serve() or self._overlay.window == window:
+            return False
+        stamp = self.group.stamp(now, wall_ms)
+        body = commands.encode(commands.WindowCommand(window))
+        try:
+            index = self.group.propose(EntryKind.COMMAND, Draft(commands.VERSION, 0, body, stamp=stamp))
+        except raft.RaftRefusal:
+            return False
+        self._overlay.note_window(window, index, stamp[0])
+        return True
 
     # -- progress --------------------------------------------------------------------------------------------------
 

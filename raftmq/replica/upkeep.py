@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from raftmq.ids import GroupId, LogIndex, ReplicaId, Tick
 from raftmq.partition import commands
+from raftmq.partition.message_ids import Window
 from raftmq.ports import WriteOp
 from raftmq.raft.errors import RaftRefusal
 from raftmq.replica.leading import Hosted
@@ -22,11 +23,13 @@ class Upkeep:
 
     def __init__(self, hosted: Mapping[GroupId, Hosted], now: Tick, flush_interval: int) -> None:
         self.retention: Mapping[GroupId, Retention] = {}
-        """Of partitions that do not keep everything."""
+        """What partitions want to keep at least; those that are not named keep everything."""
+        self.windows: Mapping[GroupId, Window] = {}
+        """How long each partition is to remember message ids."""
         self._hosted = hosted
         self._flush_interval = flush_interval
         self._unflushed: set[GroupId] = set()
-        self._next_flush = self._next_trim = now
+        self._next_flush = self._next_trim = self._next_windows = now
 
     def progressed(self, hosted: Hosted) -> None:
         """Its state machine may be ahead of what was written of it."""
@@ -37,8 +40,8 @@ class Upkeep:
         self._unflushed.discard(group_id)
 
     def deadline(self) -> Tick:
-        """When the next of the two is due."""
-        return min(self._next_flush, self._next_trim)
+        """When the next of them is due."""
+        return min(self._next_flush, self._next_trim, self._next_windows)
 
     # -- derived state -----------------------------------------------------------------------------------------------
 
@@ -55,12 +58,27 @@ class Upkeep:
         self._unflushed.clear()
         return outbox.round.ops
 
-    # -- retention ---------------------------------------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------------------------------
 
-    def trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
-        """If it is time: propose what may go, in partitions that are led here. Returns those with a proposal."""
-        if now < self._next_trim:
-            return []
+    def propose(self, now: Tick, wall_ms: int) -> list[GroupId]:
+        """What is due in partitions that are led here: windows of message ids, and trims. Returns those with a
+        proposal."""
+        proposed: list[GroupId] = []
+        if now >= self._next_windows:
+            self._next_windows = Tick(now + self._flush_interval)
+            proposed += [
+                group_id for group_id, window in self.windows.items() if self._set(group_id, window, now, wall_ms)
+            ]
+        if now >= self._next_trim:
+            proposed += self._trim(now, wall_ms)
+        return proposed
+
+    def _set(self, group_id: GroupId, window: Window, now: Tick, wall_ms: int) -> bool:
+        hosted = self._hosted.get(group_id)
+        leadership = None if hosted is None else hosted.leadership
+        return leadership is not None and leadership.remember_ids(window, now, wall_ms)
+
+    def _trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
         self._next_trim = Tick(now + TRIM_INTERVAL)
         wanted = ((self._hosted.get(group_id), retention) for group_id, retention in sorted(self.retention.items()))
         return [

@@ -34,6 +34,8 @@ class CreateTopicRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'; not "." or ".."; names that begin with "__" are reserved."""
     partitions: _builtins.int
@@ -48,6 +50,8 @@ class CreateTopicRequest(_message.Message):
     """Check only; nothing is created."""
     retention_bytes: _builtins.int
     """A partition's oldest records may be removed while so many bytes of newer ones stay; 0: kept without limit."""
+    message_id_window_count: _builtins.int
+    """And at most so many of them, the newest; 0: the cluster's default. At most 1,000,000; memory is used for each."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long to wait for leaders; unset: 10 s."""
@@ -55,6 +59,12 @@ class CreateTopicRequest(_message.Message):
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
         """Records older than this may be removed, by the time at which they were appended; unset or 0: kept for ever."""
+
+    @_builtins.property
+    def message_id_window(self) -> _duration_pb2.Duration:
+        """How long each partition remembers message ids (ProduceRequest.message_id), by time while it is led; unset or 0: the
+        cluster's default. 1 s to 7 days.
+        """
 
     def __init__(
         self,
@@ -68,10 +78,12 @@ class CreateTopicRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         retention: _duration_pb2.Duration | None = ...,
         retention_bytes: _builtins.int = ...,
+        message_id_window: _duration_pb2.Duration | None = ...,
+        message_id_window_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id_window", b"message_id_window", "retention", b"retention", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

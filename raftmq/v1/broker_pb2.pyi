@@ -33,6 +33,7 @@ class ProduceRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     NO_FORWARD_FIELD_NUMBER: _builtins.int
     EXPECTED_OFFSET_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     """Unset: by each key's hash slot; records without a key go along with the others, or as the server likes."""
@@ -42,6 +43,12 @@ class ProduceRequest(_message.Message):
     expected_offset: _builtins.int
     """Append only if the batch gets this offset, that is, if nobody has appended since the caller looked; otherwise
     UNEXPECTED_OFFSET (ABORTED), which tells the present one. Needs `partition`.
+    """
+    message_id: _builtins.str
+    """With plain records: an id of the client's choice, 1 to 256 bytes. The same records sent again under it are not
+    appended again: the receipt is that of the first time, with `duplicate` set. Other records under it are refused
+    (INVALID_ARGUMENT). A partition remembers ids for a while and up to a number (`TopicInfo.message_id_window`, ...).
+    Where records have neither key nor partition, the id chooses it. A batch has its id in its header.
     """
     @_builtins.property
     def batch(self) -> _types_pb2.RecordBatch:
@@ -66,10 +73,11 @@ class ProduceRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         no_forward: _builtins.bool = ...,
         expected_offset: _builtins.int | None = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_partition", b"_partition", "batch", b"batch", "expected_offset", b"expected_offset", "partition", b"partition", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_partition", b"_partition", "acks", b"acks", "batch", b"batch", "expected_offset", b"expected_offset", "no_forward", b"no_forward", "partition", b"partition", "records", b"records", "timeout", b"timeout", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset", "_partition", b"_partition", "acks", b"acks", "batch", b"batch", "expected_offset", b"expected_offset", "message_id", b"message_id", "no_forward", b"no_forward", "partition", b"partition", "records", b"records", "timeout", b"timeout", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_offset: _TypeAlias = _typing.Literal["expected_offset"]  # noqa: Y015
     _WhichOneofArgType__expected_offset: _TypeAlias = _typing.Literal["_expected_offset", b"_expected_offset"]  # noqa: Y015
@@ -686,6 +694,8 @@ class TopicInfo(_message.Message):
     HASH_SLOTS_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     replication_factor: _builtins.int
@@ -695,11 +705,17 @@ class TopicInfo(_message.Message):
     """Where each hash slot goes: partition p takes slots [p * 16384 / n, (p + 1) * 16384 / n) unless set otherwise."""
     retention_bytes: _builtins.int
     """The oldest records of a partition may be removed while so many bytes of newer ones stay; 0: without limit."""
+    message_id_window_count: _builtins.int
+    """And how many of them, the newest."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionInfo]: ...
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
         """Older records may be removed; unset: kept for ever."""
+
+    @_builtins.property
+    def message_id_window(self) -> _duration_pb2.Duration:
+        """How long each partition remembers message ids, by time while it is led."""
 
     def __init__(
         self,
@@ -713,10 +729,12 @@ class TopicInfo(_message.Message):
         hash_slots: _builtins.int = ...,
         retention: _duration_pb2.Duration | None = ...,
         retention_bytes: _builtins.int = ...,
+        message_id_window: _duration_pb2.Duration | None = ...,
+        message_id_window_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id_window", b"message_id_window", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -388,7 +388,7 @@ class BatchHeader(_message.Message):
     flags: _builtins.int
     """Bit 0: transactional. Bit 1: control. Bit 2: sparse (offset_delta in use). Others must be 0."""
     message_id: _builtins.str
-    """For deduplication without a producer id."""
+    """For deduplication without a producer id, as ProduceRequest.message_id; never with one."""
     def __init__(
         self,
         *,

@@ -87,6 +87,12 @@ PRODUCE_REFUSED: list[tuple[str, Produce, type[RaftmqError], str]] = [
      "partition"),
     ("offset that no record has", Produce(topic="orders", partition=0, records=[RECORD], expected_offset=2**63),
      InvalidArgument, "expected_offset"),
+    ("message id too long", Produce(topic="orders", records=[RECORD], message_id="m" * 257), InvalidArgument,
+     "message_id"),
+    ("message id beside a batch", Produce(topic="orders", partition=0, batch=batch(), message_id="m"),
+     InvalidArgument, "message_id"),
+    ("message id of a producer", Produce(topic="orders", partition=0, batch=make_batch(
+        [RECORD], producer_id=1, message_id="m")), InvalidArgument, "batch.header.message_id"),
     ("unknown acks", Produce(topic="orders", partition=0, batch=batch(), acks=77),  # type: ignore[arg-type]
      InvalidArgument, "acks"),
     ("negative timeout", Produce(topic="orders", partition=0, batch=batch(), timeout=Duration(seconds=-1)),

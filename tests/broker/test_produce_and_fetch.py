@@ -132,6 +132,26 @@ async def test_keys_of_several_partitions_make_a_batch_for_each(pair: tuple[Node
             assert result.high_watermark >= result.receipt.base_offset + result.receipt.count
 
 
+async def test_a_message_id_goes_into_the_batch_and_chooses_the_partition_of_records_without_keys(node: Node) -> None:
+    asked = [
+        Produce(topic="orders", records=records(b"v"), message_id="m"),
+        Produce(topic="orders", records=records(b"w"), message_id="m"),
+        Produce(topic="orders", partition=0, records=records(b"x"), message_id="n"),
+    ]
+    answers = [await node.broker.Produce(request) for request in asked]
+    chosen = partition_for_key(b"m", 3)
+    assert [answer.receipt.partition for answer in answers] == [chosen, chosen, 0]
+    assert [one.batch.message_id for one in node.host.produced] == ["m", "m", "n"]
+    headers = [types_pb2.BatchHeader.FromString(one.batch.header_bytes) for one in node.host.produced]
+    assert [header.message_id for header in headers] == ["m", "m", "n"]
+
+
+async def test_each_part_of_a_request_has_its_message_id() -> None:
+    async with running(1, leaders=dict.fromkeys(LEADERS, 1)) as [node]:
+        await node.broker.Produce(Produce(topic="orders", records=of_everybody(40), message_id="m"))
+        assert [one.batch.message_id for one in node.host.produced] == ["m"] * 3
+
+
 async def test_partitions_fail_by_themselves(pair: tuple[Node, Node]) -> None:
     first, second = pair
     second.host.errors = [NotEnoughReplicas("1 of 2")]

@@ -34,6 +34,7 @@ from raftmq.metadata.events import (
 )
 from raftmq.metadata.image import MetadataImage
 from raftmq.metadata.placement import Load
+from raftmq.partition.message_ids import DEFAULT_WINDOW
 
 POLICY = TopicPolicy()
 
@@ -80,6 +81,8 @@ class TestCreateTopic:
                     PartitionAssigned(GroupId(2), PartitionId(1), (replica(2), replica(1), replica(3))),
                     PartitionAssigned(GroupId(3), PartitionId(2), (replica(3), replica(1), replica(2))),
                 ),
+                message_id_window_ms=DEFAULT_WINDOW.age_ms,
+                message_id_window_count=DEFAULT_WINDOW.count,
             )
         ]
 

@@ -13,7 +13,8 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import LogIndex, Offset, ProducerId, Term
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition import commands
-from raftmq.partition.machine import Applied, PartitionMachine
+from raftmq.partition.machine import Applied, PartitionMachine, _read_batch
+from raftmq.partition.message_ids import DEFAULT_WINDOW, Window
 from raftmq.partition.producers import APPEND
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION, check_batch, make_batch
@@ -54,17 +55,25 @@ class LogBuilder:
         self.offset = entry.next_offset
         return entry
 
-    def data(self, records: int = 1, *, producer: tuple[int, int, int] = (0, 0, 0), **overrides: Any) -> LogEntry:
+    def data(
+        self, records: int = 1, *, producer: tuple[int, int, int] = (0, 0, 0), message_id: str = "", **overrides: Any
+    ) -> LogEntry:
         producer_id, epoch, sequence = producer
         batch = make_batch(
             [types_pb2.Record(value=b"v")] * records,
             producer_id=producer_id,
             producer_epoch=epoch,
             first_sequence=sequence,
+            message_id=message_id,
         )
         checked = check_batch(batch, max_batch_bytes=2**20)
         fields: dict[str, Any] = {"inline": checked.header_bytes, "payload": checked.payload, "count": records}
         return self.entry(EntryKind.DATA, **fields | overrides)
+
+    def take_back(self, entry: LogEntry, elapsed: int) -> None:
+        """The newest entry was not proposed after all."""
+        self.index, self.offset = entry.index - 1, entry.base_offset
+        self.tick, self.wall = self.tick - elapsed, self.wall - elapsed
 
     def command(self, command: commands.PartitionCommand, elapsed: int = 0) -> LogEntry:
         return self.entry(EntryKind.COMMAND, elapsed, inline=commands.encode(command))
@@ -78,13 +87,16 @@ def snapshot(machine: PartitionMachine) -> tuple[object, ...]:
         machine.log_tick,
         machine.wall_ms,
         sorted(machine.producers),
+        list(machine.message_ids),
+        machine.message_ids.total,
+        machine.message_ids.window,
     )
 
 
 def test_a_new_partition_is_empty() -> None:
     machine = PartitionMachine()
     machine.restore([])
-    assert snapshot(machine) == (0, 0, 0, 0, 0, [])
+    assert snapshot(machine) == (0, 0, 0, 0, 0, [], [], 0, DEFAULT_WINDOW)
     assert machine.take_rows() == []
 
 
@@ -174,6 +186,8 @@ def test_rows_are_taken_once_and_in_order() -> None:
 
 entry_steps = st.one_of(
     st.tuples(st.just("data"), st.integers(1, 3), st.integers(0, 20), st.integers(0, 3), st.integers(0, 1)),
+    st.tuples(st.just("named"), st.integers(1, 3), st.integers(0, 20), st.sampled_from("abcdef")),
+    st.tuples(st.just("window"), st.integers(1, 4), st.integers(1, 60)),
     st.tuples(st.just("trim"), st.integers(0, 60)),
     st.tuples(st.just("tick"), st.integers(0, 60)),
     st.tuples(st.just("noop")),
@@ -189,6 +203,15 @@ def build_log(steps: list[tuple[Any, ...]]) -> list[LogEntry]:
                 entry = propose(log, leader, count, elapsed, producer, epoch)
                 if entry is None:
                     continue
+            case ("named", count, elapsed, message_id):
+                known = leader.message_ids.get(message_id)
+                count = count if known is None else known.count
+                entry = log.data(count, elapsed=elapsed, message_id=message_id)
+                if leader.message_ids.find(_read_batch(entry), entry.log_tick) is not None:
+                    log.take_back(entry, elapsed)
+                    continue
+            case ("window", count, age_ms):
+                entry = log.command(commands.WindowCommand(Window(count, age_ms)))
             case ("trim", offset):
                 entry = log.command(commands.TrimCommand(Offset(offset)))
             case ("tick", elapsed):
@@ -328,6 +351,39 @@ def test_a_batch_that_should_not_be_in_the_log_is_poison(producer: tuple[int, in
     with pytest.raises(PoisonEntry, match=reason):
         machine.apply(log.data(count, producer=producer))
     assert snapshot(machine) == before
+
+
+def test_message_ids_are_remembered_as_rows_in_the_order_of_the_log() -> None:
+    log, machine = LogBuilder(), PartitionMachine()
+    for message_id in "ba":
+        machine.apply(log.data(2, message_id=message_id))
+    keys = [(kind, key) for kind, key, _ in machine.take_rows()]
+    assert keys == [
+        (StateKind.APPLIED, b""),
+        *((StateKind.MESSAGE_ID, number.to_bytes(8, "big")) for number in (0, 1)),
+    ]
+    machine.apply(log.command(commands.WindowCommand(Window(1, 1000)), elapsed=5))
+    gone = [(kind, key, value) for kind, key, value in machine.take_rows() if kind is StateKind.MESSAGE_ID]
+    assert gone == [(StateKind.MESSAGE_ID, bytes(8), None)]
+    assert [batch.message_id for batch in machine.message_ids] == ["a"]
+
+
+def test_a_known_message_id_in_the_log_is_poison_and_a_forgotten_one_is_not() -> None:
+    log, machine = LogBuilder(), PartitionMachine()
+    machine.apply(log.data(1, message_id="a"))
+    before = snapshot(machine)
+    again = log.data(1, message_id="a")
+    with pytest.raises(PoisonEntry, match="should have been answered as a duplicate"):
+        machine.apply(again)
+    log.take_back(again, 0)
+    other = log.data(2, message_id="a")
+    with pytest.raises(PoisonEntry, match="should have been refused: INVALID_ARGUMENT"):
+        machine.apply(other)
+    log.take_back(other, 0)
+    assert snapshot(machine) == before
+    machine.apply(log.data(1, message_id="a", elapsed=DEFAULT_WINDOW.age_ms))
+    [batch] = machine.message_ids
+    assert (batch.number, batch.base_offset) == (1, 1)
 
 
 def test_restore_refuses_what_is_not_a_partitions_state() -> None:

@@ -107,7 +107,7 @@ class World:
             Random(self.rng.getrandbits(64)), wake, Events(),
         )  # fmt: skip
         node.replicas.set_nodes(list(self.nodes))
-        node.replicas.set_retention({GROUP: self._retention})
+        node.replicas.upkeep.retention = {GROUP: self._retention}
         node.wake = False
         wake()
         self._tick_later(node)
@@ -133,7 +133,7 @@ class World:
         """What the group keeps from now on."""
         self._retention = retention
         for node in self.nodes.values():
-            node.replicas.set_retention({GROUP: retention})
+            node.replicas.upkeep.retention = {GROUP: retention}
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -232,12 +232,13 @@ class World:
         min_in_sync: int = 2,
         timeout: int = 5_000,
         producer: tuple[int, int, int] = (0, 0, 0),
+        message_id: str = "",
     ) -> list[Ack | RaftmqError]:
         """Propose one batch at node `number`; the list gets the answer."""
         producer_id, epoch, sequence = producer
         batch = make_batch(
             [types_pb2.Record(value=value) for value in values],
-            producer_id=producer_id, producer_epoch=epoch, first_sequence=sequence,
+            producer_id=producer_id, producer_epoch=epoch, first_sequence=sequence, message_id=message_id,
         )  # fmt: skip
         answers: list[Ack | RaftmqError] = []
         self.leadership(number).produce(

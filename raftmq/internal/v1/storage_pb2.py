@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raftmq.internal.v1 import peer_pb2 as raftmq_dot_internal_dot_v1_dot_peer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n raftmq/internal/v1/storage.proto\x12\x12raftmq.internal.v1\x1a\x1draftmq/internal/v1/peer.proto\"\xfe\x02\n\nReplicaRow\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12+\n\x04vote\x18\x05 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\x12\x12\n\nraft_start\x18\x07 \x01(\x04\x12\x13\n\x0b\x61nchor_term\x18\x08 \x01(\x04\x12\x14\n\x0c\x61nchor_chain\x18\t \x01(\x0c\x12\x15\n\ranchor_offset\x18\n \x01(\x04\x12\x17\n\x0f\x61nchor_log_tick\x18\x0b \x01(\x04\x12\x16\n\x0e\x61nchor_wall_ms\x18\x0c \x01(\x04\x12\x18\n\x10log_start_offset\x18\r \x01(\x04\x12:\n\x0bmemberships\x18\x0e \x03(\x0b\x32%.raftmq.internal.v1.IndexedMembership\x12\x0f\n\x07suspect\x18\x0f \x01(\x08\"V\n\x11IndexedMembership\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x32\n\nmembership\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"b\n\x0bProducerRow\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08log_tick\x18\x02 \x01(\x04\x12\x32\n\x07\x62\x61tches\x18\x03 \x03(\x0b\x32!.raftmq.internal.v1.ProducerBatch\"\x8d\x01\n\rProducerBatch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"\x89\x01\n\nAppliedRow\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\x10\n\x08log_tick\x18\x03 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x12\n\nraft_start\x18\x06 \x01(\x04\"\x7f\n\x10PartitionCommand\x12/\n\x04tick\x18\x01 \x01(\x0b\x32\x1f.raftmq.internal.v1.TickCommandH\x00\x12/\n\x04trim\x18\x02 \x01(\x0b\x32\x1f.raftmq.internal.v1.TrimCommandH\x00\x42\t\n\x07\x63ommand\"\r\n\x0bTickCommand\";\n\x0bTrimCommand\x12\x18\n\x10log_start_offset\x18\x01 \x01(\x04\x12\x12\n\nraft_start\x18\x02 \x01(\x04\"C\n\x0eMetadataRecord\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.raftmq.internal.v1.MetadataEvent\"\x9c\x04\n\rMetadataEvent\x12=\n\x0fnode_registered\x18\x01 \x01(\x0b\x32\".raftmq.internal.v1.NodeRegisteredH\x00\x12\x35\n\x0bnode_fenced\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.NodeFencedH\x00\x12\x39\n\rnode_unfenced\x18\x03 \x01(\x0b\x32 .raftmq.internal.v1.NodeUnfencedH\x00\x12\x39\n\rtopic_created\x18\x04 \x01(\x0b\x32 .raftmq.internal.v1.TopicCreatedH\x00\x12\x39\n\rtopic_deleted\x18\x05 \x01(\x0b\x32 .raftmq.internal.v1.TopicDeletedH\x00\x12J\n\x16producer_ids_allocated\x18\x06 \x01(\x0b\x32(.raftmq.internal.v1.ProducerIdsAllocatedH\x00\x12J\n\x16\x63luster_version_raised\x18\x07 \x01(\x0b\x32(.raftmq.internal.v1.ClusterVersionRaisedH\x00\x12\x43\n\x12\x61ssignment_changed\x18\x08 \x01(\x0b\x32%.raftmq.internal.v1.AssignmentChangedH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\x0eNodeRegistered\x12)\n\x02id\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\x12\x11\n\tpeer_port\x18\x05 \x01(\r\x12\x11\n\thttp_port\x18\x06 \x01(\r\x12\x0c\n\x04rack\x18\x07 \x01(\t\x12\x1b\n\x13max_cluster_version\x18\x08 \x01(\r\x12\x11\n\tpeer_host\x18\t \x01(\t\"\x1a\n\nNodeFenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1c\n\x0cNodeUnfenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\xeb\x01\n\x0cTopicCreated\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x39\n\npartitions\x18\x06 \x03(\x0b\x32%.raftmq.internal.v1.PartitionAssigned\x12\x14\n\x0cretention_ms\x18\x07 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x08 \x01(\x04\"f\n\x11PartitionAssigned\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12/\n\x08replicas\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\" \n\x0cTopicDeleted\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"B\n\x14ProducerIdsAllocated\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\'\n\x14\x43lusterVersionRaised\x12\x0f\n\x07version\x18\x01 \x01(\r\"S\n\x11\x41ssignmentChanged\x12\r\n\x05group\x18\x01 \x01(\x04\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaIdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n raftmq/internal/v1/storage.proto\x12\x12raftmq.internal.v1\x1a\x1draftmq/internal/v1/peer.proto\"\xfe\x02\n\nReplicaRow\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12+\n\x04vote\x18\x05 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\x12\x12\n\nraft_start\x18\x07 \x01(\x04\x12\x13\n\x0b\x61nchor_term\x18\x08 \x01(\x04\x12\x14\n\x0c\x61nchor_chain\x18\t \x01(\x0c\x12\x15\n\ranchor_offset\x18\n \x01(\x04\x12\x17\n\x0f\x61nchor_log_tick\x18\x0b \x01(\x04\x12\x16\n\x0e\x61nchor_wall_ms\x18\x0c \x01(\x04\x12\x18\n\x10log_start_offset\x18\r \x01(\x04\x12:\n\x0bmemberships\x18\x0e \x03(\x0b\x32%.raftmq.internal.v1.IndexedMembership\x12\x0f\n\x07suspect\x18\x0f \x01(\x08\"V\n\x11IndexedMembership\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x32\n\nmembership\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"b\n\x0bProducerRow\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08log_tick\x18\x02 \x01(\x04\x12\x32\n\x07\x62\x61tches\x18\x03 \x03(\x0b\x32!.raftmq.internal.v1.ProducerBatch\"\x8d\x01\n\rProducerBatch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"\x9a\x01\n\x0cMessageIdRow\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x07 \x01(\x04\x12\x10\n\x08log_tick\x18\x08 \x01(\x04\"\xd1\x01\n\nAppliedRow\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\x10\n\x08log_tick\x18\x03 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x12\n\nraft_start\x18\x06 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x07 \x01(\x04\x12\x31\n\x06window\x18\x08 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommand\"\xb4\x01\n\x10PartitionCommand\x12/\n\x04tick\x18\x01 \x01(\x0b\x32\x1f.raftmq.internal.v1.TickCommandH\x00\x12/\n\x04trim\x18\x02 \x01(\x0b\x32\x1f.raftmq.internal.v1.TrimCommandH\x00\x12\x33\n\x06window\x18\x03 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommandH\x00\x42\t\n\x07\x63ommand\"\r\n\x0bTickCommand\".\n\rWindowCommand\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x04\";\n\x0bTrimCommand\x12\x18\n\x10log_start_offset\x18\x01 \x01(\x04\x12\x12\n\nraft_start\x18\x02 \x01(\x04\"C\n\x0eMetadataRecord\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.raftmq.internal.v1.MetadataEvent\"\x9c\x04\n\rMetadataEvent\x12=\n\x0fnode_registered\x18\x01 \x01(\x0b\x32\".raftmq.internal.v1.NodeRegisteredH\x00\x12\x35\n\x0bnode_fenced\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.NodeFencedH\x00\x12\x39\n\rnode_unfenced\x18\x03 \x01(\x0b\x32 .raftmq.internal.v1.NodeUnfencedH\x00\x12\x39\n\rtopic_created\x18\x04 \x01(\x0b\x32 .raftmq.internal.v1.TopicCreatedH\x00\x12\x39\n\rtopic_deleted\x18\x05 \x01(\x0b\x32 .raftmq.internal.v1.TopicDeletedH\x00\x12J\n\x16producer_ids_allocated\x18\x06 \x01(\x0b\x32(.raftmq.internal.v1.ProducerIdsAllocatedH\x00\x12J\n\x16\x63luster_version_raised\x18\x07 \x01(\x0b\x32(.raftmq.internal.v1.ClusterVersionRaisedH\x00\x12\x43\n\x12\x61ssignment_changed\x18\x08 \x01(\x0b\x32%.raftmq.internal.v1.AssignmentChangedH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\x0eNodeRegistered\x12)\n\x02id\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\x12\x11\n\tpeer_port\x18\x05 \x01(\r\x12\x11\n\thttp_port\x18\x06 \x01(\r\x12\x0c\n\x04rack\x18\x07 \x01(\t\x12\x1b\n\x13max_cluster_version\x18\x08 \x01(\r\x12\x11\n\tpeer_host\x18\t \x01(\t\"\x1a\n\nNodeFenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1c\n\x0cNodeUnfenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\xaa\x02\n\x0cTopicCreated\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x39\n\npartitions\x18\x06 \x03(\x0b\x32%.raftmq.internal.v1.PartitionAssigned\x12\x14\n\x0cretention_ms\x18\x07 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x08 \x01(\x04\x12\x1c\n\x14message_id_window_ms\x18\t \x01(\x04\x12\x1f\n\x17message_id_window_count\x18\n \x01(\x04\"f\n\x11PartitionAssigned\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12/\n\x08replicas\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\" \n\x0cTopicDeleted\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"B\n\x14ProducerIdsAllocated\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\'\n\x14\x43lusterVersionRaised\x12\x0f\n\x07version\x18\x01 \x01(\r\"S\n\x11\x41ssignmentChanged\x12\r\n\x05group\x18\x01 \x01(\x04\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaIdb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,34 +40,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCERROW']._serialized_end=658
   _globals['_PRODUCERBATCH']._serialized_start=661
   _globals['_PRODUCERBATCH']._serialized_end=802
-  _globals['_APPLIEDROW']._serialized_start=805
-  _globals['_APPLIEDROW']._serialized_end=942
-  _globals['_PARTITIONCOMMAND']._serialized_start=944
-  _globals['_PARTITIONCOMMAND']._serialized_end=1071
-  _globals['_TICKCOMMAND']._serialized_start=1073
-  _globals['_TICKCOMMAND']._serialized_end=1086
-  _globals['_TRIMCOMMAND']._serialized_start=1088
-  _globals['_TRIMCOMMAND']._serialized_end=1147
-  _globals['_METADATARECORD']._serialized_start=1149
-  _globals['_METADATARECORD']._serialized_end=1216
-  _globals['_METADATAEVENT']._serialized_start=1219
-  _globals['_METADATAEVENT']._serialized_end=1759
-  _globals['_NODEREGISTERED']._serialized_start=1762
-  _globals['_NODEREGISTERED']._serialized_end=1976
-  _globals['_NODEFENCED']._serialized_start=1978
-  _globals['_NODEFENCED']._serialized_end=2004
-  _globals['_NODEUNFENCED']._serialized_start=2006
-  _globals['_NODEUNFENCED']._serialized_end=2034
-  _globals['_TOPICCREATED']._serialized_start=2037
-  _globals['_TOPICCREATED']._serialized_end=2272
-  _globals['_PARTITIONASSIGNED']._serialized_start=2274
-  _globals['_PARTITIONASSIGNED']._serialized_end=2376
-  _globals['_TOPICDELETED']._serialized_start=2378
-  _globals['_TOPICDELETED']._serialized_end=2410
-  _globals['_PRODUCERIDSALLOCATED']._serialized_start=2412
-  _globals['_PRODUCERIDSALLOCATED']._serialized_end=2478
-  _globals['_CLUSTERVERSIONRAISED']._serialized_start=2480
-  _globals['_CLUSTERVERSIONRAISED']._serialized_end=2519
-  _globals['_ASSIGNMENTCHANGED']._serialized_start=2521
-  _globals['_ASSIGNMENTCHANGED']._serialized_end=2604
+  _globals['_MESSAGEIDROW']._serialized_start=805
+  _globals['_MESSAGEIDROW']._serialized_end=959
+  _globals['_APPLIEDROW']._serialized_start=962
+  _globals['_APPLIEDROW']._serialized_end=1171
+  _globals['_PARTITIONCOMMAND']._serialized_start=1174
+  _globals['_PARTITIONCOMMAND']._serialized_end=1354
+  _globals['_TICKCOMMAND']._serialized_start=1356
+  _globals['_TICKCOMMAND']._serialized_end=1369
+  _globals['_WINDOWCOMMAND']._serialized_start=1371
+  _globals['_WINDOWCOMMAND']._serialized_end=1417
+  _globals['_TRIMCOMMAND']._serialized_start=1419
+  _globals['_TRIMCOMMAND']._serialized_end=1478
+  _globals['_METADATARECORD']._serialized_start=1480
+  _globals['_METADATARECORD']._serialized_end=1547
+  _globals['_METADATAEVENT']._serialized_start=1550
+  _globals['_METADATAEVENT']._serialized_end=2090
+  _globals['_NODEREGISTERED']._serialized_start=2093
+  _globals['_NODEREGISTERED']._serialized_end=2307
+  _globals['_NODEFENCED']._serialized_start=2309
+  _globals['_NODEFENCED']._serialized_end=2335
+  _globals['_NODEUNFENCED']._serialized_start=2337
+  _globals['_NODEUNFENCED']._serialized_end=2365
+  _globals['_TOPICCREATED']._serialized_start=2368
+  _globals['_TOPICCREATED']._serialized_end=2666
+  _globals['_PARTITIONASSIGNED']._serialized_start=2668
+  _globals['_PARTITIONASSIGNED']._serialized_end=2770
+  _globals['_TOPICDELETED']._serialized_start=2772
+  _globals['_TOPICDELETED']._serialized_end=2804
+  _globals['_PRODUCERIDSALLOCATED']._serialized_start=2806
+  _globals['_PRODUCERIDSALLOCATED']._serialized_end=2872
+  _globals['_CLUSTERVERSIONRAISED']._serialized_start=2874
+  _globals['_CLUSTERVERSIONRAISED']._serialized_end=2913
+  _globals['_ASSIGNMENTCHANGED']._serialized_start=2915
+  _globals['_ASSIGNMENTCHANGED']._serialized_end=2998
 # @@protoc_insertion_point(module_scope)

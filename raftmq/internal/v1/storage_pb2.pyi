@@ -185,6 +185,48 @@ class ProducerBatch(_message.Message):
 Global___ProducerBatch: _TypeAlias = ProducerBatch  # noqa: Y015
 
 @_typing.final
+class MessageIdRow(_message.Message):
+    """Value of a message id's row in the `state` family."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    CRC32C_FIELD_NUMBER: _builtins.int
+    BASE_OFFSET_FIELD_NUMBER: _builtins.int
+    LOG_INDEX_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    LOG_TICK_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    count: _builtins.int
+    crc32c: _builtins.int
+    base_offset: _builtins.int
+    log_index: _builtins.int
+    term: _builtins.int
+    wall_ms: _builtins.int
+    log_tick: _builtins.int
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        crc32c: _builtins.int = ...,
+        base_offset: _builtins.int = ...,
+        log_index: _builtins.int = ...,
+        term: _builtins.int = ...,
+        wall_ms: _builtins.int = ...,
+        log_tick: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_offset", b"base_offset", "count", b"count", "crc32c", b"crc32c", "log_index", b"log_index", "log_tick", b"log_tick", "message_id", b"message_id", "term", b"term", "wall_ms", b"wall_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageIdRow: _TypeAlias = MessageIdRow  # noqa: Y015
+
+@_typing.final
 class AppliedRow(_message.Message):
     """Value of a partition's "applied" row in the `state` family."""
 
@@ -196,12 +238,20 @@ class AppliedRow(_message.Message):
     WALL_MS_FIELD_NUMBER: _builtins.int
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     RAFT_START_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
     applied_index: _builtins.int
     next_offset: _builtins.int
     log_tick: _builtins.int
     wall_ms: _builtins.int
     log_start_offset: _builtins.int
     raft_start: _builtins.int
+    message_ids: _builtins.int
+    """Message ids ever remembered."""
+    @_builtins.property
+    def window(self) -> Global___WindowCommand:
+        """How long they are remembered; unset: as at the start."""
+
     def __init__(
         self,
         *,
@@ -211,10 +261,12 @@ class AppliedRow(_message.Message):
         wall_ms: _builtins.int = ...,
         log_start_offset: _builtins.int = ...,
         raft_start: _builtins.int = ...,
+        message_ids: _builtins.int = ...,
+        window: Global___WindowCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_start_offset", b"log_start_offset", "log_tick", b"log_tick", "next_offset", b"next_offset", "raft_start", b"raft_start", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "log_start_offset", b"log_start_offset", "log_tick", b"log_tick", "message_ids", b"message_ids", "next_offset", b"next_offset", "raft_start", b"raft_start", "wall_ms", b"wall_ms", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,6 +280,7 @@ class PartitionCommand(_message.Message):
 
     TICK_FIELD_NUMBER: _builtins.int
     TRIM_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tick(self) -> Global___TickCommand:
         """Time passes without records: proposed only when something is due."""
@@ -236,17 +289,22 @@ class PartitionCommand(_message.Message):
     def trim(self) -> Global___TrimCommand:
         """Two starts: see the README of raftmq/partition."""
 
+    @_builtins.property
+    def window(self) -> Global___WindowCommand:
+        """How long message ids are remembered from here on."""
+
     def __init__(
         self,
         *,
         tick: Global___TickCommand | None = ...,
         trim: Global___TrimCommand | None = ...,
+        window: Global___WindowCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["tick", "trim"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["tick", "trim", "window"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -266,6 +324,30 @@ class TickCommand(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TickCommand: _TypeAlias = TickCommand  # noqa: Y015
+
+@_typing.final
+class WindowCommand(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """At least 1."""
+    age_ms: _builtins.int
+    """Of log time; at least 1."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        age_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WindowCommand: _TypeAlias = WindowCommand  # noqa: Y015
 
 @_typing.final
 class TrimCommand(_message.Message):
@@ -457,6 +539,8 @@ class TopicCreated(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     RETENTION_MS_FIELD_NUMBER: _builtins.int
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_MS_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     name: _builtins.str
     replication_factor: _builtins.int
@@ -466,6 +550,9 @@ class TopicCreated(_message.Message):
     """0: for ever."""
     retention_bytes: _builtins.int
     """Of each partition; 0: without limit."""
+    message_id_window_ms: _builtins.int
+    """0, of both: as a partition does by itself."""
+    message_id_window_count: _builtins.int
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAssigned]: ...
     def __init__(
@@ -479,10 +566,12 @@ class TopicCreated(_message.Message):
         partitions: _abc.Iterable[Global___PartitionAssigned] | None = ...,
         retention_ms: _builtins.int = ...,
         retention_bytes: _builtins.int = ...,
+        message_id_window_ms: _builtins.int = ...,
+        message_id_window_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
