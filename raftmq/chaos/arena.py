@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raftmq.chaos.frames import Frames
 from raftmq.chaos.nodes import Launcher, Processes
 from raftmq.chaos.observer import Observer
 from raftmq.chaos.plans import One, Some
@@ -32,7 +33,9 @@ class Means:
 
 @dataclass
 class Arena:
-    """One run's world. ``proxies`` is None where there are none, ``shims`` is empty unless a fault needs them."""
+    """One run's world. ``proxies`` is None where there are none; ``shims`` and ``frames`` are empty unless a fault
+    needs them.
+    """
 
     folder: Path
     topology: Topology
@@ -43,6 +46,8 @@ class Arena:
     """Goes past the proxies."""
     proxies: Proxies | None
     shims: Mapping[NodeId, Shim]
+    frames: Mapping[NodeId, Frames]
+    means: Means
     rng: random.Random
     python: str
     given_up: set[NodeId] = field(default_factory=set)

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raftmq.chaos import disks, faults, proxies, readout, shim, topology, workloads
+from raftmq.chaos import disks, faults, proxies, readout, shim, strain, topology, workloads
 from raftmq.chaos.arena import TOPIC, Arena, Means
 from raftmq.chaos.experiment import Experiment, Occurrence, schedule
 from raftmq.chaos.faults.base import Fault
-from raftmq.chaos.history import History, load
+from raftmq.chaos.frames import Frames
+from raftmq.chaos.history import History
 from raftmq.chaos.live import View
 from raftmq.chaos.nodes import Launch, Launcher
 from raftmq.chaos.observer import Observer, direct_client
 from raftmq.chaos.plans import DiskFull, PowerCut
 from raftmq.chaos.proxies import Proxies
+from raftmq.chaos.reading import load
 from raftmq.chaos.recorder import Recorder
 from raftmq.chaos.shim import Shim
 from raftmq.chaos.topology import Topology
@@ -42,6 +44,7 @@ from raftmq.ids import NodeId
 DRAIN_SECONDS = 90.0
 """Longer than any delivery timeout: by then every send has its answer."""
 START_SECONDS = 60.0
+MEASURED_AT_S = 1.9
 TOPIC_TIMEOUT_MS = 30_000
 
 
@@ -70,7 +73,7 @@ async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[V
             return _not_run(experiment, Level.UNAVAILABLE, reasons, folder)
         view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
         try:
-            arena = await stack.enter_async_context(_arena(experiment, settings, built, view, view.recorder))
+            arena = await stack.enter_async_context(_arena(experiment, settings, built, means, view))
         except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a taken port, a slow machine, a bug
             return _not_run(experiment, Level.INVALID, [f"the cluster did not come up: {error}"], folder)
         fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
@@ -106,12 +109,12 @@ def _mount_disks(experiment: Experiment, built: Topology, stack: AsyncExitStack)
 
 @asynccontextmanager
 async def _arena(
-    experiment: Experiment, settings: Settings, built: Topology, view: View, recorder: Recorder
+    experiment: Experiment, settings: Settings, built: Topology, means: Means, view: View
 ) -> AsyncIterator[Arena]:
     """The cluster, up and settled, with everything around it; taken down again whatever happens."""
     folder = settings.folder
     launcher = Launcher(folder / "launch", settings.python)
-    shims = _shims(experiment, built.nodes, folder / "launch", launcher)
+    shims, layers = _attach(experiment, built.nodes, folder / "launch", launcher, means)
     config_file = folder / "cluster.yml"
     config_file.write_text(dump(built.config))
     processes = settings.launch(built.config, config_file=config_file, python=str(launcher.path))
@@ -121,32 +124,38 @@ async def _arena(
         if built.routes:
             server = await Proxies.start(built.routes, folder / "toxiproxy.log")
             stack.push_async_callback(server.stop)
-        view.note(f"toxiproxy-server {server.version}" if server else f"no network faults: {proxies.why_missing()}")
+        view.note(f"toxiproxy-server {server.version}" if server else f"no proxies: {means.why_no_proxies}")
         for node in built.nodes:
             stack.push_async_callback(processes.kill, node)
         for node in built.nodes:
             await processes.start(node)
         await processes.wait_ready(timeout=START_SECONDS)
         admin = await stack.enter_async_context(direct_client(ports, dict(built.routes.values())))
-        view.observer = Observer(ports, admin, recorder)
+        assert view.recorder is not None
+        view.observer = Observer(ports, admin, view.recorder, processes.pid)
         stack.push_async_callback(view.observer.stop)
         yield Arena(
             folder=folder, topology=built, processes=processes, launcher=launcher, observer=view.observer, admin=admin,
-            proxies=server, shims=shims, rng=random.Random(settings.seed), python=settings.python,
+            proxies=server, shims=shims, frames=layers, means=means, rng=random.Random(settings.seed),
+            python=settings.python,
         )  # fmt: skip
 
 
-def _shims(
-    experiment: Experiment, nodes: tuple[NodeId, ...], directory: Path, launcher: Launcher
-) -> dict[NodeId, Shim]:
-    """The shim of every node, where a fault needs them."""
-    if not any(plan.fault in faults.SHIMMED for plan in experiment.faults):
-        return {}
-    library = shim.build(directory.resolve())
-    shims = {node: Shim(library, directory.resolve() / f"{node}.cells") for node in nodes}
-    for node, cells in shims.items():
-        launcher.set(node, cells.environment)
-    return shims
+def _attach(
+    experiment: Experiment, nodes: tuple[NodeId, ...], directory: Path, launcher: Launcher, means: Means
+) -> tuple[dict[NodeId, Shim], dict[NodeId, Frames]]:
+    """What every node is started with, where a fault needs it: the preloaded library, and the layer around messages."""
+    shims: dict[NodeId, Shim] = {}
+    layers: dict[NodeId, Frames] = {}
+    here = directory.resolve()
+    if any(faults.needs_shim(plan, means) for plan in experiment.faults):
+        library = shim.build(here)
+        shims = {node: Shim(library, here / f"{node}.cells") for node in nodes}
+    if any(faults.needs_layer(plan, means) for plan in experiment.faults):
+        layers = {node: Frames(here / f"{node}.frames", create=True) for node in nodes}
+    for node in nodes:
+        launcher.set(node, [line for it in (shims.get(node), layers.get(node)) if it for line in it.environment])
+    return shims, layers
 
 
 class _Run:
@@ -163,14 +172,21 @@ class _Run:
     async def run(self) -> list[dict[str, Any]]:
         experiment, arena, view = self._experiment, self._arena, self._view
         await arena.admin.admin.create_topic(
-            TOPIC, partitions=experiment.cluster.partitions, timeout_ms=TOPIC_TIMEOUT_MS
-        )
+            TOPIC, partitions=experiment.cluster.partitions, retention_bytes=experiment.cluster.retention_bytes,
+            timeout_ms=TOPIC_TIMEOUT_MS,
+        )  # fmt: skip
         self._recorder.begin()
         arena.observer.start()
+        watching = asyncio.create_task(strain.watch(arena.processes, self._recorder), name="strain")
         bootstrap = ",".join(str(arena.topology.config.node(node).client_address) for node in arena.nodes)
         load = Load(bootstrap, TOPIC, experiment.cluster.partitions, self._recorder)
         for number, plan in enumerate(experiment.workloads):
             workloads.start(plan, load, number, self._seed)
+        # Connections are made by then, and nothing is broken yet.
+        begins = [one.begin for one in schedule(experiment.faults, experiment.duration, self._seed)]
+        asyncio.get_running_loop().call_later(
+            min([MEASURED_AT_S, *begins]), strain.write_resources, arena.processes, self._recorder
+        )
         view.ends_s = experiment.duration + experiment.settle
         view.phase = "load and faults"
         view.note(f"load begins; seed {self._seed}")
@@ -184,28 +200,33 @@ class _Run:
         view.phase = "settling what is under way"
         await self._drain(load)
         await arena.observer.stop()
+        watching.cancel()
         view.phase = "the last reading"
         view.note("wait until replicas are equal, and read everything")
-        for message in await readout.read_out(arena, load):
-            self._amiss(message)
+        for message, late in await readout.read_out(arena, load):
+            self._amiss(message, late=late)
+        strain.write_resources(arena.processes, self._recorder)
         return self._log
 
     async def _drain(self, load: Load) -> None:
-        """Until everything has its outcome, or has had far more time than any of it is given."""
+        """Until everything has its outcome, or has had far more time than any of it is given; then until consumers have
+        all there is.
+        """
         stuck: set[asyncio.Task[None]] = set()
         if load.tasks:
             _, stuck = await asyncio.wait(load.tasks, timeout=DRAIN_SECONDS)
         for task in stuck:
-            self._amiss(f"{task.get_name()} had no answer {DRAIN_SECONDS:.0f} s after the load")
+            self._amiss(f"{task.get_name()} had no answer {DRAIN_SECONDS:.0f} s after the load", late=True)
+        await readout.wait_consumed(self._arena, load)
         for task in (*stuck, *load.endless):
             task.cancel()
         for result in await asyncio.gather(*load.tasks, *load.endless, return_exceptions=True):
             if isinstance(result, Exception) and not isinstance(result, RaftmqError):
                 raise result  # a workload with a bug must not pass for a quiet one
 
-    def _amiss(self, message: str) -> None:
+    def _amiss(self, message: str, *, late: bool) -> None:
         self._view.note(message)
-        self._recorder.write("amiss", message=message)
+        self._recorder.write("amiss", message=message, late=late)
 
     async def _inject_all(self) -> None:
         """Every occurrence of the schedule at its time; returns when the load's time is over and all is healed."""
@@ -256,6 +277,7 @@ class _Run:
         proof = fault.proof
         entry |= {
             "name": fault.title,
+            "means": fault.means,
             "healed_s": self._recorder.now_us / 1e6,
             "fired": proof.fired and "error" not in entry,
             "violation": proof.violation,

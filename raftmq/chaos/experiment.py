@@ -35,6 +35,8 @@ class ClusterPlan(Model):
     replicas: Annotated[int, Field(ge=1, le=7)] = 3
     min_in_sync: Annotated[int, Field(ge=1, le=7)] | None = None
     """None: the majority of the replicas."""
+    retention_bytes: Annotated[int, Field(ge=0)] = 0
+    """Of each partition of the load's topic; 0: nothing is removed."""
     heartbeat_interval_ms: Annotated[int, Field(ge=1)] = 100
     election_timeout_ms: Annotated[int, Field(ge=1)] = 1000
     session_timeout_ms: Annotated[int, Field(ge=1)] = 6000
@@ -108,7 +110,9 @@ class Minimum(Model):
     """A run with fewer is INVALID, and so is one whose faults fired less often."""
 
     acknowledged: Annotated[int, Field(ge=0)] = 500
-    polled: Annotated[int, Field(ge=0)] = 0
+    polled: Annotated[int, Field(ge=0)] = 100
+    in_faults: Annotated[int, Field(ge=0)] = 20
+    """Records sent while a fault was active."""
     faults: Annotated[int, Field(ge=0)] = 1
 
 
@@ -120,8 +124,9 @@ class BoundsPlan(Model):
 
 
 DEFAULT_CHECKS = (
-    "offset-agreement", "no-duplicate", "no-lost-write", "no-phantom", "real-time-order", "producer-order",
-    "poll-order", "no-dirty-read", "latest-offset", "epoch-order", "log-start", "replicas-equal", "liveness",
+    "offset-agreement", "no-duplicate", "no-lost-write", "delivered", "no-phantom", "real-time-order", "producer-order",
+    "poll-order", "no-dirty-read", "latest-offset", "epoch-order", "log-start", "replicas-equal", "metadata-versions",
+    "assignments", "incarnations", "resources", "liveness",
 )  # fmt: skip
 DEFAULT_LOAD: tuple[WorkloadPlan, ...] = (
     Produce(workload="produce"),
@@ -142,13 +147,16 @@ class Experiment(Model):
     settle: Annotated[float, Field(ge=1, le=600)] = 10
     """Seconds of load after it, without faults."""
     checks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = DEFAULT_CHECKS
+    also: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Properties beside those of ``checks``."""
     minimum: Minimum = Minimum()
     bounds: BoundsPlan = BoundsPlan()
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
-        problems = [f"checks[{i}]: there is no check '{name}'; there are {', '.join(checks.NAMES)}"
-                    for i, name in enumerate(self.checks) if name not in checks.NAMES]  # fmt: skip
+        problems = [f"{key}[{i}]: there is no check '{name}'; there are {', '.join(checks.NAMES)}"
+                    for key, names in (("checks", self.checks), ("also", self.also))
+                    for i, name in enumerate(names) if name not in checks.NAMES]  # fmt: skip
         for i, plan in enumerate(self.faults):
             target = getattr(plan, "target", None)
             if isinstance(target, int) and target > self.cluster.nodes:

@@ -1,4 +1,4 @@
-"""What happened in a run, as JSON lines: written by the workloads, read by the checks.
+"""What happened in a run, as JSON lines: written by ``recorder``, read by ``reading``, judged by the checks.
 
 Every line has ``t``, microseconds since the run began, by one clock that never goes back. Kinds of lines::
 
@@ -14,7 +14,11 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "final", "partition": ..., "offset": 0, "epoch": 1, "values": [...]}    the log after the run, in order
     {"f": "end", "partition": ..., "start": 0, "high_watermark": 812}             its bounds, asked before it was read
     {"f": "replica", "node": 1, "partition": ..., "index": 900, "chain": "9f..", "end": 812}
-    {"f": "amiss", "message": ...}                             what should never be, and no operation shows
+    {"f": "metadata", "node": 1, "pid": 77, "boot": 3, "version": 17, "last": false, "nodes": [1, 2, 3],
+     "topics": {"records": [4, 3, [[1, 2, 3], ...]]}}         id, replication factor, and the replicas of each partition
+    {"f": "resources", "node": 1, "threads": 30, "files": 70, "memory": 90000000}      before the faults, and at the end
+    {"f": "machine", "lag": 200, "waited": {"1": 1500}}        microseconds in the last second: see ``Strain``
+    {"f": "amiss", "message": ..., "late": false}              what should never be, and no operation shows
 
 A value is a number that is used once in the whole run; -1 stands for bytes that no workload wrote. ``fail`` means
 surely not done, ``info`` that nobody knows.
@@ -24,15 +28,13 @@ Operations lie in columns of 64-bit numbers, so that ten million of them fit in 
 
 from __future__ import annotations
 
-import json
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 FOREIGN = -1
 """The value of bytes that no workload wrote."""
@@ -161,6 +163,44 @@ class Replica(NamedTuple):
     end: int
 
 
+class TopicLayout(NamedTuple):
+    topic_id: int
+    factor: int
+    replicas: tuple[tuple[int, ...], ...]
+
+
+class Metadata(NamedTuple):
+    """What one node's process said of the cluster."""
+
+    time: int
+    node: int
+    process: int
+    boot: int
+    version: int
+    nodes: tuple[int, ...]
+    topics: Mapping[str, TopicLayout]
+    is_last: bool
+
+
+class Resources(NamedTuple):
+    """Of one node's process: the first of them before the faults, the last when all was quiet."""
+
+    node: int
+    threads: int
+    files: int
+    memory_bytes: int
+
+
+class Strain(NamedTuple):
+    """How busy the machine was in the second before: by how much the experiment's own timer came late at most, and for
+    how long the main thread of that node which fared worst waited for a processor. Microseconds.
+    """
+
+    time: int
+    lag: int
+    waited: int
+
+
 class Window(NamedTuple):
     """A fault, in microseconds. ``healed`` is NEVER where the run was broken off."""
 
@@ -186,8 +226,13 @@ class History:
     windows: list[Window] = field(default_factory=list)
     final: dict[int, FinalLog] = field(default_factory=dict)
     replicas: list[Replica] = field(default_factory=list)
+    metadata: list[Metadata] = field(default_factory=list)
+    resources: list[Resources] = field(default_factory=list)
+    strain: list[Strain] = field(default_factory=list)
     amiss: list[str] = field(default_factory=list)
     """What should never be, and no operation shows: a node that ended by itself, a log that cannot be read."""
+    late: list[str] = field(default_factory=list)
+    """The same of what took too long."""
     events: int = 0
     """Records sent, polled and read at the end, and all other lines."""
     end: int = 0
@@ -205,151 +250,9 @@ class History:
         """The row in ``sends`` of a value; -1 where nobody sent it."""
         return self.row_of[value] if 0 <= value < len(self.row_of) else -1
 
+    def stalled_s(self, begin: int, end: int) -> float:
+        """For how many seconds between two moments the machine gave somebody no processor."""
+        return sum(max(one.lag, one.waited) for one in self.strain if begin <= one.time <= end + 1_000_000) / 1e6
+
     def name(self, partition: int) -> str:
         return self.partitions.names[partition]
-
-
-def load(path: Path) -> History:
-    """Read a history. A last line that was cut off is left out. Raises OSError, and ValueError naming the line."""
-    reader = _Reader()
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
-                break
-            try:
-                reader.take(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no event: {error!r}") from error
-    return reader.history
-
-
-def of(lines: Sequence[Mapping[str, Any]]) -> History:
-    """The history of some events, as `load` would read it: for tests of the checks."""
-    reader = _Reader()
-    for line in lines:
-        reader.take(line)
-    return reader.history
-
-
-class _Reader:
-    def __init__(self) -> None:
-        self.history = History()
-        self._rows: dict[int, range] = {}
-        """Sends under way: their rows."""
-        self._latest: dict[int, int] = {}
-        self._topics: dict[int, TopicOperation] = {}
-        self._faults: dict[int, int] = {}
-        self._take = {
-            "client": self._client, "send": self._send, "poll": self._poll, "latest": self._latest_bounds,
-            "topic": self._topic, "observe": self._observe, "fault": self._fault, "final": self._final,
-            "end": self._end, "replica": self._replica, "amiss": self._amiss,
-        }  # fmt: skip
-
-    def take(self, event: Mapping[str, Any]) -> None:
-        history = self.history
-        history.events += 1
-        history.end = max(history.end, event["t"])
-        take = self._take.get(event["f"])
-        if take is not None:  # a later version may write more than this one reads
-            take(event)
-
-    def _client(self, event: Mapping[str, Any]) -> None:
-        client = self.history.clients.of(event["client"])
-        if event.get("idempotent"):
-            self.history.idempotent.add(client)
-        if "producer" in event:
-            self.history.fences[client] = (event["producer"], event["epoch"])
-
-    def _send(self, event: Mapping[str, Any]) -> None:
-        sends = self.history.sends
-        if event["type"] == "invoke":
-            values = event["values"]
-            count, first = len(values), len(sends)
-            for column, number in (
-                (sends.op, event["op"]),
-                (sends.client, self.history.clients.of(event["client"])),
-                (sends.partition, self.history.partitions.of(event["partition"])),
-                (sends.invoked, event["t"]),
-                (sends.returned, NEVER),
-                (sends.outcome, Outcome.INFO),
-                (sends.offset, -1),
-                (sends.epoch, -1),
-            ):
-                column.extend([number] * count)
-            sends.value.extend(values)
-            self._rows[event["op"]] = range(first, first + count)
-            self.history.events += count - 1
-            return
-        outcome = Outcome[event["type"].upper()]
-        offset = event.get("offset", -1)
-        for position, row in enumerate(self._rows.pop(event["op"])):
-            sends.returned[row] = event["t"]
-            sends.outcome[row] = outcome
-            sends.epoch[row] = event.get("epoch", -1)
-            if offset is not None and offset >= 0:
-                sends.offset[row] = offset + position
-
-    def _poll(self, event: Mapping[str, Any]) -> None:
-        polls, values = self.history.polls, event["values"]
-        count = len(values)
-        reader = self.history.readers.of(f"{event['client']} session {event['session']}")
-        polls.reader.extend([reader] * count)
-        polls.partition.extend([self.history.partitions.of(event["partition"])] * count)
-        polls.time.extend([event["t"]] * count)
-        polls.offset.extend(range(event["offset"], event["offset"] + count))
-        polls.value.extend(values)
-        polls.epoch.extend([event["epoch"]] * count)
-        self.history.events += count - 1
-
-    def _final(self, event: Mapping[str, Any]) -> None:
-        log, values = self._final_of(event["partition"]), event["values"]
-        log.offset.extend(range(event["offset"], event["offset"] + len(values)))
-        log.value.extend(values)
-        log.epoch.extend([event["epoch"]] * len(values))
-        self.history.events += len(values) - 1
-
-    def _end(self, event: Mapping[str, Any]) -> None:
-        log = self._final_of(event["partition"])
-        log.start, log.high_watermark = event["start"], event["high_watermark"]
-
-    def _final_of(self, name: str) -> FinalLog:
-        return self.history.final.setdefault(self.history.partitions.of(name), FinalLog())
-
-    def _latest_bounds(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "invoke":
-            self._latest[event["op"]] = event["t"]
-            return
-        invoked = self._latest.pop(event["op"])
-        for name, (start, high_watermark) in event.get("bounds", {}).items():
-            partition = self.history.partitions.of(name)
-            self.history.latest.append(Latest(invoked, event["t"], partition, start, high_watermark))
-
-    def _topic(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "invoke":
-            operation = TopicOperation(event["action"], event.get("topic", ""), event["t"])
-            self._topics[event["op"]] = operation
-            self.history.topics.append(operation)
-            return
-        operation = self._topics.pop(event["op"])
-        operation.returned, operation.outcome = event["t"], Outcome[event["type"].upper()]
-        operation.topics, operation.error = event.get("topics", {}), event.get("error", "")
-
-    def _observe(self, event: Mapping[str, Any]) -> None:
-        self.history.observations.append(Observation(event["t"], event["node"], event["leads"]))
-
-    def _fault(self, event: Mapping[str, Any]) -> None:
-        windows = self.history.windows
-        if event["type"] == "inject":
-            self._faults[event["fault"]] = len(windows)
-            windows.append(Window(event["name"], event["t"], NEVER))
-        else:
-            place = self._faults.pop(event["fault"])
-            windows[place] = windows[place]._replace(healed=event["t"])
-
-    def _amiss(self, event: Mapping[str, Any]) -> None:
-        self.history.amiss.append(event["message"])
-
-    def _replica(self, event: Mapping[str, Any]) -> None:
-        self.history.replicas.append(
-            Replica(event["node"], event["partition"], event["index"], event["chain"], event["end"])
-        )

@@ -76,9 +76,11 @@ class Cut(Timed):
 
     fault: Literal["cut"]
     target: One = "leader"
-    shape: Literal["isolate", "deaf", "mute", "one-link", "clients"] = "isolate"
+    shape: Literal["isolate", "deaf", "mute", "one-link", "halves", "bridge", "ring", "clients"] = "isolate"
     """isolate: all links between the target and its peers. deaf: it hears nobody, mute: nobody hears it. one-link: only
-    those between the target and one peer. clients: only those from clients to the target.
+    those between the target and one peer. halves: a minority with the target in it, and the others. bridge: two halves
+    that only one node, not the target, is in touch with. ring: every node has two neighbours, so that of five each
+    sees another majority. clients: only the links from clients to the target.
     """
     manner: Literal["black-hole", "hold", "refuse"] = "black-hole"
     """black-hole: bytes vanish, connections stay. hold: bytes wait and are delivered when healed. refuse: connections
@@ -111,6 +113,36 @@ class SlowSync(Timed):
     delay_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
 
 
+class ReadError(Timed):
+    """Reads of one node's tables, blobs and write-ahead logs fail with EIO: of a node that starts, or of one that has
+    just started, so that nothing is cached, and serves.
+    """
+
+    fault: Literal["read-error"]
+    target: One = "follower"
+    count: Annotated[int, Field(ge=1)] = 1
+    when: Literal["start", "serve"] = "start"
+
+
+class SlowRead(Timed):
+    """The same reads take longer; the node is started anew, so that nothing is cached."""
+
+    fault: Literal["slow-read"]
+    target: One = "leader"
+    delay_ms: Annotated[int, Field(ge=1, le=60_000)] = 20
+
+
+class Die(Timed):
+    """SIGKILL at one certain point of the way that a record takes to the disk; started again when healed."""
+
+    fault: Literal["die"]
+    target: One = "leader"
+    where: Literal["before-sync", "after-sync", "in-write"] = "before-sync"
+    """before-sync: written, not synced. after-sync: synced, and nobody was told. in-write: half of it is written."""
+    after: Annotated[int, Field(ge=1)] = 20
+    """How many syncs or writes from the injection on."""
+
+
 class DiskFull(Timed):
     """A file system of the node's own is filled up (root only)."""
 
@@ -133,6 +165,58 @@ class ClockJump(Timed):
     fault: Literal["clock-jump"]
     target: Some = "leader"
     offset_s: Annotated[int, Field(ge=-10 * 365 * 86400, le=10 * 365 * 86400)] = 3600
+
+
+class ClockRate(Timed):
+    """All clocks of a process, the monotonic one too, run faster or slower than true ones. What they gained stays."""
+
+    fault: Literal["clock-rate"]
+    target: Some = "leader"
+    rate: Annotated[float, Field(ge=0.25, le=4)] = 2.0
+    """Seconds that they count in one true second; not 1."""
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.rate == 1:
+            raise ValueError("a rate of 1 is no fault")
+        return self
+
+
+class Starve(Timed):
+    """A process gets little of a processor."""
+
+    fault: Literal["starve"]
+    target: Some = "leader"
+    manner: Literal["throttle", "hogs"] = "throttle"
+    """throttle: stopped most of the time, in turns too short for a pause. hogs: it shares one processor with busy
+    loops.
+    """
+    run_ms: Annotated[int, Field(ge=1, le=1000)] = 15
+    stop_ms: Annotated[int, Field(ge=1, le=5000)] = 135
+    hogs: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class Messages(Timed):
+    """What nodes say to each other arrives twice, out of order, or again when it is long out of date."""
+
+    fault: Literal["messages"]
+    duplicate: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Of 1000 frames, so many."""
+    reorder: Annotated[int, Field(ge=0, le=1000)] = 0
+    replay: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not (self.duplicate or self.reorder or self.replay):
+            raise ValueError("say at least one of duplicate, reorder, replay")
+        return self
+
+
+class SlowConsumers(Timed):
+    """Consumers that ask for everything from the beginning, and do not take it."""
+
+    fault: Literal["slow-consumers"]
+    consumers: Annotated[int, Field(ge=1, le=1000)] = 20
 
 
 class Damage(Timed):
@@ -159,7 +243,7 @@ class LeaderStorm(Timed):
 
 
 FaultPlan = Annotated[
-    Kill | Pause | RollingRestart | Cut | Disturb | SyncError | SlowSync | DiskFull | PowerCut | ClockJump | Damage
-    | Twin | LeaderStorm,
+    Kill | Pause | RollingRestart | Starve | Cut | Disturb | Messages | SyncError | SlowSync | ReadError | SlowRead
+    | Die | DiskFull | PowerCut | ClockJump | ClockRate | Damage | Twin | LeaderStorm | SlowConsumers,
     Field(discriminator="fault"),
 ]  # fmt: skip

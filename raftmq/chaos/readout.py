@@ -14,14 +14,34 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId
 
 QUIET_SECONDS = 60.0
+CONSUMED_SECONDS = 60.0
+METADATA_SECONDS = 30.0
 READ_TIMEOUT_MS = 60_000
 
 
-async def read_out(arena: Arena, load: Load) -> list[str]:
-    """Wait until replicas are equal, then write what they hold and what the log gives. Returns what was amiss."""
-    amiss = list(_broken_nodes(arena))
+async def wait_consumed(arena: Arena, load: Load) -> None:
+    """Until every consumer of the load has been given all that there is; whether it was, the history tells."""
+    deadline = asyncio.get_running_loop().time() + CONSUMED_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
+        except RaftmqError:
+            bounds = ()
+        behind = (p[one.partition] < one.high_watermark for p in load.positions.values() for one in bounds)
+        if bounds and not any(behind):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def read_out(arena: Arena, load: Load) -> list[tuple[str, bool]]:
+    """Wait until replicas are equal, then write what they hold and what the log gives. Returns what was amiss, and of
+    each whether it was no more than too slow.
+    """
+    amiss = [(told, False) for told in _broken_nodes(arena)]
     if not await _wait_equal(arena):
-        amiss.append(f"replicas were not equal, or not led, {QUIET_SECONDS:.0f} s after the load")
+        amiss.append((f"replicas were not equal, or not led, {QUIET_SECONDS:.0f} s after the load", True))
+    if not await _write_metadata(arena):
+        amiss.append((f"nodes had different metadata {METADATA_SECONDS:.0f} s after the load", True))
     recorder = load.recorder
     try:
         bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
@@ -38,7 +58,7 @@ async def read_out(arena: Arena, load: Load) -> list[str]:
                 record(load, "final", batch)
         await _write_replicas(arena, recorder)
     except RaftmqError as error:
-        amiss.append(f"the log cannot be read after the run: {error.reason}: {error.message}")
+        amiss.append((f"the log cannot be read after the run: {error.reason}: {error.message}", False))
     return amiss
 
 
@@ -59,6 +79,19 @@ async def _write_replicas(arena: Arena, recorder: Recorder) -> None:
                 "replica", node=node, partition=_name(replica), index=replica.chain_index,
                 chain=replica.chain_hash.hex(), end=replica.log_end_offset,
             )  # fmt: skip
+
+
+async def _write_metadata(arena: Arena) -> bool:
+    """Write what every node says of the cluster, once all say the same, or have had the time to."""
+    deadline = asyncio.get_running_loop().time() + METADATA_SECONDS
+    while True:
+        versions = {await arena.observer.write_metadata(node) for node in _expected(arena)}
+        same = len(versions) == 1 and versions != {0}
+        if same or asyncio.get_running_loop().time() > deadline:
+            for node in _expected(arena):
+                await arena.observer.write_metadata(node, is_last=True)
+            return same
+        await asyncio.sleep(0.2)
 
 
 async def _wait_equal(arena: Arena) -> bool:

@@ -3,7 +3,7 @@
 PASS: every property that the experiment names was examined and holds, every fault fired, and enough was done.
 FAIL: a property does not hold; the smallest evidence stands beside it.
 INVALID: nothing false was seen, but the run shows nothing: a fault did not fire, too few operations, nothing to
-examine.
+examine, or something was too slow on a machine that was measured to stall.
 UNAVAILABLE: this machine cannot inject what the experiment asks for, so that it was not run.
 """
 
@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from raftmq.chaos import checks, history
+from raftmq.chaos import checks, figure, reading
 from raftmq.chaos.checks import liveness
 from raftmq.chaos.experiment import Experiment
 from raftmq.chaos.history import History, Outcome
@@ -28,6 +28,10 @@ VERDICT_FILE = "verdict.json"
 REPORT_FILE = "report.html"
 EXPERIMENT_FILE = "experiment.json"
 RUN_FILE = "run.json"
+
+
+STRAINED = 0.25
+"""Share of the time."""
 
 
 class Level(Enum):
@@ -66,10 +70,11 @@ class Verdict:
 def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, Any]]) -> Verdict:
     """Hold a history to its properties."""
     bounds = liveness.Bounds(experiment.bounds.leader_s, experiment.bounds.acknowledged_s)
-    judged = []
+    judged, unsure = [], []
     for check in checks.all_checks(bounds):
         found = check.run(events)
-        wanted = check.name in experiment.checks
+        wanted = check.name in experiment.checks + experiment.also
+        unsure.append((check.name, found.unclear))
         if wanted or found.count:
             judged.append(
                 Judged(check.name, check.statement, wanted, found.examined, found.count, tuple(found.violations))
@@ -78,16 +83,24 @@ def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, An
     broken = [f"{one.name}: {one.evidence[0]}" for one in judged if one.violations]
     broken += [f"{fault['name']}: {fault['violation']}" for fault in faults if fault.get("violation")]
     broken += events.amiss
-    empty = list(_shows_nothing(experiment, judged, figures, faults))
+    empty = [f"{name}: {said}" for name, unclear in unsure for said in unclear[:1]]
+    (empty if _is_strained(events) else broken).extend(events.late)
+    empty += _shows_nothing(experiment, judged, figures, faults)
     level = Level.FAIL if broken else Level.INVALID if empty else Level.PASS
     return Verdict(experiment.name, level, tuple(broken + empty), tuple(judged), figures, tuple(faults))
+
+
+def _is_strained(events: History) -> bool:
+    """Whether the machine was so busy after the last fault that what took too long says nothing."""
+    healed = liveness.healed_at(events) or 0
+    return events.stalled_s(healed, events.end) > STRAINED * (events.end - healed) / 1e6
 
 
 def judge_folder(folder: Path) -> tuple[Verdict, History]:
     """Judge a run again by what it left. Raises OSError and ValueError where that cannot be read."""
     experiment = Experiment.model_validate_json((folder / EXPERIMENT_FILE).read_text())
     faults = [json.loads(line) for line in (folder / FAULTS_FILE).read_text().splitlines()]
-    events = history.load(folder / HISTORY_FILE)
+    events = reading.load(folder / HISTORY_FILE)
     return judge(experiment, events, faults), events
 
 
@@ -104,6 +117,7 @@ def _shows_nothing(
     for what, count, least in (
         ("records acknowledged", figures["acknowledged"], minimum.acknowledged),
         ("records polled", figures["polled"], minimum.polled),
+        ("records sent while a fault was active", figures["sent_in_faults"], minimum.in_faults if faults else 0),
         ("faults fired", fired, minimum.faults),
     ):
         if count < least:
@@ -125,6 +139,11 @@ def _figures(events: History, faults: Sequence[dict[str, Any]]) -> dict[str, Any
         "polled": len(events.polls),
         "read_at_the_end": sum(len(log.offset) for log in events.final.values()),
         "faults_fired": sum(fault["fired"] for fault in faults),
+        "sent_in_faults": figure.sent_in_faults(events),
+        "polled_in_faults": figure.polled_in_faults(events),
+        "stalled_s": round(events.stalled_s(0, events.end), 1),
+        "resources": figure.resources(events),
+        **figure.latencies(events),
     }
     if healed is not None and faults:
         parts = sorted(set(events.sends.partition))

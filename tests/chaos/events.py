@@ -7,7 +7,7 @@ from typing import Any
 from raftmq.chaos.checks import all_checks
 from raftmq.chaos.checks.findings import Findings
 from raftmq.chaos.checks.liveness import Bounds
-from raftmq.chaos.history import of
+from raftmq.chaos.reading import of
 
 P = "records/0"
 Events = list[dict[str, Any]]
@@ -70,6 +70,24 @@ def topic(op: int, action: str, name: str, *, t: int, until: int, outcome: str =
     ]
 
 
+def metadata(
+    node: int, t: int, *, version: int = 5, pid: int = 0, boot: int = 1, factor: int = 2, last: bool = False,
+    replicas: tuple[int, ...] = (1, 2), nodes: tuple[int, ...] = (1, 2, 3),
+) -> Events:  # fmt: skip
+    return [
+        {"t": t, "f": "metadata", "node": node, "pid": pid or 100 * node + boot, "boot": boot, "version": version,
+         "last": last, "nodes": list(nodes), "topics": {"records": [4, factor, [list(replicas)]]}}
+    ]  # fmt: skip
+
+
+def resources(node: int, t: int, *, threads: int = 20, files: int = 50, memory: int = 90_000_000) -> Events:
+    return [{"t": t, "f": "resources", "node": node, "threads": threads, "files": files, "memory": memory}]
+
+
+def machine(t: int, *, lag: int = 0, waited: int = 0) -> Events:
+    return [{"t": t, "f": "machine", "lag": lag, "waited": {"77": waited}}]
+
+
 def fault(t: int, until: int) -> Events:
     return [
         {"t": t, "f": "fault", "type": "inject", "fault": 0, "name": "kill node 1"},
@@ -100,8 +118,14 @@ def good() -> tuple[Events, ...]:
         send(4, 13, t=50, until=60, outcome="info"),
         send(5, 14, t=65, until=70, outcome="fail", by="b"),
         poll(0, 10, 11, 12, t=75),
+        metadata(1, 76),
+        metadata(2, 77),
+        resources(1, 78),
+        machine(79),
         fault(80, 90),
+        send(8, 16, t=85, until=88, outcome="fail"),
         observe(2, 95, term=2),
+        metadata(1, 96, version=6, boot=2),
         send(6, 15, t=100, until=110, offset=4, epoch=2),
         latest(7, 5, t=115, until=120),
         poll(3, 13, t=130),
@@ -109,6 +133,9 @@ def good() -> tuple[Events, ...]:
         final(10, 11, 12, 13),
         [{"t": 902, "f": "final", "partition": P, "offset": 4, "epoch": 2, "values": [15]},
          {"t": 903, "f": "end", "partition": P, "start": 0, "high_watermark": 5}],
+        metadata(1, 904, version=6, boot=2, last=True),
+        metadata(2, 905, version=6, last=True),
         replica(1, 9, "ab", 5),
         replica(2, 9, "ab", 5),
+        resources(1, 960, threads=24),
     )  # fmt: skip

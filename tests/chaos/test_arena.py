@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from raftmq.chaos import topology
-from raftmq.chaos.arena import TOPIC, Arena
+from raftmq.chaos.arena import TOPIC, Arena, Means
 from raftmq.chaos.experiment import ClusterPlan
 from raftmq.chaos.nodes import Launcher
 from raftmq.chaos.plans import Some
@@ -33,7 +33,8 @@ def arena(tmp_path: Path, observer: object) -> Arena:
     none: Any = None
     return Arena(
         folder=tmp_path, topology=topology.build(ClusterPlan(), tmp_path, proxied=False), processes=none, launcher=none,
-        observer=cast(Any, observer), admin=none, proxies=None, shims={}, rng=random.Random(1), python="python",
+        observer=cast(Any, observer), admin=none, proxies=None, shims={}, frames={}, means=Means(),
+        rng=random.Random(1), python="python",
     )  # fmt: skip
 
 

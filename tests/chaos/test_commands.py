@@ -15,7 +15,7 @@ from raftmq.cli.main import app
 from tests.chaos.events import Events, final, good, history
 
 runner = CliRunner()
-PLAN = "name: x\nshows: y\nminimum: {acknowledged: 4}\nfaults: [{fault: kill, at: 1}]\n"
+PLAN = "name: x\nshows: y\nminimum: {acknowledged: 4, polled: 5, in_faults: 1}\nfaults: [{fault: kill, at: 1}]\n"
 FAULT: dict[str, Any] = {
     "fault": 0, "name": "kill node 1", "injected_s": 0.1, "healed_s": 0.2, "fired": True, "violation": "",
     "evidence": {},

@@ -1,23 +1,18 @@
-"""Which toxics make which fault, what the proofs ask for, and the shim in a real process."""
+"""Which toxics make which fault, and what the proofs ask for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from raftmq.chaos import shim
 from raftmq.chaos.experiment import ClusterPlan
 from raftmq.chaos.faults import links, probe
 from raftmq.chaos.plans import Cut, Disturb
 from raftmq.chaos.proxies import BINARY_VARIABLE, find_server, free_ports, why_missing
-from raftmq.chaos.shim import Shim
 from raftmq.chaos.topology import build
 
 
@@ -41,6 +36,30 @@ def test_mute_and_deaf_are_the_two_halves_of_isolation() -> None:
 
 def test_one_link_leaves_the_others_alone() -> None:
     assert {proxy for proxy, _ in links.directions(cut("one-link"), 1, [3, 2])} == {"1-3", "3-1"}
+
+
+def unheard(shape: str, nodes: int) -> set[frozenset[int]]:
+    """Pairs of which neither hears the other; the target is node 1."""
+    pairs = links.silences(cut(shape), 1, range(2, nodes + 1))
+    assert {(b, a) for a, b in pairs} == set(pairs)
+    return {frozenset(pair) for pair in pairs}
+
+
+def test_two_halves_hear_each_other_through_the_bridge_only() -> None:
+    assert unheard("bridge", 5) == {frozenset(pair) for pair in ((1, 4), (1, 5), (3, 4), (3, 5))}
+
+
+def test_in_a_ring_of_five_each_hears_its_two_neighbours() -> None:
+    apart = unheard("ring", 5)
+    for node in range(1, 6):
+        heard = {other for other in range(1, 6) if other != node and frozenset((node, other)) not in apart}
+        assert len(heard) == 2
+    assert len(apart) == 5
+
+
+def test_halves_leave_a_minority_with_the_target() -> None:
+    assert unheard("halves", 5) == {frozenset((a, b)) for a in (1, 2) for b in (3, 4, 5)}
+    assert unheard("halves", 3) == unheard("isolate", 3)
 
 
 def test_clients_are_cut_off_without_the_peers() -> None:
@@ -140,50 +159,3 @@ async def test_the_probe_sees_a_cut() -> None:
 async def test_the_probe_sees_a_refusal() -> None:
     (port,) = free_ports(1)
     assert (await probe.look(port, 5)).ended == "refused"
-
-
-# -- the shim, in a process of its own
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> Shim:
-    if reason := shim.why_missing():
-        pytest.skip(reason)
-    return Shim(shim.build(tmp_path), tmp_path / "cells")
-
-
-def run_with(cells: Shim, code: str) -> str:
-    script = "\n".join([*cells.environment, f"exec '{sys.executable}' -c \"{code}\""])
-    done: Any = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    return str(done.stdout).strip()
-
-
-def test_the_shim_does_nothing_unless_told(cells: Shim) -> None:
-    told = run_with(cells, "import os, time; os.fsync(os.open('.', os.O_RDONLY)); print(time.time())")
-    clock = subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout
-    assert abs(float(told) - float(clock)) < 600
-    assert [cells[i] for i in (shim.FAILED, shim.SLOWED, shim.CHANGED)] == [0, 0, 0]
-
-
-def test_the_shim_fails_as_many_syncs_as_told(cells: Shim) -> None:
-    cells[shim.FAIL_SYNCS] = 2
-    told = run_with(
-        cells,
-        "import os\nf = os.open('.', os.O_RDONLY)\nfor sync in (os.fsync, os.fdatasync, os.fsync):\n"
-        " try:\n  sync(f)\n  print('ok')\n except OSError as e:\n  print(e.errno)",
-    )
-    assert told.split() == ["5", "5", "ok"]
-    assert cells[shim.FAILED] == 2
-
-
-def test_the_shim_slows_syncs(cells: Shim) -> None:
-    cells[shim.SLOW_SYNC_US] = 1000
-    run_with(cells, "import os; f = os.open('.', os.O_RDONLY); os.fsync(f); os.fdatasync(f)")
-    assert cells[shim.SLOWED] == 2
-
-
-def test_the_shim_moves_the_wall_clock_and_no_other(cells: Shim) -> None:
-    code = "import time; print(time.time() > 4e9, time.monotonic() > 4e9 - 1e9)"
-    cells[shim.CLOCK_NS] = 4_000_000_000 * 1_000_000_000
-    assert run_with(cells, code) == "True False"
-    assert cells[shim.CHANGED] > 0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raftmq.chaos.history import NEVER, Outcome, load, of
+from raftmq.chaos.history import NEVER, Outcome
+from raftmq.chaos.reading import load, of
 from raftmq.chaos.recorder import Recorder
 from raftmq.chaos.workloads.base import decode, encode
 from tests.chaos.events import P, final, good, history, send

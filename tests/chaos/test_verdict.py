@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftmq.chaos.experiment import Experiment, parse
-from raftmq.chaos.history import of
+from raftmq.chaos.reading import of
 from raftmq.chaos.verdict import (
     EXPERIMENT_FILE,
     FAULTS_FILE,
@@ -21,7 +21,7 @@ from raftmq.chaos.verdict import (
 )
 from tests.chaos.events import Events, final, good, history, send
 
-TEXT = "name: x\nshows: y\nminimum: {acknowledged: 4}\nfaults: [{fault: kill, at: 1}]\n"
+TEXT = "name: x\nshows: y\nminimum: {acknowledged: 4, polled: 5, in_faults: 1}\nfaults: [{fault: kill, at: 1}]\n"
 FIRED = {"fault": 0, "name": "kill node 1", "injected_s": 0.1, "healed_s": 0.2, "fired": True, "violation": "",
          "evidence": {}}  # fmt: skip
 
@@ -65,7 +65,9 @@ def test_what_no_operation_shows_fails_it() -> None:
 
 def test_too_few_operations_make_it_invalid() -> None:
     found = judge(
-        parse("name: x\nshows: y\nminimum: {acknowledged: 5, faults: 0}", source="x"), of(history(*good())), []
+        parse("name: x\nshows: y\nminimum: {acknowledged: 5, polled: 5, faults: 0}", source="x"),
+        of(history(*good())),
+        [],
     )
     assert found.level is Level.INVALID
     assert found.reasons == ("only 4 records acknowledged, at least 5 are needed to show anything",)

@@ -12,12 +12,16 @@ from functools import partial
 from types import ModuleType
 
 from raftmq.chaos.checks import (
+    assignments,
     batch_atomicity,
+    delivered,
     epoch_order,
     fencing,
+    incarnations,
     latest_offset,
     liveness,
     log_start,
+    metadata_versions,
     no_dirty_read,
     no_duplicate,
     no_lost_write,
@@ -27,6 +31,7 @@ from raftmq.chaos.checks import (
     producer_order,
     real_time_order,
     replicas_equal,
+    resources,
     topics,
 )
 from raftmq.chaos.checks.findings import Findings
@@ -46,6 +51,7 @@ _MODULES: tuple[ModuleType, ...] = (
     offset_agreement,
     no_duplicate,
     no_lost_write,
+    delivered,
     no_phantom,
     real_time_order,
     producer_order,
@@ -57,7 +63,11 @@ _MODULES: tuple[ModuleType, ...] = (
     batch_atomicity,
     log_start,
     replicas_equal,
+    metadata_versions,
     topics,
+    assignments,
+    incarnations,
+    resources,
 )
 LIVENESS = "liveness"
 

@@ -1,5 +1,5 @@
-"""L11. Leader epochs do not fall along a partition's offsets, a record keeps the epoch that its producer was told,
-and no two nodes say of themselves that they lead a partition in one epoch.
+"""L11, C4. Leader epochs do not fall along a partition's offsets, a record keeps the epoch that its producer was told,
+no two nodes say of themselves that they lead a partition in one epoch, and none goes back to an earlier one.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def _as_acknowledged(history: History, found: Findings) -> None:
 def _one_leader(history: History, found: Findings) -> None:
     # By group: a topic made anew under an old name counts its epochs from the start.
     leaders: dict[tuple[int, int], int] = {}
+    newest: dict[tuple[int, int], int] = {}
     for observation in history.observations:
         for partition, (term, _, group) in observation.leads.items():
             found.examined += 1
@@ -54,3 +55,10 @@ def _one_leader(history: History, found: Findings) -> None:
                     f"{partition}: nodes {other} and {observation.node} both led epoch {term}, the "
                     f"latter at {seconds(observation.time)}"
                 )
+            before = newest.get((observation.node, group), 0)
+            if term < before:
+                found.add(
+                    f"{partition}: node {observation.node} led epoch {term} at {seconds(observation.time)}, after "
+                    f"epoch {before}"
+                )
+            newest[observation.node, group] = max(term, before)

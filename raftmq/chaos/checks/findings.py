@@ -15,6 +15,8 @@ class Findings:
     count: int = 0
     violations: list[str] = field(default_factory=list)
     """The first ones, in the order of time or of offsets."""
+    unclear: list[str] = field(default_factory=list)
+    """What would be violations on a machine that had not stalled meanwhile: they make a run INVALID."""
 
     def add(self, violation: str) -> None:
         self.count += 1

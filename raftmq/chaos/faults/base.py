@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.nodes import Processes
@@ -32,6 +32,9 @@ class Proof:
 class Fault(ABC, Generic[PlanT]):
     """One occurrence. ``inject`` once, then ``heal`` once, whatever happened between; both may take their time."""
 
+    means: ClassVar[str] = "signals"
+    """What it is done with, for the report: on another machine it may be something else."""
+
     def __init__(self, plan: PlanT, arena: Arena) -> None:
         self.plan = plan
         self.arena = arena
@@ -54,6 +57,22 @@ class Fault(ABC, Generic[PlanT]):
     @abstractmethod
     async def heal(self) -> None:
         """Take it back, also where `inject` failed half way."""
+
+
+class Shimmed(Fault[PlanT]):
+    """A fault that the preloaded library makes."""
+
+    means = "preloaded library"
+
+    @classmethod
+    def available(cls, plan: PlanT, means: Means) -> str | None:
+        return means.why_no_shims or None
+
+
+class Layered(Fault[PlanT]):
+    """A fault that is made by the layer around what a node is told."""
+
+    means = "message layer in the nodes"
 
 
 async def ended(processes: Processes, node: NodeId, seconds: float) -> bool:

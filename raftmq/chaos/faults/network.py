@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.faults import links, probe
-from raftmq.chaos.faults.base import Fault, NotAsPlanned, named
+from raftmq.chaos.faults.base import Fault, NotAsPlanned
 from raftmq.chaos.plans import Cut, Disturb
 from raftmq.chaos.proxies import Proxies, Toxic
 from raftmq.ids import NodeId
@@ -52,6 +52,7 @@ async def _answering(proxies: Proxies, names: Iterable[str], *, pings: int) -> t
 
 
 class CutFault(Fault[Cut]):
+    means = "toxiproxy"
     _target: NodeId | None = None
     _toxics: tuple[Toxic, ...] = ()
     _disabled: tuple[str, ...] = ()
@@ -63,12 +64,7 @@ class CutFault(Fault[Cut]):
 
     @property
     def title(self) -> str:
-        what = {
-            "isolate": "isolate", "deaf": "deafen", "mute": "mute", "one-link": "cut one link of",
-            "clients": "cut clients from",
-        }[self.plan.shape]  # fmt: skip
-        manner = {"black-hole": "", "hold": " (held)", "refuse": " (refused)"}[self.plan.manner]
-        return f"{what} {named((self._target,)) if self._target else self.plan.target}{manner}"
+        return links.title(self.plan, self._target)
 
     async def inject(self) -> None:
         proxies = _proxies(self.arena)
@@ -105,6 +101,7 @@ class CutFault(Fault[Cut]):
 
 
 class DisturbFault(Fault[Disturb]):
+    means = "toxiproxy"
     _toxics: tuple[Toxic, ...] = ()
 
     @classmethod

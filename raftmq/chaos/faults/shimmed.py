@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from raftmq.chaos import shim
-from raftmq.chaos.arena import Means
-from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
-from raftmq.chaos.plans import ClockJump, SlowSync, SyncError
+from raftmq.chaos.faults.base import NotAsPlanned, Shimmed, ended, named
+from raftmq.chaos.plans import ClockJump, ClockRate, Die, DiskFull, SlowSync, SyncError
 from raftmq.ids import NodeId
 
 STOPS_SECONDS = 5.0
 """A node under load syncs many times a second: by then it has met the error and ended."""
 
 
-class SyncErrorFault(Fault[SyncError]):
+class SyncErrorFault(Shimmed[SyncError]):
     """Healed, the node is started again: that it stopped by itself is part of the proof."""
 
     _target: NodeId | None = None
-
-    @classmethod
-    def available(cls, plan: SyncError, means: Means) -> str | None:
-        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
@@ -48,12 +43,8 @@ class SyncErrorFault(Fault[SyncError]):
             await self.arena.processes.start(self._target)
 
 
-class SlowSyncFault(Fault[SlowSync]):
+class SlowSyncFault(Shimmed[SlowSync]):
     _targets: tuple[NodeId, ...] = ()
-
-    @classmethod
-    def available(cls, plan: SlowSync, means: Means) -> str | None:
-        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
@@ -74,12 +65,8 @@ class SlowSyncFault(Fault[SlowSync]):
         self.proof.fired = bool(slowed) and min(slowed.values()) > 0
 
 
-class ClockJumpFault(Fault[ClockJump]):
+class ClockJumpFault(Shimmed[ClockJump]):
     _targets: tuple[NodeId, ...] = ()
-
-    @classmethod
-    def available(cls, plan: ClockJump, means: Means) -> str | None:
-        return means.why_no_shims or None
 
     @property
     def title(self) -> str:
@@ -98,3 +85,84 @@ class ClockJumpFault(Fault[ClockJump]):
             changed[str(node)] = self.arena.shims[node][shim.CHANGED] - self._before[node]
         self.proof.evidence["readings_changed"] = changed
         self.proof.fired = bool(changed) and min(changed.values()) > 0
+
+
+class ClockRateFault(Shimmed[ClockRate]):
+    _targets: tuple[NodeId, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"clocks at {self.plan.rate:g} times their rate on {named(self._targets) or self.plan.target}"
+
+    async def inject(self) -> None:
+        self._targets = self.arena.choose(self.plan.target)
+        self._before = {node: self.arena.shims[node][shim.RATED] for node in self._targets}
+        for node in self._targets:
+            self.arena.shims[node][shim.CLOCK_RATE_PPM] = round((self.plan.rate - 1) * 1_000_000)
+
+    async def heal(self) -> None:
+        readings = {}
+        for node in self._targets:
+            self.arena.shims[node][shim.CLOCK_RATE_PPM] = 0
+            readings[str(node)] = self.arena.shims[node][shim.RATED] - self._before[node]
+        self.proof.evidence["readings_at_this_rate"] = readings
+        self.proof.fired = bool(readings) and min(readings.values()) > 0
+
+
+class DieFault(Shimmed[Die]):
+    """Proof: the library counted itself to the point, and the process is gone."""
+
+    _target: NodeId | None = None
+
+    @property
+    def title(self) -> str:
+        where = {"before-sync": "before a sync", "after-sync": "after a sync", "in-write": "half way through a write"}
+        return f"kill {named((self._target,)) if self._target else self.plan.target} {where[self.plan.where]}"
+
+    @property
+    def _cell(self) -> int:
+        return {"before-sync": shim.DIE_BEFORE_SYNC, "after-sync": shim.DIE_AFTER_SYNC, "in-write": shim.DIE_IN_WRITE}[
+            self.plan.where
+        ]
+
+    async def inject(self) -> None:
+        (node,) = self.arena.choose(self.plan.target)
+        cells, processes = self.arena.shims[node], self.arena.processes
+        if processes.pid(node) is None:
+            raise NotAsPlanned(f"node {node} does not run")
+        self._target = node
+        before = cells[shim.DIED]
+        cells[self._cell] = self.plan.after
+        is_gone = await ended(processes, node, STOPS_SECONDS)
+        self.proof.evidence |= {"reached": cells[shim.DIED] - before, "process_gone": is_gone}
+        self.proof.fired = is_gone and cells[shim.DIED] > before
+
+    async def heal(self) -> None:
+        if self._target is None:
+            return
+        self.arena.shims[self._target][self._cell] = 0
+        if self.arena.processes.pid(self._target) is None:
+            await self.arena.processes.start(self._target)
+
+
+class NoSpaceFault(Shimmed[DiskFull]):
+    """A full disk for those who may not mount one: writes to the database's files meet ENOSPC. Proof: their number."""
+
+    @property
+    def title(self) -> str:
+        return f"disk full on node {self.plan.target}"
+
+    async def inject(self) -> None:
+        node = NodeId(self.plan.target)
+        cells = self.arena.shims[node]
+        before = cells[shim.REFUSED]
+        cells[shim.NO_SPACE] = 1
+        stopped = await ended(self.arena.processes, node, STOPS_SECONDS)
+        self.proof.evidence |= {"writes_refused": cells[shim.REFUSED] - before, "node_stopped": stopped}
+        self.proof.fired = cells[shim.REFUSED] > before
+
+    async def heal(self) -> None:
+        node = NodeId(self.plan.target)
+        self.arena.shims[node][shim.NO_SPACE] = 0
+        if self.arena.processes.pid(node) is None:
+            await self.arena.processes.start(node)

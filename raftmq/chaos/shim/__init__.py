@@ -1,22 +1,20 @@
-"""The library that is preloaded into nodes: built by `cc` into the run's folder, and spoken to through a mapped file.
+"""The library that is preloaded into nodes: built by `cc` into the run's folder, and spoken to through mapped cells.
 
 See ``shim.c`` for what it does and for the meaning of the cells.
 """
 
 from __future__ import annotations
 
-import mmap
 import shutil
-import struct
 import subprocess
 from importlib import resources
 from pathlib import Path
 
-FAIL_SYNCS, SLOW_SYNC_US, CLOCK_NS = 0, 1, 2
-FAILED, SLOWED, CHANGED = 16, 17, 18
+from raftmq.chaos.cells import Cells
 
-_CELL = struct.Struct("=q")
-_BYTES = 4096
+FAIL_SYNCS, SLOW_SYNC_US, CLOCK_NS, FAIL_READS, SLOW_READ_US, DIE_BEFORE_SYNC, DIE_AFTER_SYNC, DIE_IN_WRITE = range(8)
+CLOCK_RATE_PPM, NO_SPACE = 8, 9
+FAILED, SLOWED, CHANGED, READS_FAILED, READS_SLOWED, DIED, RATED, REFUSED = range(16, 24)
 
 
 def why_missing() -> str | None:
@@ -35,26 +33,14 @@ def build(directory: Path) -> Path:
     return library
 
 
-class Shim:
+class Shim(Cells):
     """The cells of one node. They outlive its process."""
 
     def __init__(self, library: Path, path: Path) -> None:
+        super().__init__(path, create=True)
         self._library = library
-        self._path = path
-        path.write_bytes(bytes(_BYTES))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _BYTES)
 
     @property
     def environment(self) -> tuple[str, ...]:
         """Shell lines that preload it."""
-        return (f'export LD_PRELOAD="{self._library}"', f'export RAFTMQ_CHAOS_SHIM="{self._path}"')
-
-    def __getitem__(self, cell: int) -> int:
-        return int(_CELL.unpack_from(self._map, cell * _CELL.size)[0])
-
-    def __setitem__(self, cell: int, value: int) -> None:
-        _CELL.pack_into(self._map, cell * _CELL.size, value)
-
-    def close(self) -> None:
-        self._map.close()
+        return (f'export LD_PRELOAD="{self._library}"', f'export RAFTMQ_CHAOS_SHIM="{self.path}"')

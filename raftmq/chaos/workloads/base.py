@@ -26,6 +26,8 @@ class Load:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     endless: list[asyncio.Task[None]] = field(default_factory=list)
+    positions: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By consumer: the offset of each partition that it goes on with."""
 
     def client(self) -> Client:
         """A client of its own, with connections of its own, as every process of a user has."""

@@ -20,7 +20,7 @@ def start_consumers(plan: Consume, load: Load, number: int) -> None:
 
 async def _consume(load: Load, name: str) -> None:
     """Session after session, each going on where the one before ended."""
-    positions = dict.fromkeys(range(load.partitions), 0)
+    positions = load.positions[name] = dict.fromkeys(range(load.partitions), 0)
     session = 0
     async with load.client() as client:
         while True:
