@@ -18,7 +18,7 @@ from raftmq.chaos.faults.base import Fault
 from raftmq.chaos.frames import Frames
 from raftmq.chaos.history import History
 from raftmq.chaos.live import View
-from raftmq.chaos.nodes import Launch, Launcher
+from raftmq.chaos.nodes import Launch, Launcher, Processes
 from raftmq.chaos.observer import Observer, direct_client
 from raftmq.chaos.plans import DiskFull, PowerCut
 from raftmq.chaos.proxies import Proxies
@@ -44,6 +44,8 @@ from raftmq.ids import NodeId
 DRAIN_SECONDS = 90.0
 """Longer than any delivery timeout: by then every send has its answer."""
 START_SECONDS = 60.0
+ATTEMPTS, ANEW_SECONDS = 3, 10.0
+"""So often, and for so long, it is tried to bring a cluster up whose nodes end at once."""
 MEASURED_AT_S = 1.9
 TOPIC_TIMEOUT_MS = 30_000
 
@@ -73,8 +75,8 @@ async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[V
             return _not_run(experiment, Level.UNAVAILABLE, reasons, folder)
         view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
         try:
-            arena = await stack.enter_async_context(_arena(experiment, settings, built, means, view))
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a taken port, a slow machine, a bug
+            arena = await _come_up(experiment, settings, means, view, stack)
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a slow machine, a bug
             return _not_run(experiment, Level.INVALID, [f"the cluster did not come up: {error}"], folder)
         fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
     events = await asyncio.to_thread(load, folder / HISTORY_FILE)
@@ -107,6 +109,35 @@ def _mount_disks(experiment: Experiment, built: Topology, stack: AsyncExitStack)
     return ""
 
 
+async def _come_up(
+    experiment: Experiment, settings: Settings, means: Means, view: View, stack: AsyncExitStack
+) -> Arena:
+    """The cluster. It is tried again, on other ports, where a node ends at once: somebody else may have taken one."""
+    gives_up = asyncio.get_running_loop().time() + ANEW_SECONDS
+    for left in range(ATTEMPTS, 0, -1):
+        built = topology.build(experiment.cluster, settings.folder, proxied=not means.why_no_proxies)
+        try:
+            return await stack.enter_async_context(_arena(experiment, settings, built, means, view))
+        except Exception as error:
+            if left == 1 or asyncio.get_running_loop().time() > gives_up:
+                raise
+            view.note(f"once more, on other ports: {error}")
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _ready(processes: Processes) -> None:
+    """Until all nodes are up. Raises an error as soon as one of them has ended."""
+    ready = asyncio.create_task(processes.wait_ready(timeout=START_SECONDS))
+    while not ready.done():
+        await asyncio.wait({ready}, timeout=0.1)
+        ended = [node for node in processes.nodes if processes.pid(node) is None]
+        if ended and not ready.done():
+            ready.cancel()
+            said = processes.log_file(ended[0]).read_text(errors="replace").rstrip().rpartition("\n")[2]
+            raise OSError(f"node {ended[0]} ended at its start: {said[:300]}")
+    ready.result()
+
+
 @asynccontextmanager
 async def _arena(
     experiment: Experiment, settings: Settings, built: Topology, means: Means, view: View
@@ -129,7 +160,7 @@ async def _arena(
             stack.push_async_callback(processes.kill, node)
         for node in built.nodes:
             await processes.start(node)
-        await processes.wait_ready(timeout=START_SECONDS)
+        await _ready(processes)
         admin = await stack.enter_async_context(direct_client(ports, dict(built.routes.values())))
         assert view.recorder is not None
         view.observer = Observer(ports, admin, view.recorder, processes.pid)
