@@ -22,6 +22,7 @@
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
     ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
+    ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
     ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
     ├── LeadershipLost           UNAVAILABLE          appended, then the leader changed: outcome UNKNOWN
@@ -240,6 +241,19 @@ class Overloaded(RaftmqError):
     code = "RESOURCE_EXHAUSTED"
     default_outcome = Outcome.NOT_APPLIED
     retriable = True
+
+
+class StorageFull(RaftmqError):
+    """The leader's disk is almost full: it takes records again once there is room. Reading and deleting go on.
+
+    Metadata has the ``node``. Leadership goes to a replica with more room if there is one in sync.
+    """
+
+    reason = "STORAGE_FULL"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+    refresh_metadata = True
 
 
 class MessageTooLarge(RaftmqError):

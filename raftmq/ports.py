@@ -228,6 +228,16 @@ class Channel(IntEnum):
     BULK = 2
 
 
+class DiskLevel(IntEnum):
+    """How much room the file system under a node's data has left."""
+
+    AMPLE = 0
+    LOW = 1
+    """No records are taken from producers here, and what the node's replicas hold does not count as in sync."""
+    FULL = 2
+    """Other leaders' records are not taken any more either."""
+
+
 @dataclass(frozen=True, slots=True)
 class LedSet:
     """Groups that the sender leads and the receiver holds, with their terms."""
@@ -243,6 +253,8 @@ class NodeHeartbeat:
     sequence: int
     led_version: int
     led: LedSet | None
+    disk: DiskLevel = DiskLevel.AMPLE
+    """Of the sender."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,6 +37,7 @@ from raftmq.observe.observed import Observed
 from raftmq.observe.pages import Pages
 from raftmq.ports import Channel, Frame, PeerInfo, StorageError, StorageRefused
 from raftmq.replica.driver import Driver, SystemClock
+from raftmq.replica.space import SpaceWatch, Watermark, measure
 from raftmq.rpc.calls import identify
 from raftmq.rpc.outbox import OutboxLimits
 from raftmq.rpc.peer_stream import join_address
@@ -132,7 +134,20 @@ class Node:
         driver.start(assembly.replicas)
         self._observed.assembly = assembly
         self._closers.push_async_callback(driver.stop)
+        space = self._observed.space = self._watch_space(store, assembly, driver)
+        self._closers.push_async_callback(space.stop)
+        await space.start()
         return assembly
+
+    def _watch_space(self, store: RocksStore, assembly: Assembly, driver: Driver) -> SpaceWatch:
+        limits = self._config.cluster.limits
+        return SpaceWatch(
+            partial(measure, self._config.data_directory),
+            Watermark(limits.free_space_percent, limits.free_space_bytes),
+            assembly.replicas.heartbeats.set_disk,
+            store.reclaim,
+            driver.fail,
+        )
 
     async def stop(self) -> None:
         """Hand leadership over, answer what is under way, close the disk. Bounded by ``shutdown_timeout_ms``."""

@@ -12,13 +12,19 @@ from raftmq.broker.view import View, node_info
 from raftmq.errors import InvalidArgument, UnknownNode
 from raftmq.ids import CONTROLLER_GROUP, GroupId, LogIndex, NodeId
 from raftmq.metadata.image import MetadataImage, NodeRecord
-from raftmq.ports import Store
+from raftmq.ports import DiskLevel, Store
 from raftmq.replica.group import ReplicaGroup
 from raftmq.v1 import cluster_pb2
 
 TRANSFER_LIMIT_MS = 10_000
 SILENCE_MAX_MS = 2**39
 """Longer than any silence that was measured: the node was never heard."""
+
+_DISK_LEVELS = {
+    DiskLevel.AMPLE: cluster_pb2.DISK_LEVEL_AMPLE,
+    DiskLevel.LOW: cluster_pb2.DISK_LEVEL_LOW,
+    DiskLevel.FULL: cluster_pb2.DISK_LEVEL_FULL,
+}
 
 
 class ClusterService:
@@ -81,6 +87,7 @@ class ClusterService:
         )
         silence_ms = self._view.cluster.node_silence_ms(node.id.node)
         if silence_ms < SILENCE_MAX_MS:
+            described.disk_level = _DISK_LEVELS[self._view.host.disk_of(node.id.node)]
             described.last_heard.FromMilliseconds(silence_ms)
         return described
 

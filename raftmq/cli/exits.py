@@ -19,6 +19,7 @@ from raftmq.errors import (
     Outcome,
     Overloaded,
     RaftmqError,
+    StorageFull,
     Unavailable,
     UnknownPartition,
     UnknownTopic,
@@ -62,6 +63,7 @@ _HINTS: tuple[tuple[type[RaftmqError], str], ...] = (
     (AlreadyExists, "'raftmq topic describe NAME' shows it"),
     (NotEnoughReplicas, "'raftmq cluster status' shows which nodes are away; it works again when they are back"),
     (MessageTooLarge, "send smaller batches, or raise limits.max_batch_bytes or the topic's max_batch_bytes"),
+    (StorageFull, "'raftmq cluster status' shows which disks are low; delete topics, shorten retention, or add space"),
     (Overloaded, "send more slowly, or try again in a moment"),
     (DeadlineExceeded, "'raftmq cluster status' shows whether a quorum is there"),
     (DataLoss, "the node's log names the damaged entry; a copy on another node may be whole"),
@@ -94,7 +96,7 @@ def debugging() -> bool:
 
 
 def _code(error: RaftmqError) -> ExitCode:
-    if isinstance(error, (Unavailable, DeadlineExceeded, Overloaded)):
+    if isinstance(error, (Unavailable, DeadlineExceeded, Overloaded, StorageFull)):
         return ExitCode.UNAVAILABLE
     if isinstance(error, (DataLoss, InternalError)):
         return ExitCode.FAILED

@@ -89,6 +89,9 @@ def _lesser(snapshot: Snapshot) -> Iterator[str]:
     away = [n.info.node_id for n in cluster.nodes if n.info.fenced or snapshot.replicas.get(n.info.node_id) is None]
     if away:
         yield f"{'node' if len(away) == 1 else 'nodes'} {', '.join(map(str, away))} away"
+    short = [n.info.node_id for n in cluster.nodes if n.disk in ("low", "full")]
+    if short:
+        yield f"little room on the disk of node {', '.join(map(str, short))}: no records are taken there"
     behind = [p for topic in cluster.topics for p in topic.partitions if p.in_sync and set(p.replicas) - set(p.in_sync)]
     if behind:
         yield f"{_count(len(behind), 'partition')} with a replica out of sync"
@@ -110,13 +113,14 @@ def render(snapshot: Snapshot) -> RenderableType:
             node.led_partitions,
             node.replicas,
             node.boot_count,
+            _disk(node.disk),
         )
         for node in cluster.nodes
     )
     parts.append(
         output.table(
             f"cluster {cluster.name}",
-            ("#node", "clients", "rack", "state", "controller", "#leads", "#replicas", "#boot"),
+            ("#node", "clients", "rack", "state", "controller", "#leads", "#replicas", "#boot", "disk"),
             nodes,
         )
     )
@@ -167,6 +171,10 @@ def _node_state(snapshot: Snapshot, node: int, fenced: bool) -> str:
     if snapshot.replicas.get(node) is None:
         return "[red]no answer[/]"
     return "[yellow]fenced[/]" if fenced else "[green]up[/]"
+
+
+def _disk(level: str) -> str:
+    return {"low": "[yellow]low[/]", "full": "[red]full[/]"}.get(level, level or "?")
 
 
 def _numbers(values: tuple[int, ...]) -> str:

@@ -86,6 +86,13 @@ def cluster(wire: cluster_pb2.DescribeClusterResponse) -> ClusterDescription:
     )
 
 
+_DISK_LEVELS = {
+    cluster_pb2.DISK_LEVEL_AMPLE: "ample",
+    cluster_pb2.DISK_LEVEL_LOW: "low",
+    cluster_pb2.DISK_LEVEL_FULL: "full",
+}
+
+
 def _cluster_node(wire: cluster_pb2.ClusterNode) -> ClusterNodeDescription:
     return ClusterNodeDescription(
         info=node(wire.info),
@@ -94,6 +101,7 @@ def _cluster_node(wire: cluster_pb2.ClusterNode) -> ClusterNodeDescription:
         led_partitions=wire.led_partitions,
         replicas=wire.replicas,
         controller_voter=wire.controller_voter,
+        disk=_DISK_LEVELS.get(wire.disk_level, ""),
     )
 
 

@@ -210,6 +210,9 @@ class ClusterNodeDescription:
     led_partitions: int
     replicas: int
     controller_voter: bool
+    disk: str = ""
+    """Room on its disk: "ample", "low" (it takes no records as a leader), "full" (nor as a follower); "" if the node
+    that was asked does not know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,10 @@ class Limits(Model):
     """Frames that wait for one other node; beyond it they are dropped and sent anew from the log."""
     tail_cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
     """The newest entries of all logs, kept in memory for followers and consumers that keep up."""
+    free_space_percent: Annotated[int, Field(ge=0, le=90)] = 5
+    """Of the file system of a node's data. With less room the node takes no records; 0: it never refuses."""
+    free_space_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
+    """The same, absolutely; the smaller of the two counts. 0: it never refuses."""
 
 
 class ClusterConfig(Model):

@@ -13,7 +13,7 @@ from raftmq.errors import RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, GroupId, ReplicaId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
-from raftmq.ports import Clock
+from raftmq.ports import Clock, DiskLevel
 from raftmq.raft.errors import RaftRefusal
 from raftmq.replica.host import ReplicaHost
 from raftmq.v1 import cluster_pb2
@@ -28,6 +28,8 @@ BALANCE_EVERY = 8
 TRANSFERS_AT_ONCE = 10
 REST_AFTER_TRANSFER_MS = 60_000
 """A group whose leader was asked to move is left alone for so long, whatever came of it."""
+
+REST_AFTER_YIELD_MS = 10_000
 
 
 class Caretaker:
@@ -51,6 +53,7 @@ class Caretaker:
         self._term: Term | None = None
         self._sessions: Sessions | None = None
         self._resting: dict[GroupId, int] = {}
+        self._yielded: dict[GroupId, int] = {}
         self._complained: str | None = None
 
     async def run(self) -> None:
@@ -59,6 +62,7 @@ class Caretaker:
             await asyncio.sleep(INTERVAL_S)
             rounds += 1
             try:
+                self._make_way()
                 await self._register()
                 if self._leads():
                     self._admit()
@@ -82,6 +86,22 @@ class Caretaker:
         image = self._controller.image
         if known is None or known.id != self._me.id or image.replay(self._me).nodes != image.nodes:
             await self._controller.register(self._me, CALL_TIMEOUT_MS)
+
+    def _make_way(self) -> None:
+        """With too little room on its disk this node should lead no partition that a replica with room could lead."""
+        now = self._clock.tick()
+        self._yielded = {group: until for group, until in self._yielded.items() if until > now}
+        if self._host.replicas.heartbeats.disk is DiskLevel.AMPLE:
+            return
+        candidates = [group for group in self._host.led_groups() if group not in {CONTROLLER_GROUP, *self._yielded}]
+        for group in candidates[:TRANSFERS_AT_ONCE]:
+            self._yielded[group] = now + REST_AFTER_YIELD_MS
+            try:
+                target = self._host.transfer(group, None)
+            except RaftmqError as refusal:
+                _log.info("leadership stays on a low disk", group=group, reason=refusal.message)
+            else:
+                _log.info("making way", group=group, to=target)
 
     def _leads(self) -> bool:
         group = self._host.replicas.group(CONTROLLER_GROUP)

@@ -34,6 +34,9 @@ def collect(observed: Observed) -> Readings:
         readings.put(metrics.CALLS, calls, method, reason)
     if observed.driver is not None:
         _driver(readings, observed.driver, observed.busy_s)
+    if observed.space is not None:
+        readings.put(metrics.STORAGE_FLOOR, observed.space.floor)
+        readings.put(metrics.STORAGE_LEVEL, observed.space.level)
     if observed.assembly is not None:
         _records(readings, observed.assembly, observed.config.cluster.limits.produce_memory_bytes)
         _replicas(readings, observed.assembly)

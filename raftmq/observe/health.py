@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from raftmq.ports import DiskLevel
+
 SYNC_PATIENCE_S = 10.0
 """A write or sync that takes longer means that the disk hangs: nothing is acknowledged here meanwhile."""
+
+_ROOM = {
+    DiskLevel.AMPLE: "enough on the disk",
+    DiskLevel.LOW: "LOW: no records are taken here until there is more",
+    DiskLevel.FULL: "NONE: records are neither taken nor replicated here until there is some",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class NodeState:
     """The disk failed, or an invariant: the process is about to end."""
     busy_s: float = 0.0
     """How long the write or sync under way has taken so far."""
+    disk: DiskLevel = DiskLevel.AMPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ def _readiness(state: NodeState) -> Iterator[tuple[str, bool, str]]:
     yield "controller", known, f"led by node {state.controller}" if known else "this node knows no leader of it"
     hangs = state.busy_s > SYNC_PATIENCE_S
     yield "writes", not hangs, f"the disk has not answered for {state.busy_s:.0f} s" if hangs else "come through"
+    # No reason to send clients away: they can read, which may be what makes room, and elsewhere it may be no better.
+    yield "room", True, _ROOM[state.disk]
     if state.stopping:
         yield "clients", False, "the node is stopping"
     else:

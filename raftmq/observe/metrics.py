@@ -79,6 +79,8 @@ STORAGE_BUSY = _gauge("storage_busy_seconds", "Since when the write or sync unde
 STORAGE_SIZE = _gauge("storage_size_bytes", "Size of all files in the data directory.")
 STORAGE_FREE = _gauge("storage_free_bytes", "Free space of the file system of the data directory.")
 STORAGE_CAPACITY = _gauge("storage_capacity_bytes", "Size of the file system of the data directory.")
+STORAGE_FLOOR = _gauge("storage_free_floor_bytes", "With less free space than this no records are taken.")
+STORAGE_LEVEL = _gauge("storage_level", "Room on the disk: 0 enough, 1 low (no produce), 2 full (nor replication).")
 TAIL_CACHE = _gauge("tail_cache_bytes", "Newest log entries that are held in memory.")
 
 # -- replicas of this node

@@ -11,8 +11,9 @@ from raftmq.broker.interceptor import CallCounts
 from raftmq.config import NodeConfig
 from raftmq.controller.formation import Formation
 from raftmq.observe.health import NodeState
-from raftmq.ports import StoreIdentity
+from raftmq.ports import DiskLevel, StoreIdentity
 from raftmq.replica.driver import Driver
+from raftmq.replica.space import SpaceWatch
 from raftmq.rpc.server import PeerServer
 from raftmq.rpc.transport import GrpcTransport
 
@@ -30,6 +31,7 @@ class Observed:
     waiting: str = ""
     assembly: Assembly | None = None
     driver: Driver | None = None
+    space: SpaceWatch | None = None
     transport: GrpcTransport | None = None
     peers: PeerServer | None = None
     is_serving: bool = False
@@ -55,4 +57,5 @@ class Observed:
             stopping=self.is_stopping,
             failure=self.failure,
             busy_s=self.busy_s,
+            disk=DiskLevel.AMPLE if self.space is None else self.space.level,
         )

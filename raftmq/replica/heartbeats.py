@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftmq.ids import BootCount, GroupId, NodeId, ReplicaId, StoreId, Term, Tick
-from raftmq.ports import LedSet, NodeHeartbeat, NodeHeartbeatAck, PeerInfo
+from raftmq.ports import DiskLevel, LedSet, NodeHeartbeat, NodeHeartbeatAck, PeerInfo
 
 NEVER = Tick(-(1 << 62))
 
@@ -32,6 +32,7 @@ class _Peer:
     boot: BootCount = BootCount(0)
     store: StoreId = StoreId(0)
     heard: Tick = NEVER
+    disk: DiskLevel = DiskLevel.AMPLE
     held_version: int = 0
     held: dict[GroupId, Term] = field(default_factory=dict)
     disputed: dict[GroupId, Term] = field(default_factory=dict)
@@ -49,9 +50,15 @@ class NodeHeartbeats:
     """All of one node's liveness. ``local_term(group)``: the term of this node's replica, None without one."""
 
     def __init__(self, local_term: Callable[[GroupId], Term | None]) -> None:
+        self.disk = DiskLevel.AMPLE
+        """Room on this node's disk; told with every heartbeat."""
         self._local_term = local_term
         self._peers: dict[NodeId, _Peer] = {}
         self._dead: dict[NodeId, BootCount] = {}
+
+    def set_disk(self, level: DiskLevel) -> None:
+        """How much room this node's disk has now."""
+        self.disk = level
 
     # -- membership of the cluster ---------------------------------------------------------------------------------
 
@@ -98,7 +105,7 @@ class NodeHeartbeats:
         peer.sequence += 1
         known = peer.acked_version == peer.led_version
         led = None if known else LedSet(peer.led_version, dict(sorted(peer.led.items())))
-        return NodeHeartbeat(peer.sequence, peer.led_version, led)
+        return NodeHeartbeat(peer.sequence, peer.led_version, led, self.disk)
 
     def on_ack(self, sender: PeerInfo, ack: NodeHeartbeatAck, now: Tick) -> list[tuple[GroupId, Term]]:
         """Take an acknowledgement; returns (group, higher term) of leaderships that are over."""
@@ -144,6 +151,15 @@ class NodeHeartbeats:
         """The process that held this replica is known to be gone."""
         return member.node in self._dead
 
+    def disk_of(self, node: NodeId) -> DiskLevel:
+        """As `node` said last; of one that was never heard, AMPLE."""
+        peer = self._peers.get(node)
+        return DiskLevel.AMPLE if peer is None else peer.disk
+
+    def is_short(self, member: ReplicaId) -> bool:
+        """The disk of this replica is running full, or is full."""
+        return self.disk_of(member.node) is not DiskLevel.AMPLE
+
     def on_heartbeat(
         self, sender: PeerInfo, beat: NodeHeartbeat
     ) -> tuple[NodeHeartbeatAck, list[tuple[GroupId, Term]]]:
@@ -151,6 +167,7 @@ class NodeHeartbeats:
         peer = self._peers.get(sender.node)
         if peer is None:
             return NodeHeartbeatAck(beat.sequence, 0, {}), []
+        peer.disk = beat.disk
         news: list[tuple[GroupId, Term]] = []
         if beat.led is not None:
             news = [(g, t) for g, t in sorted(beat.led.terms.items()) if peer.held.get(g) != t]

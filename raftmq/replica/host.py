@@ -18,9 +18,10 @@ from raftmq.errors import (
     Overloaded,
     PreconditionFailed,
     RaftmqError,
+    StorageFull,
 )
 from raftmq.ids import Generation, GroupId, NodeId, Offset, ReplicaId, Term, Tick
-from raftmq.ports import BatchRow, Clock
+from raftmq.ports import BatchRow, Clock, DiskLevel
 from raftmq.raft import errors as raft
 from raftmq.raft.types import Role
 from raftmq.records.batch import CheckedBatch
@@ -29,6 +30,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
 from raftmq.replica.sealing import Draft
+from raftmq.replica.space import LOOK_EVERY_MS
 from raftmq.replica.traffic import Traffic
 from raftmq.replica.waits import Ack, Acks
 
@@ -108,6 +110,11 @@ class ReplicaHost:
         notice = self.replicas.leaders.get(group_id)
         return () if notice is None else notice.in_sync
 
+    def disk_of(self, node: NodeId) -> DiskLevel:
+        """How much room a node's disk has, as far as this one knows."""
+        heartbeats = self.replicas.heartbeats
+        return heartbeats.disk if node == self.replicas.me.node else heartbeats.disk_of(node)
+
     def _led(self, group_id: GroupId) -> ReplicaGroup:
         group = self.replicas.group(group_id)
         if group is None or not group.is_leader:
@@ -133,6 +140,13 @@ class ReplicaHost:
         deadline = Tick(arrived + timeout_ms)
         await self._until_serving(group_id, deadline)
         self._led(group_id)
+        if self.replicas.heartbeats.disk is not DiskLevel.AMPLE:
+            node = self.replicas.me.node
+            raise StorageFull(
+                f"the disk of node {node} is almost full: it takes no records until there is room",
+                retry_after_ms=LOOK_EVERY_MS,
+                metadata={"node": str(node)},
+            )
         leadership = self.replicas.leadership(group_id)
         if leadership is None:
             raise NoLeader("this node has only just been elected: try again")

@@ -25,6 +25,8 @@ class Followers(Protocol):
     def match_index(self, member: ReplicaId) -> LogIndex: ...
     def is_suspect(self, member: ReplicaId) -> bool: ...
     def is_dead(self, member: ReplicaId) -> bool: ...
+    def is_short(self, member: ReplicaId) -> bool:
+        """Its disk is running full: it may soon take no more."""
 
 
 class InSyncSet:
@@ -71,6 +73,7 @@ class InSyncSet:
                 followers.match_index(voter) >= floor
                 and not followers.is_suspect(voter)
                 and not followers.is_dead(voter)
+                and not followers.is_short(voter)
             )
         ]
 
@@ -85,7 +88,7 @@ class InSyncSet:
             if voter != self._me:
                 if followers.is_dead(voter):
                     continue
-                if settled and (match < floor or followers.is_suspect(voter)):
+                if settled and (match < floor or followers.is_suspect(voter) or followers.is_short(voter)):
                     continue
             held = match if held is None else min(held, match)
         return LogIndex(0) if held is None else held

@@ -90,7 +90,7 @@ class Leading:
         begins = leads and hosted.leadership is None
         if begins:
             machine = group.machine if isinstance(group.machine, PartitionMachine) else None
-            hosted.leadership = Leadership(group, machine, self._heartbeats.is_dead, self._clock.tick(), self._lag_max)
+            hosted.leadership = Leadership(group, machine, self._heartbeats, self._clock.tick(), self._lag_max)
             hosted.led_members = frozenset()
             self._events.leadership_began(group)
         leader = group.node.leader

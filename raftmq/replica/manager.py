@@ -35,6 +35,7 @@ from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
+from raftmq.replica.space import takes
 from raftmq.replica.upkeep import Upkeep
 
 
@@ -310,10 +311,13 @@ class Replicas(Observer):
             self._forget(peer.node, is_new_process=True)
         source = ReplicaId(peer.node, peer.store)
         if frame.heartbeat is not None:
+            disk = self.heartbeats.disk_of(peer.node)
             ack, news = self.heartbeats.on_heartbeat(peer, frame.heartbeat)
             for group_id, term in news:
                 self._step(group_id, Heartbeat(source, self.me, term, LogIndex(0)), now)
             self._transport.send(peer.node, Channel.RAFT, Frame(heartbeat_ack=ack))
+            if self.heartbeats.disk_of(peer.node) is not disk:
+                self._watched.update(g for g, hosted in self._hosted.items() if hosted.leadership is not None)
         if frame.heartbeat_ack is not None:
             for group_id, term in self.heartbeats.on_ack(peer, frame.heartbeat_ack, now):
                 self._step(group_id, HeartbeatReply(source, self.me, term), now)
@@ -325,7 +329,7 @@ class Replicas(Observer):
 
     def _step(self, group_id: GroupId, message: object, now: Tick) -> None:
         hosted = self._hosted.get(group_id)
-        if hosted is not None:
+        if hosted is not None and takes(self.heartbeats.disk, message):
             hosted.group.step(message, now)  # type: ignore[arg-type]
             self._touch(group_id)
 

@@ -30,6 +30,7 @@ from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import ReplicaGroup, nodes_of
+from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.in_sync import InSyncSet
 from raftmq.replica.sealing import Draft
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
@@ -39,11 +40,11 @@ OVERLOAD_RETRY_MS = 50
 
 
 class GroupFollowers:
-    """``in_sync.Followers`` of one group; ``is_dead`` comes from the node's view of its peers."""
+    """``in_sync.Followers`` of one group; the rest comes from the node's view of its peers."""
 
-    def __init__(self, group: ReplicaGroup, is_dead: Callable[[ReplicaId], bool]) -> None:
+    def __init__(self, group: ReplicaGroup, nodes: NodeHeartbeats) -> None:
         self._group = group
-        self._is_dead = is_dead
+        self._nodes = nodes
 
     def voters(self) -> Iterable[ReplicaId]:
         return self._group.voters()
@@ -55,7 +56,10 @@ class GroupFollowers:
         return self._group.node.member_suspect(member)
 
     def is_dead(self, member: ReplicaId) -> bool:
-        return self._is_dead(member)
+        return self._nodes.is_dead(member)
+
+    def is_short(self, member: ReplicaId) -> bool:
+        return self._nodes.is_short(member)
 
 
 class Leadership:
@@ -68,13 +72,13 @@ class Leadership:
         self,
         group: ReplicaGroup,
         machine: PartitionMachine | None,
-        is_dead: Callable[[ReplicaId], bool],
+        nodes: NodeHeartbeats,
         now: Tick,
         lag_max: int,
     ) -> None:
         self.group = group
         self.term: Term = group.node.term
-        self.in_sync = InSyncSet(group.me, GroupFollowers(group, is_dead), now, group.node.last_index, lag_max)
+        self.in_sync = InSyncSet(group.me, GroupFollowers(group, nodes), now, group.node.last_index, lag_max)
         self.waits = AckWaits()
         self.announced: tuple[ReplicaId, ...] | None = None
         self._machine = machine

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, Term
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Frame, GroupMessage, LeaderNotice, LedSet, NodeHeartbeat, NodeHeartbeatAck
+from raftmq.ports import DiskLevel, Frame, GroupMessage, LeaderNotice, LedSet, NodeHeartbeat, NodeHeartbeatAck
 from raftmq.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -96,6 +96,7 @@ def _encode_heartbeat(heartbeat: NodeHeartbeat, to: peer_pb2.NodeHeartbeat) -> N
     to.SetInParent()
     to.sequence = heartbeat.sequence
     to.led_version = heartbeat.led_version
+    to.disk_level = heartbeat.disk
     if heartbeat.led is not None:
         assert heartbeat.led.version == heartbeat.led_version, "a led set travels with its own version"
         to.led_set.SetInParent()  # an empty set is not the same as none
@@ -249,7 +250,9 @@ def node_id(value: int) -> NodeId:
 def _decode_heartbeat(wire: peer_pb2.NodeHeartbeat) -> NodeHeartbeat:
     version = _number(wire.led_version, "version of a led set")
     led = LedSet(version, _decode_terms(wire.led_set)) if wire.HasField("led_set") else None
-    return NodeHeartbeat(_number(wire.sequence, "sequence"), version, led)
+    # A level that only later versions know is worse than those known here.
+    disk = DiskLevel(min(wire.disk_level, DiskLevel.FULL))
+    return NodeHeartbeat(_number(wire.sequence, "sequence"), version, led, disk)
 
 
 def _decode_heartbeat_ack(wire: peer_pb2.NodeHeartbeatAck) -> NodeHeartbeatAck:

@@ -27,11 +27,15 @@ from rocksdict import ColumnFamily, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from raftmq.ports import StorageError, StorageStalled
 from raftmq.storage.keys import Family
-from raftmq.storage.options import Tuning, database_options, family_options, write_options
+from raftmq.storage.options import Tuning, database_options, family_options, forced, write_options
 
 Row = tuple[bytes, bytes]
 Range = tuple[Family, bytes, bytes]
 """A family and bounds [begin, end) of keys."""
+
+_AGE_CUTOFF = "blob_garbage_collection_age_cutoff"
+_GARBAGE_SHARE_MIN = 10
+"""Less than a tenth of garbage is not worth copying the rest."""
 
 
 class Batch:
@@ -132,6 +136,7 @@ class Database:
         except Exception as error:
             raise StorageError(f"RocksDB does not open {path}: {error}") from error
         self._write_options = write_options()
+        self._age_cutoff = tuning.blob_age_cutoff
         self._gate = threading.Lock()
         # Weak: a scan that was asked for and never begun pins nothing once it is forgotten.
         self._cursors: WeakSet[Cursor] = WeakSet()
@@ -196,6 +201,25 @@ class Database:
             self._tables[family].flush()
         except Exception as error:
             raise self.fail(f"a flush of {family} failed", error) from error
+
+    def compact(self, family: Family, spare: int) -> None:
+        """Rewrite a family's files without what was deleted; other threads run meanwhile. Raises StorageError.
+
+        A blob file goes only when no value in it is alive. `spare`: so many bytes of live values may be copied out of
+        the oldest blob files to that end, before any of them goes.
+        """
+        self.check()
+        table = self._tables[family]
+        try:
+            table.compact_range(None, None)
+            stored = table.property_int_value("rocksdb.live-blob-file-size") or 0
+            garbage = table.property_int_value("rocksdb.live-blob-file-garbage-size") or 0
+            if garbage * _GARBAGE_SHARE_MIN > stored:
+                table.set_options({_AGE_CUTOFF: str(min(1.0, spare / stored))})
+                table.compact_range(None, None, forced())
+                table.set_options({_AGE_CUTOFF: str(self._age_cutoff)})
+        except Exception as error:
+            raise self.fail(f"a compaction of {family} failed", error) from error
 
     # -- reading -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocksdict import Options, WriteOptions
+from rocksdict import BottommostLevelCompaction, CompactOptions, Options, WriteOptions
 
 from raftmq.storage.keys import Family
 
@@ -60,6 +60,13 @@ def _family(family: Family, tuning: Tuning) -> Options:
         options.set_min_blob_size(tuning.blob_from)
         options.set_enable_blob_gc(True)
         options.set_blob_gc_age_cutoff(tuning.blob_age_cutoff)
+    return options
+
+
+def forced() -> CompactOptions:
+    """To rewrite the lowest level too: only then are values of old blob files moved."""
+    options = CompactOptions()
+    options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
     return options
 
 

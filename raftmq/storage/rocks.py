@@ -22,7 +22,7 @@ from raftmq.records.entry import LogEntry
 from raftmq.storage import reading
 from raftmq.storage.changes import BatchBuilder, Tails
 from raftmq.storage.directory import DataDirectory
-from raftmq.storage.keys import Family, node_key
+from raftmq.storage.keys import REPLICA_FAMILIES, Family, node_key
 from raftmq.storage.opening import Opened, open_disk, read_replicas
 from raftmq.storage.options import Tuning
 
@@ -152,6 +152,14 @@ class RocksStore:
             self._settled_at = time.monotonic()
         except OSError as error:
             raise self._database.fail("the tail marker cannot be synced", error) from error
+
+    def reclaim(self, spare: int) -> None:
+        """Give the room of removed rows back to the file system. Takes seconds, on a thread of its own, beside reads
+        and writes; takes up to `spare` bytes more before it gives any. Raises StorageError."""
+        for family in REPLICA_FAMILIES:
+            self._database.flush(family)
+        for family in REPLICA_FAMILIES:
+            self._database.compact(family, spare)
 
     def _note(self, sequence: int) -> None:
         mark = replace(self._marker.mark, sequence=sequence, term=self._term, groups=self._groups)

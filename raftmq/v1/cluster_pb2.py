@@ -27,7 +27,7 @@ from raftmq.v1 import broker_pb2 as raftmq_dot_v1_dot_broker__pb2
 from raftmq.v1 import types_pb2 as raftmq_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftmq/v1/cluster.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x18\n\x16\x44\x65scribeClusterRequest\"\xb7\x01\n\x0b\x43lusterNode\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.raftmq.v1.NodeInfo\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12-\n\nlast_heard\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eled_partitions\x18\x04 \x01(\r\x12\x10\n\x08replicas\x18\x05 \x01(\r\x12\x18\n\x10\x63ontroller_voter\x18\x06 \x01(\x08\"\xdd\x01\n\x17\x44\x65scribeClusterResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.raftmq.v1.ClusterNode\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10\x63ontroller_epoch\x18\x05 \x01(\x04\x12$\n\x06topics\x18\x06 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\";\n\x13ListReplicasRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x14\n\x0c\x61t_log_index\x18\x02 \x01(\x04\"\xc0\x03\n\x0cReplicaState\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08group_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x17\n\x0fpersisted_index\x18\x08 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x18\n\x10log_start_offset\x18\x0b \x01(\x04\x12\x16\n\x0elog_end_offset\x18\x0c \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\r \x01(\x04\x12\x0f\n\x07suspect\x18\x0e \x01(\x08\x12\x0f\n\x07in_sync\x18\x0f \x03(\r\x12-\n\x03lag\x18\x10 \x03(\x0b\x32 .raftmq.v1.ReplicaState.LagEntry\x12\x12\n\nchain_hash\x18\x11 \x01(\x0c\x12\x13\n\x0b\x63hain_index\x18\x12 \x01(\x04\x1a*\n\x08LagEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"l\n\x14ListReplicasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.raftmq.v1.ReplicaState\"M\n\x15TransferLeaderRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"C\n\x16TransferLeaderResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader2\x8b\x02\n\x07\x43luster\x12X\n\x0f\x44\x65scribeCluster\x12!.raftmq.v1.DescribeClusterRequest\x1a\".raftmq.v1.DescribeClusterResponse\x12O\n\x0cListReplicas\x12\x1e.raftmq.v1.ListReplicasRequest\x1a\x1f.raftmq.v1.ListReplicasResponse\x12U\n\x0eTransferLeader\x12 .raftmq.v1.TransferLeaderRequest\x1a!.raftmq.v1.TransferLeaderResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftmq/v1/cluster.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x18\n\x16\x44\x65scribeClusterRequest\"\xe1\x01\n\x0b\x43lusterNode\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.raftmq.v1.NodeInfo\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12-\n\nlast_heard\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eled_partitions\x18\x04 \x01(\r\x12\x10\n\x08replicas\x18\x05 \x01(\r\x12\x18\n\x10\x63ontroller_voter\x18\x06 \x01(\x08\x12(\n\ndisk_level\x18\x07 \x01(\x0e\x32\x14.raftmq.v1.DiskLevel\"\xdd\x01\n\x17\x44\x65scribeClusterResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.raftmq.v1.ClusterNode\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10\x63ontroller_epoch\x18\x05 \x01(\x04\x12$\n\x06topics\x18\x06 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\";\n\x13ListReplicasRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x14\n\x0c\x61t_log_index\x18\x02 \x01(\x04\"\xc0\x03\n\x0cReplicaState\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08group_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x17\n\x0fpersisted_index\x18\x08 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x18\n\x10log_start_offset\x18\x0b \x01(\x04\x12\x16\n\x0elog_end_offset\x18\x0c \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\r \x01(\x04\x12\x0f\n\x07suspect\x18\x0e \x01(\x08\x12\x0f\n\x07in_sync\x18\x0f \x03(\r\x12-\n\x03lag\x18\x10 \x03(\x0b\x32 .raftmq.v1.ReplicaState.LagEntry\x12\x12\n\nchain_hash\x18\x11 \x01(\x0c\x12\x13\n\x0b\x63hain_index\x18\x12 \x01(\x04\x1a*\n\x08LagEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"l\n\x14ListReplicasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.raftmq.v1.ReplicaState\"M\n\x15TransferLeaderRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"C\n\x16TransferLeaderResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader*f\n\tDiskLevel\x12\x1a\n\x16\x44ISK_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44ISK_LEVEL_AMPLE\x10\x01\x12\x12\n\x0e\x44ISK_LEVEL_LOW\x10\x02\x12\x13\n\x0f\x44ISK_LEVEL_FULL\x10\x03\x32\x8b\x02\n\x07\x43luster\x12X\n\x0f\x44\x65scribeCluster\x12!.raftmq.v1.DescribeClusterRequest\x1a\".raftmq.v1.DescribeClusterResponse\x12O\n\x0cListReplicas\x12\x1e.raftmq.v1.ListReplicasRequest\x1a\x1f.raftmq.v1.ListReplicasResponse\x12U\n\x0eTransferLeader\x12 .raftmq.v1.TransferLeaderRequest\x1a!.raftmq.v1.TransferLeaderResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,24 +36,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICASTATE_LAGENTRY']._loaded_options = None
   _globals['_REPLICASTATE_LAGENTRY']._serialized_options = b'8\001'
+  _globals['_DISKLEVEL']._serialized_start=1365
+  _globals['_DISKLEVEL']._serialized_end=1467
   _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=117
   _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=141
   _globals['_CLUSTERNODE']._serialized_start=144
-  _globals['_CLUSTERNODE']._serialized_end=327
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=330
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=551
-  _globals['_LISTREPLICASREQUEST']._serialized_start=553
-  _globals['_LISTREPLICASREQUEST']._serialized_end=612
-  _globals['_REPLICASTATE']._serialized_start=615
-  _globals['_REPLICASTATE']._serialized_end=1063
-  _globals['_REPLICASTATE_LAGENTRY']._serialized_start=1021
-  _globals['_REPLICASTATE_LAGENTRY']._serialized_end=1063
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=1065
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=1173
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1175
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1252
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1254
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1321
-  _globals['_CLUSTER']._serialized_start=1324
-  _globals['_CLUSTER']._serialized_end=1591
+  _globals['_CLUSTERNODE']._serialized_end=369
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=372
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=593
+  _globals['_LISTREPLICASREQUEST']._serialized_start=595
+  _globals['_LISTREPLICASREQUEST']._serialized_end=654
+  _globals['_REPLICASTATE']._serialized_start=657
+  _globals['_REPLICASTATE']._serialized_end=1105
+  _globals['_REPLICASTATE_LAGENTRY']._serialized_start=1063
+  _globals['_REPLICASTATE_LAGENTRY']._serialized_end=1105
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=1107
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=1215
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1217
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1294
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1296
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1363
+  _globals['_CLUSTER']._serialized_start=1470
+  _globals['_CLUSTER']._serialized_end=1737
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from raftmq.v1 import broker_pb2 as _broker_pb2
 from raftmq.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -20,6 +21,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DiskLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DiskLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DiskLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISK_LEVEL_UNSPECIFIED: _DiskLevel.ValueType  # 0
+    """Not known to the node that answers."""
+    DISK_LEVEL_AMPLE: _DiskLevel.ValueType  # 1
+    DISK_LEVEL_LOW: _DiskLevel.ValueType  # 2
+    """The node takes no records as a leader (STORAGE_FULL), and its replicas do not count as in sync."""
+    DISK_LEVEL_FULL: _DiskLevel.ValueType  # 3
+    """Nor does it take records from other leaders."""
+
+class DiskLevel(_DiskLevel, metaclass=_DiskLevelEnumTypeWrapper):
+    """Room on a node's disk."""
+
+DISK_LEVEL_UNSPECIFIED: DiskLevel.ValueType  # 0
+"""Not known to the node that answers."""
+DISK_LEVEL_AMPLE: DiskLevel.ValueType  # 1
+DISK_LEVEL_LOW: DiskLevel.ValueType  # 2
+"""The node takes no records as a leader (STORAGE_FULL), and its replicas do not count as in sync."""
+DISK_LEVEL_FULL: DiskLevel.ValueType  # 3
+"""Nor does it take records from other leaders."""
+Global___DiskLevel: _TypeAlias = DiskLevel  # noqa: Y015
 
 @_typing.final
 class DescribeClusterRequest(_message.Message):
@@ -46,10 +73,13 @@ class ClusterNode(_message.Message):
     LED_PARTITIONS_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     CONTROLLER_VOTER_FIELD_NUMBER: _builtins.int
+    DISK_LEVEL_FIELD_NUMBER: _builtins.int
     boot_count: _builtins.int
     led_partitions: _builtins.int
     replicas: _builtins.int
     controller_voter: _builtins.bool
+    disk_level: Global___DiskLevel.ValueType
+    """As the node that answers heard of it last."""
     @_builtins.property
     def info(self) -> _broker_pb2.NodeInfo: ...
     @_builtins.property
@@ -65,10 +95,11 @@ class ClusterNode(_message.Message):
         led_partitions: _builtins.int = ...,
         replicas: _builtins.int = ...,
         controller_voter: _builtins.bool = ...,
+        disk_level: Global___DiskLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "last_heard", b"last_heard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_count", b"boot_count", "controller_voter", b"controller_voter", "info", b"info", "last_heard", b"last_heard", "led_partitions", b"led_partitions", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_count", b"boot_count", "controller_voter", b"controller_voter", "disk_level", b"disk_level", "info", b"info", "last_heard", b"last_heard", "led_partitions", b"led_partitions", "replicas", b"replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ from raftmq.errors import NotLeader, NotReady, RaftmqError
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
-from raftmq.ports import BatchRow
+from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
@@ -123,6 +123,9 @@ class FakeHost:
         self.waiting = asyncio.Event()
         """Set when a fetch begins to wait."""
         self.watchers = 0
+
+    def disk_of(self, node: NodeId) -> DiskLevel:
+        return DiskLevel.LOW if node == 2 else DiskLevel.AMPLE
 
     def leads(self, group_id: GroupId) -> bool:
         self.on_leader_asked(group_id)

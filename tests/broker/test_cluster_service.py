@@ -150,6 +150,9 @@ async def test_the_cluster_is_described(node: Node) -> None:
     assert first.last_heard.ToMilliseconds() == 0
     assert second.last_heard.ToMilliseconds() == 25
     assert not third.HasField("last_heard"), "it was never heard"
+    assert [one.disk_level for one in answer.nodes] == [
+        cluster_pb2.DISK_LEVEL_AMPLE, cluster_pb2.DISK_LEVEL_LOW, cluster_pb2.DISK_LEVEL_UNSPECIFIED
+    ]  # fmt: skip
     [orders, single] = answer.topics
     assert [(p.leader_node_id, p.leader_epoch, list(p.in_sync)) for p in orders.partitions] == [
         (1, TERM, [1, 2]),

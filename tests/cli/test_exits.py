@@ -19,6 +19,7 @@ from raftmq.errors import (
     Outcome,
     Overloaded,
     RaftmqError,
+    StorageFull,
     UnknownTopic,
 )
 
@@ -30,6 +31,7 @@ from raftmq.errors import (
         (NotEnoughReplicas("x"), ExitCode.UNAVAILABLE),
         (DeadlineExceeded("x"), ExitCode.UNAVAILABLE),
         (Overloaded("x"), ExitCode.UNAVAILABLE),
+        (StorageFull("x"), ExitCode.UNAVAILABLE),
         (UnknownTopic("x"), ExitCode.REFUSED),
         (AlreadyExists("x"), ExitCode.REFUSED),
         (InvalidArgument("x"), ExitCode.REFUSED),

@@ -21,9 +21,9 @@ from raftmq.client.types import (
 )
 
 
-def node(number: int, *, fenced: bool = False) -> ClusterNodeDescription:
+def node(number: int, *, fenced: bool = False, disk: str = "ample") -> ClusterNodeDescription:
     info = NodeDescription(number, "127.0.0.1", 9400 + number, "abc"[number - 1], fenced)
-    return ClusterNodeDescription(info, 1, 100, 1, 2, controller_voter=True)
+    return ClusterNodeDescription(info, 1, 100, 1, 2, controller_voter=True, disk=disk)
 
 
 def partition(number: int, *, leader: int | None = 1, in_sync: Sequence[int] = (1, 2, 3)) -> PartitionDescription:
@@ -91,6 +91,10 @@ def test_a_cluster_without_topics_is_healthy() -> None:
         (
             replace(GOOD, replicas={**GOOD.replicas, 2: (replica(0, suspect=True),)}),
             "degraded: suspect (may have lost synced data): node 2",
+        ),
+        (
+            replace(GOOD, cluster=replace(CLUSTER, nodes=(node(1, disk="full"), node(2, disk="low"), node(3)))),
+            "degraded: little room on the disk of node 1, 2: no records are taken there",
         ),
     ],
 )

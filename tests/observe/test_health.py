@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raftmq.observe.health import SYNC_PATIENCE_S, NodeState, live, ready
+from raftmq.ports import DiskLevel
 
 WELL = NodeState(disk_open=True, formed=True, replicas_open=True, controller=2, serving=True)
 
@@ -20,7 +21,7 @@ def test_a_node_that_serves_is_live_and_ready() -> None:
     assert ready(WELL).is_well
     assert str(ready(WELL)) == (
         "[+] process: runs\n[+] disk: open\n[+] cluster: formed\n[+] replicas: open\n[+] controller: led by node 2\n"
-        "[+] writes: come through\n[+] clients: served\nok\n"
+        "[+] writes: come through\n[+] room: enough on the disk\n[+] clients: served\nok\n"
     )
 
 
@@ -61,3 +62,10 @@ def test_a_node_whose_disk_failed_is_neither() -> None:
     failed = replace(WELL, failure="a sync failed: Input/output error")
     assert not live(failed).is_well
     assert reasons(failed) == ["process: a sync failed: Input/output error"]
+
+
+def test_a_disk_that_runs_full_is_told_and_sends_no_reader_away() -> None:
+    for level in (DiskLevel.LOW, DiskLevel.FULL):
+        verdict = ready(replace(WELL, disk=level))
+        assert verdict.is_well
+        assert "[+] room: enough" not in str(verdict)

@@ -15,6 +15,7 @@ class Voters:
     match: dict[ReplicaId, int]
     suspects: set[ReplicaId] = field(default_factory=set)
     dead: set[ReplicaId] = field(default_factory=set)
+    short: set[ReplicaId] = field(default_factory=set)
 
     def voters(self) -> Iterable[ReplicaId]:
         return sorted(self.match)
@@ -27,6 +28,9 @@ class Voters:
 
     def is_dead(self, member: ReplicaId) -> bool:
         return member in self.dead
+
+    def is_short(self, member: ReplicaId) -> bool:
+        return member in self.short
 
 
 def leading(voters: Voters, noop: int = 5) -> InSyncSet:
@@ -82,3 +86,13 @@ def test_growth_notes_stay_few_under_load() -> None:
         in_sync.grew(Tick(tick), LogIndex(6 + tick))
     assert len(in_sync._growth) <= LAG // InSyncSet.GRAIN + 1
     assert in_sync.floor(Tick(LAG + 500)) >= 6 + 490
+
+
+def test_a_voter_whose_disk_runs_full_neither_counts_nor_is_waited_for() -> None:
+    voters = Voters({ME: 9, B: 9, C: 7}, short={C})
+    in_sync = leading(voters)
+    assert in_sync.members(Tick(1)) == [ME, B]
+    assert in_sync.held_by_all(Tick(1)) == 7, "it may have been relied upon in the term before"
+    assert in_sync.held_by_all(Tick(LAG)) == 9
+    voters.short.clear()
+    assert in_sync.members(Tick(LAG)) == [ME, B, C]

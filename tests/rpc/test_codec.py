@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmq.ids import GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
-from raftmq.ports import Frame, GroupMessage, LeaderNotice, LedSet, NodeHeartbeat, NodeHeartbeatAck
+from raftmq.ports import DiskLevel, Frame, GroupMessage, LeaderNotice, LedSet, NodeHeartbeat, NodeHeartbeatAck
 from raftmq.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -85,7 +85,7 @@ term_maps = st.dictionaries(groups, terms, max_size=5)
 def heartbeats(draw: st.DrawFn) -> NodeHeartbeat:
     version = draw(counters)
     led = LedSet(version, draw(term_maps)) if draw(st.booleans()) else None
-    return NodeHeartbeat(draw(counters), version, led)
+    return NodeHeartbeat(draw(counters), version, led, draw(st.sampled_from(DiskLevel)))
 
 
 frames = st.builds(

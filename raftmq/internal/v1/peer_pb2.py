@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftmq/internal/v1/peer.proto\x12\x12raftmq.internal.v1\"(\n\tReplicaId\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05store\x18\x02 \x01(\x04\"\xb5\x01\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x03 \x01(\x04\x12\x0f\n\x07to_node\x18\x04 \x01(\r\x12,\n\x07\x63hannel\x18\x05 \x01(\x0e\x32\x1b.raftmq.internal.v1.Channel\x12\x18\n\x10protocol_version\x18\x06 \x01(\r\"\x8a\x02\n\x05\x46rame\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.raftmq.internal.v1.Hello\x12\x34\n\theartbeat\x18\x02 \x01(\x0b\x32!.raftmq.internal.v1.NodeHeartbeat\x12;\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32$.raftmq.internal.v1.NodeHeartbeatAck\x12\x31\n\x08messages\x18\x04 \x03(\x0b\x32\x1f.raftmq.internal.v1.RaftMessage\x12\x31\n\x07notices\x18\x05 \x03(\x0b\x32 .raftmq.internal.v1.LeaderNotice\"\x0e\n\x0cSendResponse\"c\n\rNodeHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0bled_version\x18\x02 \x01(\x04\x12+\n\x07led_set\x18\x03 \x01(\x0b\x32\x1a.raftmq.internal.v1.LedSet\"\'\n\x06LedSet\x12\x0e\n\x06groups\x18\x01 \x03(\x04\x12\r\n\x05terms\x18\x02 \x03(\x04\"g\n\x10NodeHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0bled_version\x18\x02 \x01(\x04\x12,\n\x08\x64isputed\x18\x03 \x01(\x0b\x32\x1a.raftmq.internal.v1.LedSet\"Q\n\x0cLeaderNotice\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0bleader_node\x18\x03 \x01(\r\x12\x0f\n\x07in_sync\x18\x04 \x03(\r\"\xdf\x04\n\x0bRaftMessage\x12\r\n\x05group\x18\x01 \x01(\x04\x12-\n\x06source\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12-\n\x06target\x18\x03 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x37\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x1f.raftmq.internal.v1.RequestVoteH\x00\x12\x33\n\nvote_reply\x18\x06 \x01(\x0b\x32\x1d.raftmq.internal.v1.VoteReplyH\x00\x12;\n\x0e\x61ppend_entries\x18\x07 \x01(\x0b\x32!.raftmq.internal.v1.AppendEntriesH\x00\x12\x37\n\x0c\x61ppend_reply\x18\x08 \x01(\x0b\x32\x1f.raftmq.internal.v1.AppendReplyH\x00\x12\x32\n\theartbeat\x18\t \x01(\x0b\x32\x1d.raftmq.internal.v1.HeartbeatH\x00\x12=\n\x0fheartbeat_reply\x18\n \x01(\x0b\x32\".raftmq.internal.v1.HeartbeatReplyH\x00\x12?\n\x10install_snapshot\x18\x0b \x01(\x0b\x32#.raftmq.internal.v1.InstallSnapshotH\x00\x12\x35\n\x0btimeout_now\x18\x0c \x01(\x0b\x32\x1e.raftmq.internal.v1.TimeoutNowH\x00\x42\x06\n\x04\x62ody\"X\n\x0bRequestVote\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\x12\x10\n\x08pre_vote\x18\x03 \x01(\x08\x12\x10\n\x08transfer\x18\x04 \x01(\x08\".\n\tVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\"|\n\rAppendEntries\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x11\n\tprev_term\x18\x02 \x01(\x04\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.WireEntry\x12\x14\n\x0c\x63ommit_index\x18\x04 \x01(\x04\",\n\tWireEntry\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\x82\x01\n\x0b\x41ppendReply\x12\x13\n\x0bmatch_index\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x08\x12\x12\n\nprev_index\x18\x03 \x01(\x04\x12\x11\n\thint_term\x18\x04 \x01(\x04\x12\x0f\n\x07suspect\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\"0\n\tHeartbeat\x12\x14\n\x0c\x63ommit_index\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\"\x1f\n\x0eHeartbeatReply\x12\r\n\x05round\x18\x01 \x01(\x04\"b\n\x0fInstallSnapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x32\n\nmembership\x18\x03 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"\x0c\n\nTimeoutNow\"\x9d\x01\n\nMembership\x12-\n\x06voters\x18\x01 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12/\n\x08outgoing\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12/\n\x08learners\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"n\n\x0e\x46orwardRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\r\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0f\n\x07request\x18\x04 \x01(\x0c\x12\x14\n\x0cremaining_ms\x18\x05 \x01(\r\"#\n\x0f\x46orwardResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\"i\n\x0fIdentifyRequest\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x13\n\x0bseed_digest\x18\x03 \x01(\x0c\"\x9d\x01\n\x10IdentifyResponse\x12)\n\x02me\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0bseed_digest\x18\x03 \x01(\x0c\x12\x35\n\x0einitial_voters\x18\x04 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId*F\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_RAFT\x10\x01\x12\x10\n\x0c\x43HANNEL_BULK\x10\x02\x32\xf8\x01\n\x04Peer\x12\x45\n\x04Send\x12\x19.raftmq.internal.v1.Frame\x1a .raftmq.internal.v1.SendResponse(\x01\x12R\n\x07\x46orward\x12\".raftmq.internal.v1.ForwardRequest\x1a#.raftmq.internal.v1.ForwardResponse\x12U\n\x08Identify\x12#.raftmq.internal.v1.IdentifyRequest\x1a$.raftmq.internal.v1.IdentifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1draftmq/internal/v1/peer.proto\x12\x12raftmq.internal.v1\"(\n\tReplicaId\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05store\x18\x02 \x01(\x04\"\xb5\x01\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x03 \x01(\x04\x12\x0f\n\x07to_node\x18\x04 \x01(\r\x12,\n\x07\x63hannel\x18\x05 \x01(\x0e\x32\x1b.raftmq.internal.v1.Channel\x12\x18\n\x10protocol_version\x18\x06 \x01(\r\"\x8a\x02\n\x05\x46rame\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.raftmq.internal.v1.Hello\x12\x34\n\theartbeat\x18\x02 \x01(\x0b\x32!.raftmq.internal.v1.NodeHeartbeat\x12;\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32$.raftmq.internal.v1.NodeHeartbeatAck\x12\x31\n\x08messages\x18\x04 \x03(\x0b\x32\x1f.raftmq.internal.v1.RaftMessage\x12\x31\n\x07notices\x18\x05 \x03(\x0b\x32 .raftmq.internal.v1.LeaderNotice\"\x0e\n\x0cSendResponse\"w\n\rNodeHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0bled_version\x18\x02 \x01(\x04\x12+\n\x07led_set\x18\x03 \x01(\x0b\x32\x1a.raftmq.internal.v1.LedSet\x12\x12\n\ndisk_level\x18\x04 \x01(\r\"\'\n\x06LedSet\x12\x0e\n\x06groups\x18\x01 \x03(\x04\x12\r\n\x05terms\x18\x02 \x03(\x04\"g\n\x10NodeHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0bled_version\x18\x02 \x01(\x04\x12,\n\x08\x64isputed\x18\x03 \x01(\x0b\x32\x1a.raftmq.internal.v1.LedSet\"Q\n\x0cLeaderNotice\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0bleader_node\x18\x03 \x01(\r\x12\x0f\n\x07in_sync\x18\x04 \x03(\r\"\xdf\x04\n\x0bRaftMessage\x12\r\n\x05group\x18\x01 \x01(\x04\x12-\n\x06source\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12-\n\x06target\x18\x03 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x37\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x1f.raftmq.internal.v1.RequestVoteH\x00\x12\x33\n\nvote_reply\x18\x06 \x01(\x0b\x32\x1d.raftmq.internal.v1.VoteReplyH\x00\x12;\n\x0e\x61ppend_entries\x18\x07 \x01(\x0b\x32!.raftmq.internal.v1.AppendEntriesH\x00\x12\x37\n\x0c\x61ppend_reply\x18\x08 \x01(\x0b\x32\x1f.raftmq.internal.v1.AppendReplyH\x00\x12\x32\n\theartbeat\x18\t \x01(\x0b\x32\x1d.raftmq.internal.v1.HeartbeatH\x00\x12=\n\x0fheartbeat_reply\x18\n \x01(\x0b\x32\".raftmq.internal.v1.HeartbeatReplyH\x00\x12?\n\x10install_snapshot\x18\x0b \x01(\x0b\x32#.raftmq.internal.v1.InstallSnapshotH\x00\x12\x35\n\x0btimeout_now\x18\x0c \x01(\x0b\x32\x1e.raftmq.internal.v1.TimeoutNowH\x00\x42\x06\n\x04\x62ody\"X\n\x0bRequestVote\x12\x12\n\nlast_index\x18\x01 \x01(\x04\x12\x11\n\tlast_term\x18\x02 \x01(\x04\x12\x10\n\x08pre_vote\x18\x03 \x01(\x08\x12\x10\n\x08transfer\x18\x04 \x01(\x08\".\n\tVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\"|\n\rAppendEntries\x12\x12\n\nprev_index\x18\x01 \x01(\x04\x12\x11\n\tprev_term\x18\x02 \x01(\x04\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.WireEntry\x12\x14\n\x0c\x63ommit_index\x18\x04 \x01(\x04\",\n\tWireEntry\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\x82\x01\n\x0b\x41ppendReply\x12\x13\n\x0bmatch_index\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x08\x12\x12\n\nprev_index\x18\x03 \x01(\x04\x12\x11\n\thint_term\x18\x04 \x01(\x04\x12\x0f\n\x07suspect\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\"0\n\tHeartbeat\x12\x14\n\x0c\x63ommit_index\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\"\x1f\n\x0eHeartbeatReply\x12\r\n\x05round\x18\x01 \x01(\x04\"b\n\x0fInstallSnapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x32\n\nmembership\x18\x03 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"\x0c\n\nTimeoutNow\"\x9d\x01\n\nMembership\x12-\n\x06voters\x18\x01 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12/\n\x08outgoing\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12/\n\x08learners\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"n\n\x0e\x46orwardRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\r\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0f\n\x07request\x18\x04 \x01(\x0c\x12\x14\n\x0cremaining_ms\x18\x05 \x01(\r\"#\n\x0f\x46orwardResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\"i\n\x0fIdentifyRequest\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x13\n\x0bseed_digest\x18\x03 \x01(\x0c\"\x9d\x01\n\x10IdentifyResponse\x12)\n\x02me\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0bseed_digest\x18\x03 \x01(\x0c\x12\x35\n\x0einitial_voters\x18\x04 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId*F\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_RAFT\x10\x01\x12\x10\n\x0c\x43HANNEL_BULK\x10\x02\x32\xf8\x01\n\x04Peer\x12\x45\n\x04Send\x12\x19.raftmq.internal.v1.Frame\x1a .raftmq.internal.v1.SendResponse(\x01\x12R\n\x07\x46orward\x12\".raftmq.internal.v1.ForwardRequest\x1a#.raftmq.internal.v1.ForwardResponse\x12U\n\x08Identify\x12#.raftmq.internal.v1.IdentifyRequest\x1a$.raftmq.internal.v1.IdentifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftmq.internal.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANNEL']._serialized_start=2720
-  _globals['_CHANNEL']._serialized_end=2790
+  _globals['_CHANNEL']._serialized_start=2740
+  _globals['_CHANNEL']._serialized_end=2810
   _globals['_REPLICAID']._serialized_start=53
   _globals['_REPLICAID']._serialized_end=93
   _globals['_HELLO']._serialized_start=96
@@ -42,43 +42,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDRESPONSE']._serialized_start=548
   _globals['_SENDRESPONSE']._serialized_end=562
   _globals['_NODEHEARTBEAT']._serialized_start=564
-  _globals['_NODEHEARTBEAT']._serialized_end=663
-  _globals['_LEDSET']._serialized_start=665
-  _globals['_LEDSET']._serialized_end=704
-  _globals['_NODEHEARTBEATACK']._serialized_start=706
-  _globals['_NODEHEARTBEATACK']._serialized_end=809
-  _globals['_LEADERNOTICE']._serialized_start=811
-  _globals['_LEADERNOTICE']._serialized_end=892
-  _globals['_RAFTMESSAGE']._serialized_start=895
-  _globals['_RAFTMESSAGE']._serialized_end=1502
-  _globals['_REQUESTVOTE']._serialized_start=1504
-  _globals['_REQUESTVOTE']._serialized_end=1592
-  _globals['_VOTEREPLY']._serialized_start=1594
-  _globals['_VOTEREPLY']._serialized_end=1640
-  _globals['_APPENDENTRIES']._serialized_start=1642
-  _globals['_APPENDENTRIES']._serialized_end=1766
-  _globals['_WIREENTRY']._serialized_start=1768
-  _globals['_WIREENTRY']._serialized_end=1812
-  _globals['_APPENDREPLY']._serialized_start=1815
-  _globals['_APPENDREPLY']._serialized_end=1945
-  _globals['_HEARTBEAT']._serialized_start=1947
-  _globals['_HEARTBEAT']._serialized_end=1995
-  _globals['_HEARTBEATREPLY']._serialized_start=1997
-  _globals['_HEARTBEATREPLY']._serialized_end=2028
-  _globals['_INSTALLSNAPSHOT']._serialized_start=2030
-  _globals['_INSTALLSNAPSHOT']._serialized_end=2128
-  _globals['_TIMEOUTNOW']._serialized_start=2130
-  _globals['_TIMEOUTNOW']._serialized_end=2142
-  _globals['_MEMBERSHIP']._serialized_start=2145
-  _globals['_MEMBERSHIP']._serialized_end=2302
-  _globals['_FORWARDREQUEST']._serialized_start=2304
-  _globals['_FORWARDREQUEST']._serialized_end=2414
-  _globals['_FORWARDRESPONSE']._serialized_start=2416
-  _globals['_FORWARDRESPONSE']._serialized_end=2451
-  _globals['_IDENTIFYREQUEST']._serialized_start=2453
-  _globals['_IDENTIFYREQUEST']._serialized_end=2558
-  _globals['_IDENTIFYRESPONSE']._serialized_start=2561
-  _globals['_IDENTIFYRESPONSE']._serialized_end=2718
-  _globals['_PEER']._serialized_start=2793
-  _globals['_PEER']._serialized_end=3041
+  _globals['_NODEHEARTBEAT']._serialized_end=683
+  _globals['_LEDSET']._serialized_start=685
+  _globals['_LEDSET']._serialized_end=724
+  _globals['_NODEHEARTBEATACK']._serialized_start=726
+  _globals['_NODEHEARTBEATACK']._serialized_end=829
+  _globals['_LEADERNOTICE']._serialized_start=831
+  _globals['_LEADERNOTICE']._serialized_end=912
+  _globals['_RAFTMESSAGE']._serialized_start=915
+  _globals['_RAFTMESSAGE']._serialized_end=1522
+  _globals['_REQUESTVOTE']._serialized_start=1524
+  _globals['_REQUESTVOTE']._serialized_end=1612
+  _globals['_VOTEREPLY']._serialized_start=1614
+  _globals['_VOTEREPLY']._serialized_end=1660
+  _globals['_APPENDENTRIES']._serialized_start=1662
+  _globals['_APPENDENTRIES']._serialized_end=1786
+  _globals['_WIREENTRY']._serialized_start=1788
+  _globals['_WIREENTRY']._serialized_end=1832
+  _globals['_APPENDREPLY']._serialized_start=1835
+  _globals['_APPENDREPLY']._serialized_end=1965
+  _globals['_HEARTBEAT']._serialized_start=1967
+  _globals['_HEARTBEAT']._serialized_end=2015
+  _globals['_HEARTBEATREPLY']._serialized_start=2017
+  _globals['_HEARTBEATREPLY']._serialized_end=2048
+  _globals['_INSTALLSNAPSHOT']._serialized_start=2050
+  _globals['_INSTALLSNAPSHOT']._serialized_end=2148
+  _globals['_TIMEOUTNOW']._serialized_start=2150
+  _globals['_TIMEOUTNOW']._serialized_end=2162
+  _globals['_MEMBERSHIP']._serialized_start=2165
+  _globals['_MEMBERSHIP']._serialized_end=2322
+  _globals['_FORWARDREQUEST']._serialized_start=2324
+  _globals['_FORWARDREQUEST']._serialized_end=2434
+  _globals['_FORWARDRESPONSE']._serialized_start=2436
+  _globals['_FORWARDRESPONSE']._serialized_end=2471
+  _globals['_IDENTIFYREQUEST']._serialized_start=2473
+  _globals['_IDENTIFYREQUEST']._serialized_end=2578
+  _globals['_IDENTIFYRESPONSE']._serialized_start=2581
+  _globals['_IDENTIFYRESPONSE']._serialized_end=2738
+  _globals['_PEER']._serialized_start=2813
+  _globals['_PEER']._serialized_end=3061
 # @@protoc_insertion_point(module_scope)

@@ -158,9 +158,12 @@ class NodeHeartbeat(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     LED_VERSION_FIELD_NUMBER: _builtins.int
     LED_SET_FIELD_NUMBER: _builtins.int
+    DISK_LEVEL_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     led_version: _builtins.int
     """Version of the sender's led set for this receiver: the groups it leads which the receiver holds."""
+    disk_level: _builtins.int
+    """Room on the sender's disk. 0: enough; 1: it takes no records from producers; 2: nor from other leaders."""
     @_builtins.property
     def led_set(self) -> Global___LedSet:
         """The set itself: only when it changed, or the receiver said that it has another version."""
@@ -171,10 +174,11 @@ class NodeHeartbeat(_message.Message):
         sequence: _builtins.int = ...,
         led_version: _builtins.int = ...,
         led_set: Global___LedSet | None = ...,
+        disk_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["led_set", b"led_set"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["led_set", b"led_set", "led_version", b"led_version", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_level", b"disk_level", "led_set", b"led_set", "led_version", b"led_version", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
