@@ -81,8 +81,8 @@ class Watermark:
 class SpaceWatch:
     """Looks again and again, on a thread of its own, from ``start`` to ``stop``.
 
-    ``changed`` is called on the loop with each new level; ``reclaim`` off the loop, with the bytes that it may take before
-    it gives any; ``failed`` if it meets a broken disk.
+    ``changed`` is called on the loop with each new level; ``reclaim`` off the loop, with the bytes that it may take
+    before it gives any; ``failed`` if it meets a broken disk.
     """
 
     def __init__(
