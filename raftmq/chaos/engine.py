@@ -304,7 +304,7 @@ class _Run:
 
     def _healed(self, number: int, fault: Fault[Any], entry: dict[str, Any]) -> None:
         self._view.active.pop(number, None)
-        self._recorder.write("fault", type="heal", fault=number)
+        self._recorder.write("fault", type="heal", fault=number, name=fault.title)
         proof = fault.proof
         entry |= {
             "name": fault.title,

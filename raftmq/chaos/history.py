@@ -10,7 +10,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "latest", "type": "invoke" | "ok" | "fail", "op": 8, "bounds": {"records/0": [start, high_watermark]}}
     {"f": "topic", "type": ..., "op": 9, "action": "create" | "delete" | "list", "topic": ..., "topics": {name: id}}
     {"f": "observe", "node": 1, "leads": {"records/0": [term, high_watermark, group]}}
-    {"f": "fault", "type": "inject" | "heal", "fault": 2, "name": "kill leader"}
+    {"f": "fault", "type": "inject" | "heal", "fault": 2, "name": "kill node 3"}
     {"f": "final", "partition": ..., "offset": 0, "epoch": 1, "values": [...]}    the log after the run, in order
     {"f": "end", "partition": ..., "start": 0, "high_watermark": 812}             its bounds, asked before it was read
     {"f": "replica", "node": 1, "partition": ..., "index": 900, "chain": "9f..", "end": 812}

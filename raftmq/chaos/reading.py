@@ -160,7 +160,8 @@ class _Reader:
             windows.append(Window(event["name"], event["t"], NEVER))
         else:
             place = self._faults.pop(event["fault"])
-            windows[place] = windows[place]._replace(healed=event["t"])
+            # By now it is known which nodes were hit.
+            windows[place] = windows[place]._replace(healed=event["t"], name=event.get("name", windows[place].name))
 
     def _amiss(self, event: Mapping[str, Any]) -> None:
         (self.history.late if event.get("late") else self.history.amiss).append(event["message"])

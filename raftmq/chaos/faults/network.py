@@ -110,8 +110,8 @@ class DisturbFault(Fault[Disturb]):
 
     @property
     def title(self) -> str:
-        attributes = " ".join(f"{name}={value}" for name, value in self.plan.attributes.items())
-        return f"{self.plan.toxic} {attributes} on {self.plan.links}"
+        attributes = ", ".join(f"{name} {value}" for name, value in self.plan.attributes.items())
+        return f"{self.plan.toxic} on {self.plan.links} ({attributes})"
 
     async def inject(self) -> None:
         proxies = _proxies(self.arena)

@@ -13,7 +13,10 @@ WIDTH = 1080
 LEFT, RIGHT = 92, 12
 PLOT = WIDTH - LEFT - RIGHT
 LANE = 24
+HEAD = 20
+"""Room for names of faults."""
 NODE_CLASSES = 7
+NAME_MAX = 40
 Scale = Callable[[float], float]
 
 
@@ -48,6 +51,18 @@ def _shades(axis: Axis, windows: Sequence[Window], height: int) -> list[str]:
         f"<title>{escape(w.name)}: {w.injected / 1e6:.1f} s to {_end(axis, w) / 1e6:.1f} s</title></rect>"
         for w in windows
     ]
+
+
+def _names(axis: Axis, windows: Sequence[Window]) -> list[str]:
+    """What the faults are called, above their shade; a name that would run into the one before is left out."""
+    parts, free = [], 0.0
+    for window in sorted(windows, key=lambda one: one.injected):
+        x = axis.x(window.injected)
+        if x >= free:
+            name = window.name if len(window.name) <= NAME_MAX else window.name[: NAME_MAX - 1] + "…"
+            parts.append(f'<text class="tick" x="{x + 4}" y="11">{escape(name)}</text>')
+            free = x + 4 + 6.2 * len(name) + 8
+    return parts
 
 
 def _end(axis: Axis, window: Window) -> int:
@@ -89,14 +104,15 @@ def throughput(axis: Axis, buckets: Sequence[Bucket], step_us: int, windows: Seq
     top = _round_up(top)
     parts = [*_shades(axis, windows, plot), *_time_axis(axis, plot, height)]
     for share in (0.0, 0.5, 1.0):
-        y = plot - share * (plot - 8)
+        y = plot - share * (plot - HEAD)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + PLOT}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{top * share:,.0f}/s</text>')
+    parts += _names(axis, windows)
     width = max(1.0, PLOT * step_us / axis.end_us - 0.6)
     for place, bucket in enumerate(buckets):
         y = float(plot)
         for count, css in ((bucket.acknowledged, "ok"), (bucket.unknown, "unknown"), (bucket.failed, "failed")):
-            tall = count * per_second / top * (plot - 8)
+            tall = count * per_second / top * (plot - HEAD)
             if count:
                 y -= tall
                 x = axis.x(place * step_us)

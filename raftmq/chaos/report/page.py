@@ -11,7 +11,6 @@ from typing import Any
 from raftmq.chaos.experiment import Experiment
 from raftmq.chaos.history import History
 from raftmq.chaos.report import charts, series
-from raftmq.chaos.report.summary import sentence
 from raftmq.chaos.verdict import Judged, Verdict
 
 STEPS = 160
@@ -24,7 +23,9 @@ def write(path: Path, experiment: Experiment, verdict: Verdict, events: History,
     """Draw the report of a run into one file."""
     body = [_head(experiment, verdict, seed)]
     if events.events:
-        body += [_numbers(verdict), _pictures(events), _properties(verdict), _faults(verdict)]
+        body += [
+            _numbers(verdict), _pictures(events), _properties(verdict), _faults(verdict), _resources(verdict.figures)
+        ]  # fmt: skip
     body.append(_again(experiment, seed, path))
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     path.write_text(
@@ -67,7 +68,37 @@ def _numbers(verdict: Verdict) -> str:
             value = figures[f"{name}_after_heal_s"]
             shown_as = "never" if value is None else f"{value:g} s"
             cells.append(f"<div><b>{shown_as}</b><span>{name} after heal, slowest</span></div>")
-    return f'<div class="numbers">{"".join(cells)}</div>'
+    return f'<div class="numbers">{"".join(cells)}</div><p class="soft">{escape(_sentences(figures))}</p>'
+
+
+def _sentences(figures: dict[str, Any]) -> str:
+    """What is no property, and worth knowing; a run of an earlier version may not have it."""
+    said = []
+    if figures.get("p99_before_ms") is not None:
+        back = figures["p99_back_after_s"]
+        when = "not within the run" if back is None else f"{back:g} s after it"
+        said.append(
+            f"99 of 100 acknowledgements took at most {figures['p99_before_ms']:g} ms before the first fault; at most "
+            f"twice that again after the last one: {when}."
+        )
+    if figures.get("stalled_s"):
+        said.append(
+            f"Nodes or the experiment itself waited for a processor for {figures['stalled_s']:g} s of "
+            f"{figures['seconds']:g} s."
+        )
+    return " ".join(said)
+
+
+def _resources(figures: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td class='word'>node {escape(node)}</td>"
+        + "".join(f"<td class='num'>{was:,} → {now:,}</td>" for was, now in zip(before, after, strict=True))
+        + "<td></td></tr>"
+        for node, (before, after) in figures.get("resources", {}).items()
+    )
+    heads = "".join(f'<th style="text-align:right">{name}</th>' for name in ("threads", "open files", "MiB"))
+    head = f"<tr><th>Before the faults, and at the end</th>{heads}<th></th></tr>"
+    return f'<h2>What the nodes hold of the machine</h2><table class="narrow">{head}{rows}</table>' if rows else ""
 
 
 def _pictures(events: History) -> str:
@@ -103,8 +134,7 @@ def _card(content: str) -> str:
 def _properties(verdict: Verdict) -> str:
     rows = "".join(_property(one) for one in verdict.judged)
     return (
-        f'<h2>Properties</h2><p class="soft">{escape(sentence(verdict.figures))}.</p>'
-        "<table><tr><th>Property</th><th></th>"
+        "<h2>Properties</h2><table><tr><th>Property</th><th></th>"
         f'<th style="text-align:right">Examined</th><th>What it says</th></tr>{rows}</table>'
     )
 
@@ -132,10 +162,11 @@ def _faults(verdict: Verdict) -> str:
     rows = "".join(
         f"<tr><td class='word'>{escape(fault['name'])}</td><td class='num'>{fault['injected_s']:.1f} s to "
         f"{fault['healed_s']:.1f} s</td><td class='word {'holds' if fault['fired'] else 'empty'}'>"
-        f"{'fired' if fault['fired'] else 'did not fire'}</td><td>{_evidence(fault)}</td></tr>"
+        f"{'fired' if fault['fired'] else 'did not fire'}</td><td>{escape(fault.get('means', ''))}</td>"
+        f"<td>{_evidence(fault)}</td></tr>"
         for fault in verdict.faults
     )
-    head = "<tr><th>Fault</th><th></th><th></th><th>Evidence</th></tr>"
+    head = "<tr><th>Fault</th><th></th><th></th><th>By means of</th><th>Evidence</th></tr>"
     return f"<h2>Faults, and what proves them</h2><table>{head}{rows}</table>"
 
 

@@ -38,17 +38,23 @@ def sentence(figures: dict[str, Any]) -> str:
             f"; after the last fault a leader everywhere within {_seconds(figures['leader_after_heal_s'])}, "
             f"an acknowledgement everywhere within {_seconds(figures['acknowledged_after_heal_s'])}"
         )
+    if figures.get("p99_before_ms") is not None:
+        back = figures["p99_back_after_s"]
+        words += f"; p99 {figures['p99_before_ms']:g} ms before the faults, twice that at most again " + (
+            "not within the run" if back is None else f"{back:g} s after them"
+        )
     return words
 
 
 def _faults(verdict: Verdict) -> Table:
-    table = Table("FAULT", "FROM", "TO", "FIRED", box=None, pad_edge=False)
+    table = Table("FAULT", "FROM", "TO", "FIRED", "BY", box=None, pad_edge=False)
     for fault in verdict.faults:
         table.add_row(
             fault["name"],
             f"{fault['injected_s']:.1f} s",
             f"{fault['healed_s']:.1f} s",
             "yes" if fault["fired"] else "NO",
+            fault.get("means", ""),
         )
     return table
 
