@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raftmq.cli import chaos, cluster, consume, nodes, output, produce, sim, topic
+from raftmq.cli import chaos, cluster, consume, nodes, output, produce, sim, topic, verify
 from raftmq.cli.bench import command as bench
 from raftmq.cli.demo import command as demo
 from raftmq.cli.exits import EXIT_CODES_HELP
@@ -28,6 +28,7 @@ app.add_typer(topic.app, name="topic")
 app.command()(produce.produce)
 app.command()(consume.consume)
 app.add_typer(cluster.app, name="cluster")
+app.command()(verify.verify)
 app.command()(demo.demo)
 app.command()(sim.sim)
 app.add_typer(chaos.app, name="chaos")

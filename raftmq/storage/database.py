@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
-from rocksdict import ColumnFamily, Rdict, RdictIter, ReadOptions, WriteBatch
+from rocksdict import AccessType, ColumnFamily, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from raftmq.ports import StorageError, StorageStalled
 from raftmq.storage.keys import Family
@@ -127,10 +127,15 @@ class Cursor:
 class Database:
     """One open RocksDB. Writes, syncs and close come from one thread at a time, reads from any."""
 
-    def __init__(self, path: Path, tuning: Tuning, *, create: bool) -> None:
-        """Raises StorageError where RocksDB refuses."""
+    def __init__(
+        self, path: Path, tuning: Tuning, *, create: bool, read_only: bool = False, whole: bool = False
+    ) -> None:
+        """`whole`: refuse a write-ahead log that does not end with a whole record, as one does after a crash. Raises
+        StorageError where RocksDB refuses."""
         try:
-            self._rocks = Rdict(str(path), database_options(tuning, create=create), family_options(tuning))
+            access = AccessType.read_only(False) if read_only else AccessType.read_write()
+            options = database_options(tuning, create=create, whole=whole)
+            self._rocks = Rdict(str(path), options, family_options(tuning), access)
             self._tables = {family: self._rocks.get_column_family(family.value) for family in Family}
             self._handles = {family: self._rocks.get_column_family_handle(family.value) for family in Family}
         except Exception as error:

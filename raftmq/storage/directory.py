@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from raftmq.ports import StorageRefused
@@ -27,11 +28,12 @@ _IGNORED = frozenset({"lost+found"})
 class DataDirectory:
     """A directory that was checked and is locked by this process until ``release``."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the directory where there is none. Raises StorageRefused."""
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        """Make the directory where there is none, and check it; or only lock it. Raises StorageRefused."""
         self.path = path
         try:
-            _make(path)
+            if create:
+                _make(path)
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise StorageRefused(
@@ -40,7 +42,8 @@ class DataDirectory:
             ) from error
         try:
             self._lock()
-            self._check()
+            if create:
+                self._check()
         except BaseException:
             self.release()
             raise
@@ -77,25 +80,32 @@ class DataDirectory:
             ) from None
 
     def _check(self) -> None:
-        status = os.fstat(self._descriptor)
+        for problem in self.problems():
+            raise StorageRefused(problem)
+        if not self._names():
+            os.fchmod(self._descriptor, 0o700)
+
+    def problems(self) -> Iterator[str]:
+        """Why a node must not work in this directory, each with what to do."""
+        status, names = os.fstat(self._descriptor), self._names()
         if status.st_uid != os.geteuid():
-            raise StorageRefused(
+            yield (
                 f"{self.path} belongs to user {status.st_uid}, this process runs as {os.geteuid()}: start it as "
                 "the owner, or change the owner (chown)"
             )
-        names = set(os.listdir(self._descriptor)) - _IGNORED
         if strange := sorted(names - _OURS):
-            raise StorageRefused(
+            yield (
                 f"{self.path} holds something that is not raftmq's ({', '.join(strange[:5])}): move it away, or "
                 "name an empty directory"
             )
         for name in sorted(names):
             if stat.S_ISLNK(os.lstat(self.path / name).st_mode):
-                raise StorageRefused(f"{self.path / name} is a symbolic link: put the real thing in its place")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            if names:
-                raise StorageRefused(f"{self.path} is open to other users: chmod 700 it")
-            os.fchmod(self._descriptor, 0o700)
+                yield f"{self.path / name} is a symbolic link: put the real thing in its place"
+        if names and stat.S_IMODE(status.st_mode) & 0o077:
+            yield f"{self.path} is open to other users: chmod 700 it"
+
+    def _names(self) -> set[str]:
+        return set(os.listdir(self._descriptor)) - _IGNORED
 
 
 def _make(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rocksdict import BottommostLevelCompaction, CompactOptions, Options, WriteOptions
+from rocksdict import BottommostLevelCompaction, CompactOptions, DBRecoveryMode, Options, WriteOptions
 
 from raftmq.storage.keys import Family
 
@@ -30,9 +30,11 @@ class Tuning:
     in which it was written, so the oldest files are soon empty as a whole, and rewriting is waste."""
 
 
-def database_options(tuning: Tuning, *, create: bool) -> Options:
-    """Options of the database as a whole."""
+def database_options(tuning: Tuning, *, create: bool, whole: bool = False) -> Options:
+    """Options of the database as a whole. `whole`: a write-ahead log that ends with half a record is refused."""
     options = Options(raw_mode=True)
+    if whole:
+        options.set_wal_recovery_mode(DBRecoveryMode.absolute_consistency())
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     options.set_max_total_wal_size(tuning.wal_total)

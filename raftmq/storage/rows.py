@@ -16,6 +16,11 @@ from raftmq.records.entry import CHAIN_BYTES, CorruptEntry, LogEntry, crc32c
 from raftmq.records.membership_codec import membership_from_proto, membership_to_proto
 from raftmq.records.poison import parse_strictly
 
+
+class UnknownFormat(StorageError):
+    """Whole, as far as can be told, and of a version that is not known here."""
+
+
 REPLICA_FORMAT = 1
 STORE_FORMAT = 1
 
@@ -57,7 +62,7 @@ def decode_replica(value: bytes) -> ReplicaRow:
     except ValueError as error:
         raise StorageError(f"a replica's row cannot be read: {error}") from error
     if message.format != REPLICA_FORMAT:
-        raise StorageError(
+        raise UnknownFormat(
             f"a replica's row has format {message.format}, this version reads {REPLICA_FORMAT}: "
             "start the version of raftmq that wrote it"
         )
@@ -184,7 +189,7 @@ def encode_identity(identity: DiskIdentity) -> bytes:
 def decode_identity(value: bytes) -> DiskIdentity:
     """The store's own row. Raises StorageError, also for a format that this version does not know."""
     if len(value) >= 2 and (fmt := int.from_bytes(value[:2], "big")) != STORE_FORMAT:
-        raise StorageError(
+        raise UnknownFormat(
             f"the data directory has format {fmt}, this version reads {STORE_FORMAT}: "
             "start the version of raftmq that wrote it"
         )
