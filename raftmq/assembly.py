@@ -31,9 +31,13 @@ from raftmq.raft.types import Membership
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import BatchReader, ReplicaHost
 from raftmq.replica.leading import Events
-from raftmq.replica.manager import Replicas, ReplicaSettings
+from raftmq.replica.manager import Replicas
+from raftmq.replica.settings import ReplicaSettings
 
 _log = structlog.get_logger(__name__)
+
+COMMIT_NEWS_DELAY_MS = 10
+"""See ``RaftConfig``: with one record in flight, half of a partition's messages would tell of nothing but a commit."""
 
 
 class Links(Protocol):
@@ -234,6 +238,7 @@ def settings(config: NodeConfig) -> ReplicaSettings:
             election_timeout=timeouts.election_timeout_ms,
             heartbeat_interval=timeouts.heartbeat_interval_ms,
             group_heartbeats=False,
+            commit_news_delay=COMMIT_NEWS_DELAY_MS,
         ),
         replica_lag_max=timeouts.replica_lag_max_ms,
         tail_bytes=limits.tail_cache_bytes,

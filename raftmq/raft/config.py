@@ -25,6 +25,9 @@ class RaftConfig:
     max_append_bytes: int = 256 * 1024
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     """A leader refuses proposals beyond this: its quorum is gone or slow (back-pressure)."""
+    commit_news_delay: int = 0
+    """How long a leader waits for entries that can carry the news of a commit before it sends the news alone. Nobody
+    is answered later for it; followers apply, and serve their readers, that much later when the group falls silent."""
     lost_leader_timeout: int = 150
     """After ``leader_lost`` a follower draws its timer from 0 to this many ticks, and for some more tries from this to
     twice this, until it hears a leader."""

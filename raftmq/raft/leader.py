@@ -95,6 +95,7 @@ class Leader(RoleBehaviour):
         if reached is None or reached <= core.commit_index or not core.log.matches(LogIndex(reached), core.term):
             return
         core.commit_to(LogIndex(reached))
+        self.replication.committed()
         while self._uncommitted and self._uncommitted[0][0] <= reached:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
         self.news = True

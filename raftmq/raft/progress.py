@@ -66,12 +66,14 @@ class Progress:
     _unanswered: bool = False
     """PROBE: the last probe got no answer in time."""
     _news_sent_at: Tick = Tick(0)
+    _news_due: Tick | None = None
+    """REPLICATE: until then the news of a commit waits for entries to travel with. None: it waits for nothing."""
     _moved_at: Tick = Tick(0)
     """REPLICATE: when the window was last empty, or last got shorter."""
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def may_send(self, last: LogIndex, commit: LogIndex) -> bool:
+    def may_send(self, last: LogIndex, commit: LogIndex, now: Tick) -> bool:
         """Whether a message to this member is due now, given the end of the log and the commit index."""
         if self.state is ProgressState.SNAPSHOT:
             return False
@@ -79,6 +81,9 @@ class Progress:
             return self._waiting_since is None
         if self.next_index <= last:
             return not self.window_full
+        return self._is_behind(commit) and (self._news_due is None or now >= self._news_due)
+
+    def _is_behind(self, commit: LogIndex) -> bool:
         return self._commit_sent < min(commit, self.next_index - 1)
 
     @property
@@ -101,6 +106,8 @@ class Progress:
         if self.state is ProgressState.PROBE:
             return None if self._waiting_since is None else Tick(self._waiting_since + interval)
         due = [Tick(self._moved_at + patience // 2)] if self._window else []
+        if not self._window and self._news_due is not None and self._is_behind(commit):
+            due.append(self._news_due)
         if self.commit_known < min(commit, self._commit_sent):
             due.append(Tick(self._news_sent_at + interval))
         return min(due, default=None)
@@ -123,7 +130,7 @@ class Progress:
         assert self.state is not ProgressState.SNAPSHOT, "nothing is appended under a snapshot"
         told = LogIndex(min(commit, last))
         if told > self._commit_sent:
-            self._commit_sent, self._news_sent_at = told, now
+            self._commit_sent, self._news_sent_at, self._news_due = told, now, None
         if self.state is ProgressState.PROBE:
             self._waiting_since = now
         elif last >= self.next_index:
@@ -178,6 +185,11 @@ class Progress:
         self._cleared = self._cleared or not suspect
         self.suspect = not self._cleared
 
+    def committed(self, now: Tick) -> None:
+        """The commit index rose. With the next entries the news costs nothing; alone it goes after a while."""
+        if self._news_due is None and self.state is ProgressState.REPLICATE:
+            self._news_due = Tick(now + self.config.commit_news_delay)
+
     def confirmed_commit(self, commit: LogIndex) -> None:
         self.commit_known = max(self.commit_known, commit)
 
@@ -218,7 +230,7 @@ class Progress:
             self._waiting_since = None
         elif self._window and now >= self._moved_at + self.config.election_timeout // 2:
             self.restart()
-        else:
+        elif self.commit_known < self._commit_sent and now >= self._news_sent_at + self.config.heartbeat_interval:
             self._commit_sent = self.commit_known
         return True
 
@@ -240,3 +252,4 @@ class Progress:
         self._unanswered = False
         self.pending_snapshot = LogIndex(0)
         self._commit_sent = min(self._commit_sent, self.commit_known)
+        self._news_due = None

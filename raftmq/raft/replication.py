@@ -38,13 +38,13 @@ class Replication:
     # -- appends: ordered here, filled and sent by the host ------------------------------------------------------
 
     def targets(self) -> list[ReplicaId]:
-        log, commit = self._core.log, self._core.commit_index
-        return [member for member, p in self.items() if p.may_send(log.last, commit)]
+        log, commit, now = self._core.log, self._core.commit_index, self._core.now
+        return [member for member, p in self.items() if p.may_send(log.last, commit, now)]
 
     def next_append(self, member: ReplicaId) -> AppendOrder | None:
         """The next message for `member`. One that needs what the log no longer has is told to fetch a snapshot."""
         core, progress = self._core, self._progress.get(member)
-        if progress is None or not progress.may_send(core.log.last, core.commit_index):
+        if progress is None or not progress.may_send(core.log.last, core.commit_index, core.now):
             return None
         first = progress.next_index
         prev = LogIndex(first - 1)
@@ -64,6 +64,11 @@ class Replication:
             max_bytes=core.config.max_append_bytes,
             commit_index=core.commit_index,
         )
+
+    def committed(self) -> None:
+        """The commit index rose."""
+        for progress in self._progress.values():
+            progress.committed(self._core.now)
 
     def sent(self, order: AppendOrder, entries: tuple[Entry, ...]) -> AppendEntries:
         """The host has filled `order` with `entries` (all of the range or its beginning)."""

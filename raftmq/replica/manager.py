@@ -7,7 +7,6 @@ whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 
@@ -25,7 +24,6 @@ from raftmq.ports import (
     Transport,
     WriteOp,
 )
-from raftmq.raft.config import RaftConfig
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
@@ -35,20 +33,9 @@ from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
+from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.space import takes
 from raftmq.replica.upkeep import Upkeep
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSettings:
-    """Knobs of the shell, in milliseconds and bytes."""
-
-    raft: RaftConfig
-    replica_lag_max: int = 2000
-    tail_bytes: int = 64 * 1024 * 1024
-    """For the newest entries of all groups together."""
-    flush_interval: int = 500
-    """How often derived state is written where no entry takes it along."""
 
 
 class Replicas(Observer):
@@ -156,10 +143,8 @@ class Replicas(Observer):
         return self._upkeep
 
     def _open(self, row: ReplicaRow) -> Hosted:
-        group = open_group(
-            row, self.me, self._store, self._settings.raft, Random(self._rng.getrandbits(64)), self._clock.tick(), self,
-            self._last_contact,
-        )  # fmt: skip
+        settings, rng, now = self._settings.raft_of(row.group), Random(self._rng.getrandbits(64)), self._clock.tick()
+        group = open_group(row, self.me, self._store, settings, rng, now, self, self._last_contact)
         hosted = self._hosted[group.id] = Hosted(group, flushed=group.machine.applied_index)
         self._touch(group.id)
         return hosted

@@ -126,6 +126,7 @@ class Storm:
         self.seed = seed
         self.rng = Random(seed)
         window = {"max_inflight_messages": 2, "max_inflight_bytes": 40, "max_append_bytes": 20} if small else {}
+        window["commit_news_delay"] = 10 if seed % 2 else 0
         config = RaftConfig(ELECTION, HEARTBEAT, group_heartbeats, **window)
         self.cluster = Cluster(voters, config, seed, range(voters + 1, voters + spares + 1))
         self.truth = Invariants(self.cluster)

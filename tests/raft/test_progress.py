@@ -27,13 +27,13 @@ def replicating(match: int = 10) -> Progress:
 
 def test_a_probe_waits_for_its_answer_or_for_its_time() -> None:
     progress = probing()
-    assert progress.may_send(LAST, COMMIT)
+    assert progress.may_send(LAST, COMMIT, Tick(0))
     progress.sent(LogIndex(12), 5, COMMIT, Tick(7))
-    assert not progress.may_send(LAST, COMMIT)
+    assert not progress.may_send(LAST, COMMIT, Tick(0))
     assert progress.retry_at(COMMIT) == 107
     assert not progress.retry(COMMIT, Tick(106))
     assert progress.retry(COMMIT, Tick(107))
-    assert progress.may_send(LAST, COMMIT)
+    assert progress.may_send(LAST, COMMIT, Tick(0))
     assert not progress.wants_entries
 
 
@@ -41,13 +41,13 @@ def test_an_accepted_probe_opens_the_window() -> None:
     progress = replicating()
     assert (progress.match_index, progress.next_index) == (10, 11)
     for last in (11, 12, 13):
-        assert progress.may_send(LAST, COMMIT)
+        assert progress.may_send(LAST, COMMIT, Tick(0))
         progress.sent(LogIndex(last), 1, COMMIT, Tick(0))
     assert progress.window_full
-    assert not progress.may_send(LAST, COMMIT)
+    assert not progress.may_send(LAST, COMMIT, Tick(0))
     progress.accepted(LogIndex(12), LogIndex(1), Tick(5))
     assert progress.status(False).in_flight == 1
-    assert progress.may_send(LAST, COMMIT)
+    assert progress.may_send(LAST, COMMIT, Tick(0))
 
 
 def test_a_rejection_goes_back_to_where_the_logs_may_agree_but_not_below_match() -> None:
@@ -62,7 +62,7 @@ def test_a_rejection_goes_back_to_where_the_logs_may_agree_but_not_below_match()
 def test_a_snapshot_holds_everything_back_until_it_is_there() -> None:
     progress = probing(5)
     progress.snapshot_ordered(LogIndex(12), Tick(0))
-    assert not progress.may_send(LAST, COMMIT)
+    assert not progress.may_send(LAST, COMMIT, Tick(0))
     assert not progress.rejected(LogIndex(4), LogIndex(0))
     progress.accepted(LogIndex(3), LogIndex(8), Tick(0))
     assert progress.state is ProgressState.SNAPSHOT
@@ -94,7 +94,7 @@ EVENTS = st.lists(
 def test_invariants_hold_whatever_comes(events: list[tuple[str, int]]) -> None:
     progress, now, match = probing(), 0, 0
     for verb, number in events:
-        if verb == "send" and progress.may_send(LAST, COMMIT):
+        if verb == "send" and progress.may_send(LAST, COMMIT, Tick(0)):
             end = min(LAST, progress.next_index + number % 3) if progress.wants_entries else progress.next_index - 1
             progress.sent(LogIndex(end), number, COMMIT, Tick(now))
         elif verb == "accept":
@@ -126,7 +126,7 @@ def test_nothing_is_ever_stuck(events: list[tuple[str, int]]) -> None:
     """Behind, and nothing may be sent: then there is a moment at which it is tried again."""
     progress, now = probing(), 0
     for verb, number in events:
-        if verb == "send" and progress.may_send(LAST, COMMIT):
+        if verb == "send" and progress.may_send(LAST, COMMIT, Tick(0)):
             progress.sent(LogIndex(progress.next_index - (not progress.wants_entries)), 12, COMMIT, Tick(now))
         elif verb == "accept":
             progress.accepted(LogIndex(number % 12), LogIndex(1), Tick(now))
@@ -135,5 +135,5 @@ def test_nothing_is_ever_stuck(events: list[tuple[str, int]]) -> None:
         elif verb == "snapshot":
             progress.snapshot_ordered(COMMIT, Tick(now))
         now += number
-        if progress.match_index < LAST and not progress.may_send(LAST, COMMIT) and not progress.snapshot_due:
+        if progress.match_index < LAST and not progress.may_send(LAST, COMMIT, Tick(0)) and not progress.snapshot_due:
             assert progress.retry_at(COMMIT) is not None

@@ -15,10 +15,11 @@ from raftmq.raft.types import Membership
 from raftmq.records.batch import check_batch, make_batch
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.leading import Events
-from raftmq.replica.manager import Replicas, ReplicaSettings
+from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadResult, Round
 from raftmq.replica.produce import Leadership
 from raftmq.replica.retention import Retention
+from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.waits import Ack, Acks
 from raftmq.storage.memory import MemoryStore
 from raftmq.v1 import types_pb2

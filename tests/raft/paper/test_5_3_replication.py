@@ -162,6 +162,27 @@ def test_5_3_a_lost_news_of_a_commit_is_told_again_and_then_nothing_more_is_said
         assert cluster.network == []
 
 
+def test_5_3_news_of_a_commit_waits_a_while_for_entries_to_travel_with() -> None:
+    config = RaftConfig(ELECTION, HEARTBEAT, group_heartbeats=False, commit_news_delay=10)
+    solo = Solo(term=1, config=config)
+    solo.lead(2)
+    solo.acked(2, 1)
+    solo.acked(3, 1)
+    solo.tick(10)
+    for value in ("x", "y"):
+        index = solo.node.propose(EntryKind.DATA, value, 1)
+        solo.take()
+        assert appends([*solo.acked(2, index), *solo.acked(3, index)]) == []
+        assert solo.node.commit_index == index, "nobody is answered later for it"
+    solo.node.propose(EntryKind.DATA, "z", 1)
+    assert appends(list(solo.take())) == [(2, 3, [2], 3), (3, 3, [2], 3)], "the news travels with the entry"
+    solo.acked(2, 4)
+    solo.acked(3, 4)
+    assert appends(list(solo.tick(9))) == []
+    assert solo.node.deadline() == solo.now + 1
+    assert appends(list(solo.tick(1))) == [(2, 4, [], 4), (3, 4, [], 4)], "and alone when nothing follows"
+
+
 def test_5_3_a_heartbeat_never_names_a_commit_beyond_what_its_target_acknowledged() -> None:
     solo = Solo([1], term=1)
     solo.lead(2)
