@@ -1,38 +1,56 @@
-"""The ``raftmq`` command."""
+"""The ``raftmq`` command.
+
+A verb's module is imported when it is that verb's turn: a node that starts again must not pay for the simulator.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from raftmq.cli import chaos, cluster, consume, nodes, output, produce, sim, topic, verify
-from raftmq.cli.bench import command as bench
-from raftmq.cli.demo import command as demo
+from raftmq.cli import output
 from raftmq.cli.exits import EXIT_CODES_HELP
 from raftmq.version import __version__
 
-app = typer.Typer(
-    name="raftmq",
-    help="A Raft-replicated clustered message broker.",
-    epilog=EXIT_CODES_HELP,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(nodes.up)
-app.command()(nodes.down)
-app.command()(nodes.serve)
-app.add_typer(topic.app, name="topic")
-app.command()(produce.produce)
-app.command()(consume.consume)
-app.add_typer(cluster.app, name="cluster")
-app.command()(verify.verify)
-app.command()(demo.demo)
-app.command()(sim.sim)
-app.add_typer(chaos.app, name="chaos")
-app.add_typer(bench.app, name="bench")
+VERBS = {
+    "up": "nodes",
+    "down": "nodes",
+    "serve": "nodes",
+    "topic": "topic",
+    "produce": "produce",
+    "consume": "consume",
+    "cluster": "cluster",
+    "verify": "verify",
+    "demo": "demo.command",
+    "sim": "sim",
+    "chaos": "chaos",
+    "bench": "bench.command",
+}
+"""Modules of ``raftmq.cli``. One with an ``app`` holds a group of commands, another a function named as the verb."""
+
+
+def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
+    """The command line with these verbs."""
+    app = typer.Typer(
+        name="raftmq",
+        help="A Raft-replicated clustered message broker.",
+        epilog=EXIT_CODES_HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        module = import_module(f"raftmq.cli.{VERBS[verb]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb)(getattr(module, verb))
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,8 +59,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
@@ -52,5 +69,7 @@ def root(
 
 def main() -> None:
     """Entry point of the ``raftmq`` script and of ``python -m raftmq``. Does not return."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    app = build([first]) if first in VERBS else build()
     app(prog_name="raftmq")
     sys.exit(0)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from raftmq.chaos.experiment import parse
 from raftmq.chaos.verdict import EXPERIMENT_FILE, FAULTS_FILE, HISTORY_FILE, REPORT_FILE, RUN_FILE, VERDICT_FILE
-from raftmq.cli.main import app
+from raftmq.cli.main import build
 from tests.chaos.events import Events, final, good, history
 
 runner = CliRunner()
@@ -32,7 +32,7 @@ def leave(folder: Path, *parts: Events, **fault: Any) -> Path:
 
 
 def test_check_judges_a_run_again_and_draws_its_report(tmp_path: Path) -> None:
-    done = runner.invoke(app, ["chaos", "check", str(leave(tmp_path, *good()))])
+    done = runner.invoke(build(), ["chaos", "check", str(leave(tmp_path, *good()))])
     assert done.exit_code == 0, done.output
     assert "x: PASS" in done.output
     assert json.loads((tmp_path / VERDICT_FILE).read_text())["level"] == "PASS"
@@ -40,7 +40,7 @@ def test_check_judges_a_run_again_and_draws_its_report(tmp_path: Path) -> None:
 
 
 def test_a_violation_is_exit_code_1_with_its_evidence(tmp_path: Path) -> None:
-    done = runner.invoke(app, ["chaos", "check", str(leave(tmp_path, *good(), final(99, offset=7))), "--json"])
+    done = runner.invoke(build(), ["chaos", "check", str(leave(tmp_path, *good(), final(99, offset=7))), "--json"])
     assert done.exit_code == 1
     told = json.loads(done.stdout)
     assert told["level"] == "FAIL"
@@ -48,7 +48,7 @@ def test_a_violation_is_exit_code_1_with_its_evidence(tmp_path: Path) -> None:
 
 
 def test_a_run_that_shows_nothing_is_exit_code_5(tmp_path: Path) -> None:
-    done = runner.invoke(app, ["chaos", "check", str(leave(tmp_path, *good(), fired=False))])
+    done = runner.invoke(build(), ["chaos", "check", str(leave(tmp_path, *good(), fired=False))])
     assert done.exit_code == 5
     assert "did not fire" in done.output
 
@@ -63,18 +63,18 @@ def test_a_run_that_shows_nothing_is_exit_code_5(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
-    done = runner.invoke(app, ["chaos", *(argument.format(folder=tmp_path) for argument in arguments)])
+    done = runner.invoke(build(), ["chaos", *(argument.format(folder=tmp_path) for argument in arguments)])
     assert done.exit_code == 2, done.output
 
 
 def test_a_folder_that_is_there_is_not_run_into(tmp_path: Path) -> None:
-    done = runner.invoke(app, ["chaos", "run", "kill-leader", "--directory", str(tmp_path)])
+    done = runner.invoke(build(), ["chaos", "run", "kill-leader", "--directory", str(tmp_path)])
     assert done.exit_code == 2
     assert "exists already" in done.output
 
 
 def test_list_names_every_experiment() -> None:
-    done = runner.invoke(app, ["chaos", "list", "--json"])
+    done = runner.invoke(build(), ["chaos", "list", "--json"])
     assert done.exit_code == 0
     names = [one["name"] for one in json.loads(done.stdout)]
     assert {"kill-leader", "isolate-leader", "power-cut"} <= set(names)
@@ -82,6 +82,6 @@ def test_list_names_every_experiment() -> None:
 
 @pytest.mark.parametrize("command", [["run"], ["check"], []])
 def test_help_tells_the_exit_codes(command: list[str]) -> None:
-    done = runner.invoke(app, ["chaos", *command, "--help"])
+    done = runner.invoke(build(), ["chaos", *command, "--help"])
     assert "UNAVAILABLE" in done.output
     assert "INVALID" in done.output

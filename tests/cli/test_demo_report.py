@@ -15,7 +15,7 @@ from raftmq.cli.demo import command
 from raftmq.cli.demo.checks import Check
 from raftmq.cli.demo.figures import Latency
 from raftmq.cli.demo.report import Report
-from raftmq.cli.main import app
+from raftmq.cli.main import build
 
 GOOD = Report(
     dataset="flights.csv.zip",
@@ -88,7 +88,7 @@ def test_the_exit_code_is_the_verdict(
     data.mkdir()
     monkeypatch.setattr(command, "Demo", Demo)
     monkeypatch.setattr(command, "_start", start)
-    ended = CliRunner().invoke(app, ["demo", "--input", str(rows), "--directory", str(data), "--json"])
+    ended = CliRunner().invoke(build(), ["demo", "--input", str(rows), "--directory", str(data), "--json"])
     assert ended.exit_code == code
     assert json.loads(ended.stdout)["passed"] is (code == 0)
     assert cluster.stopped
