@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from raftmq.cli.main import VERBS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raftmq"
 PURE = ("raft", "records", "partition", "metadata")
@@ -142,6 +144,7 @@ def test_every_module_is_imported_by_another() -> None:
     """A module that nobody imports is dead, or was forgotten."""
     used = {target for path in modules() for target in imported(tree(path))}
     entry_points = {"raftmq", "raftmq.__main__", "raftmq.chaos.wrapped"}
+    entry_points |= {f"raftmq.cli.{module}" for module in VERBS.values()}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in modules()}
     packages_of = {".".join(target.split(".")[:depth]) for target in used for depth in range(1, target.count(".") + 1)}
     by_tests = {target for path in modules(ROOT / "tests") for target in imported(tree(path))}
