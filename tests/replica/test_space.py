@@ -151,6 +151,7 @@ def test_leadership_goes_to_where_there_is_room_and_stays_there(partition: Parti
     set_disk(partition, LOW, before)
     partition.until(lambda: partition.lead != before)
     after = partition.lead
+    partition.until(lambda: len(partition.assembly(after).host.in_sync(GROUP)) == 2)
     assert partition.produce(after, b"a").base_offset == 0
     partition.until(lambda: before not in partition.assembly(after).host.in_sync(GROUP))
     partition.pass_time(60)
