@@ -19,9 +19,11 @@ from raftmq.config import NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
 from raftmq.controller.formation import Formation
+from raftmq.controller.groups import GROUP_METHODS, Groups
+from raftmq.controller.operations import Operations
 from raftmq.controller.reconciler import Reconciler
 from raftmq.errors import NotReady, RaftmqError
-from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId
+from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata.events import VERSION, NodeRegistered
 from raftmq.metadata.image import MetadataImage
@@ -49,6 +51,9 @@ class Links(Protocol):
     async def forward(
         self, node: NodeId, request: peer_pb2.ForwardRequest, timeout_s: float
     ) -> peer_pb2.ForwardResponse: ...
+    async def identify(
+        self, host: str, port: int, request: peer_pb2.IdentifyRequest, timeout_s: float
+    ) -> peer_pb2.IdentifyResponse: ...
 
 
 @dataclass(slots=True)
@@ -101,11 +106,15 @@ class Assembly(Events):
             cluster.limits.max_batch_bytes,
             cluster.timeouts.produce_timeout_ms,
         )
-        self.calls = assemble(self.host, self.controller, store, forwarder, facts, rng)
         registration = _registration(config, self.me, identity.boot_count)
         self._caretaker = Caretaker(
             self.controller, self.host, registration, forwarder, clock, cluster.timeouts.session_timeout_ms
         )
+        self._groups = Groups(self.host, forwarder, clock)
+        self.operations = Operations(
+            self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
+        )
+        self.calls = assemble(self.host, self.controller, self.operations, store, forwarder, facts, rng)
 
     def start(self) -> None:
         """Dial the others, and run what this disk holds; a new disk gets its replica of the controller's group."""
@@ -118,8 +127,8 @@ class Assembly(Events):
             self.replicas.create(CONTROLLER_GROUP, first, eager=self.me == min(voters))
 
     async def upkeep(self) -> None:
-        """Register, fence, balance; until cancelled."""
-        await self._caretaker.run()
+        """Register, fence, balance, drive operations; until cancelled."""
+        await asyncio.gather(self._caretaker.run(), self.operations.run())
 
     # -- what other nodes send ---------------------------------------------------------------------------------------
 
@@ -143,6 +152,8 @@ class Assembly(Events):
             raise NotReady("this node is still starting")
         if call.method.startswith("/"):
             response = await self.calls.serve(call.method, call.request, call.remaining_ms or None, forwarded=True)
+        elif call.method in GROUP_METHODS:
+            response = await self._groups.handle(call.method, call.request, call.remaining_ms)
         else:
             response = await self.controller.handle(call.method, call.request, call.remaining_ms)
         return peer_pb2.ForwardResponse(response=response)
@@ -198,17 +209,29 @@ class Assembly(Events):
 
     def _adopt(self, image: MetadataImage) -> None:
         self._image = image
-        nodes = sorted({*self._config.peers, *image.nodes})
+        # Those that are being added or removed are dialled for as long as that takes.
+        nodes = sorted({*self._config.peers, *image.nodes, *image.addresses()})
         self._links.set_peers({node: self._address(node, image) for node in nodes if node != self.me.node})
         self.replicas.set_nodes(nodes)
 
     def _address(self, node: NodeId, image: MetadataImage) -> tuple[str, int]:
         """Where to dial a node: this node's override, else what the node registered, else the file."""
         registered = image.nodes.get(node)
-        if registered is None or node in self._config.entry.peer_overrides:
-            address = self._config.dial(node)
-            return address.host, address.port
-        return registered.peer_host, registered.peer_port
+        override = self._config.entry.peer_overrides.get(node)
+        if override is not None:
+            return override.host, override.port
+        if registered is not None:
+            return registered.peer_host, registered.peer_port
+        if node in image.addresses():
+            return image.addresses()[node]
+        address = self._config.dial(node)
+        return address.host, address.port
+
+    def identified(self, request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
+        """What this node says to ``Identify``: its cluster, and whether that knows the disk which asks."""
+        sender = getattr(request, "from")  # a keyword in Python
+        known = self.controller.image.admits(ReplicaId(NodeId(sender.node), StoreId(sender.store)))
+        return self._formation.answer(self.me, admits=known and self.controller.is_current())
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
     ├── NotFound                 NOT_FOUND
     │   ├── UnknownTopic
     │   ├── UnknownPartition
-    │   └── UnknownNode
+    │   ├── UnknownNode
+    │   └── UnknownOperation
     ├── AlreadyExists            ALREADY_EXISTS
     ├── Unavailable              UNAVAILABLE          later, or elsewhere, it may work
     │   ├── NoLeader
@@ -121,6 +122,10 @@ class UnknownPartition(NotFound):
 
 class UnknownNode(NotFound):
     reason = "UNKNOWN_NODE"
+
+
+class UnknownOperation(NotFound):
+    reason = "UNKNOWN_OPERATION"
 
 
 class AlreadyExists(RaftmqError):

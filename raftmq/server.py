@@ -176,10 +176,10 @@ class Node:
             with self._driver.fatal():
                 self._assembly.on_peer_lost(node, boot)
 
-    async def _identified(self, _request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
+    async def _identified(self, request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
         if self._formation is None:
             return empty_answer(self._me, self._config.cluster.seed_digest)
-        return self._formation.answer(self._me)
+        return self._formation.answer(self._me) if self._assembly is None else self._assembly.identified(request)
 
     async def _forwarded(self, call: peer_pb2.ForwardRequest, _context: object) -> peer_pb2.ForwardResponse:
         if self._assembly is None:

@@ -14,18 +14,25 @@ from random import Random
 from raftmq.broker.admin_service import AdminService
 from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
-from raftmq.broker.cluster import ClusterView, Host
+from raftmq.broker.cluster import ClusterView, Host, Operations
 from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.interceptor import CallCounts
+from raftmq.broker.operation_service import OperationService
 from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
 from raftmq.ports import Store
 
 
 def assemble(
-    host: Host, cluster: ClusterView, store: Store, forwarder: Forwarder, facts: ServerFacts, rng: Random
+    host: Host,
+    cluster: ClusterView,
+    operations: Operations,
+    store: Store,
+    forwarder: Forwarder,
+    facts: ServerFacts,
+    rng: Random,
 ) -> Calls:
     """All methods of a node: for ``ClientServer``, and for what other nodes hand on."""
     view = View(host, cluster)
@@ -33,6 +40,7 @@ def assemble(
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
         **ClusterService(view, store).entries(),
+        **OperationService(view, operations).entries(),
     }
     return Calls(host, cluster, forwarder, entries, rng)
 
@@ -44,6 +52,7 @@ __all__ = [
     "ClusterView",
     "Forwarder",
     "Host",
+    "Operations",
     "ServerFacts",
     "assemble",
 ]

@@ -12,6 +12,7 @@ from raftmq.ids import GroupId, NodeId, Offset, Term
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.ports import DiskLevel
+from raftmq.metadata.operation import OperationRecord
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
@@ -56,6 +57,35 @@ class ClusterView(Protocol):
 
     def node_silence_ms(self, node: NodeId) -> int:
         """Milliseconds since this node heard `node` last; 0 for itself."""
+
+
+class Operations(Protocol):
+    """Changes of who holds what, that take time: see ``raftmq.controller.operations``. To be asked of the controller's
+    leader; NotLeader elsewhere. With `validate_only` nothing is begun."""
+
+    async def add_node(
+        self, node: NodeId, peer_host: str, peer_port: int, timeout_ms: int, *, validate_only: bool = False
+    ) -> OperationRecord: ...
+    async def drain_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord: ...
+    async def remove_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord: ...
+    async def move_replica(
+        self,
+        topic: str,
+        partition: int,
+        source: NodeId,
+        target: NodeId,
+        timeout_ms: int,
+        *,
+        validate_only: bool = False,
+    ) -> OperationRecord: ...
+    async def repair_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord: ...
+    async def cancel(self, operation: int, timeout_ms: int) -> OperationRecord: ...
+
+    def get(self, operation: int) -> OperationRecord:
+        """Raises UnknownOperation."""
+
+    def waits(self, operation: OperationRecord) -> str:
+        """What it waits for now, or why it ended as it did."""
 
 
 class Replicas(Protocol):

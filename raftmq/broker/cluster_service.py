@@ -83,7 +83,12 @@ class ClusterService:
 
     def _node(self, node: NodeRecord, led: int, held: int, votes: bool) -> cluster_pb2.ClusterNode:
         described = cluster_pb2.ClusterNode(
-            info=node_info(node), boot_count=node.boot, led_partitions=led, replicas=held, controller_voter=votes
+            info=node_info(node),
+            boot_count=node.boot,
+            led_partitions=led,
+            replicas=held,
+            controller_voter=votes,
+            leaving=node.leaving,
         )
         silence_ms = self._view.cluster.node_silence_ms(node.id.node)
         if silence_ms < SILENCE_MAX_MS:

@@ -1,4 +1,4 @@
-"""``raftmq cluster``: status, transfer-leader."""
+"""``raftmq cluster``: status, transfer-leader; the rest is in ``operations``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from raftmq.cli import output, status
+from raftmq.cli import operations, output, status
 from raftmq.cli.exits import ExitCode
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target, run
 from raftmq.client import Client
 from raftmq.client.types import ReplicaDescription
 from raftmq.errors import RaftmqError
 
-app = typer.Typer(help="The cluster: its state, and who leads.", no_args_is_help=True)
+app = typer.Typer(help="The cluster: its state, who leads, and who holds what.", no_args_is_help=True)
+app.command("add-node")(operations.add_node)
+app.command("drain")(operations.drain)
+app.command("remove-node")(operations.remove_node)
+app.command("move-replica")(operations.move_replica)
+app.command("repair-node")(operations.repair_node)
+app.command("operations")(operations.operations)
 
 
 @app.command("status")

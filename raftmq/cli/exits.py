@@ -21,6 +21,8 @@ from raftmq.errors import (
     RaftmqError,
     StorageFull,
     Unavailable,
+    UnknownNode,
+    UnknownOperation,
     UnknownPartition,
     UnknownTopic,
 )
@@ -60,7 +62,9 @@ class CommandError(Exception):
 _HINTS: tuple[tuple[type[RaftmqError], str], ...] = (
     (UnknownTopic, "'raftmq topic list' shows the topics; 'raftmq topic create NAME' makes one"),
     (UnknownPartition, "'raftmq topic describe NAME' shows the partitions"),
-    (AlreadyExists, "'raftmq topic describe NAME' shows it"),
+    (AlreadyExists, "'raftmq topic describe NAME' and 'raftmq cluster status' show what there is"),
+    (UnknownOperation, "'raftmq cluster operations' shows them"),
+    (UnknownNode, "'raftmq cluster status' shows the nodes"),
     (NotEnoughReplicas, "'raftmq cluster status' shows which nodes are away; it works again when they are back"),
     (MessageTooLarge, "send smaller batches, or raise limits.max_batch_bytes or the topic's max_batch_bytes"),
     (StorageFull, "'raftmq cluster status' shows which disks are low; delete topics, shorten retention, or add space"),

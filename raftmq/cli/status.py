@@ -108,7 +108,8 @@ def render(snapshot: Snapshot) -> RenderableType:
             node.info.node_id,
             f"{node.info.host}:{node.info.port}",
             node.info.rack or "-",
-            _node_state(snapshot, node.info.node_id, node.info.fenced),
+            _node_state(snapshot, node.info.node_id, node.info.fenced)
+            + (" [yellow]drained[/]" if node.leaving else ""),
             "leader" if node.info.node_id == cluster.controller else "voter" if node.controller_voter else "learner",
             node.led_partitions,
             node.replicas,

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from raftmq.client import convert
 from raftmq.client.connection import NodeChannel
 from raftmq.client.metadata import MetadataCache
+from raftmq.client.operations import ClusterOperations
 from raftmq.client.retry import may_retry_read, may_retry_write
 from raftmq.client.router import Router
 from raftmq.client.types import (
@@ -104,11 +105,11 @@ class Admin:
         return convert.topic(answer.topic)
 
 
-class Cluster:
+class Cluster(ClusterOperations):
     """``client.cluster``."""
 
     def __init__(self, router: Router, metadata: MetadataCache) -> None:
-        self._router = router
+        super().__init__(router)
         self._metadata = metadata
 
     async def describe(self, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> ClusterDescription:

@@ -7,6 +7,7 @@ from raftmq.client.types import (
     ClusterDescription,
     ClusterNodeDescription,
     NodeDescription,
+    OperationDescription,
     PartitionDescription,
     PartitionOffsets,
     ReplicaDescription,
@@ -102,7 +103,29 @@ def _cluster_node(wire: cluster_pb2.ClusterNode) -> ClusterNodeDescription:
         replicas=wire.replicas,
         controller_voter=wire.controller_voter,
         disk=_DISK_LEVELS.get(wire.disk_level, ""),
+        leaving=wire.leaving,
     )
+
+
+def operation(wire: cluster_pb2.Operation) -> OperationDescription:
+    return OperationDescription(
+        operation_id=wire.operation_id,
+        kind=_word(cluster_pb2.OperationKind.Name(wire.kind), "OPERATION_KIND_"),
+        state=_word(cluster_pb2.OperationState.Name(wire.state), "OPERATION_STATE_"),
+        node_id=wire.node_id,
+        topic=wire.topic,
+        partition=wire.partition,
+        to_node_id=wire.to_node_id,
+        moves=wire.moves,
+        moves_left=wire.moves_left,
+        reason=wire.reason,
+        started_ms=wire.started.ToMilliseconds(),
+        ended_ms=wire.ended.ToMilliseconds() if wire.HasField("ended") else None,
+    )
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()
 
 
 def replica(wire: cluster_pb2.ReplicaState) -> ReplicaDescription:

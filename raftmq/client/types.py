@@ -213,6 +213,39 @@ class ClusterNodeDescription:
     disk: str = ""
     """Room on its disk: "ample", "low" (it takes no records as a leader), "full" (nor as a follower); "" if the node
     that was asked does not know."""
+    leaving: bool = False
+    """It is drained, or being drained."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationDescription:
+    """A change of who holds what in the cluster, which takes time."""
+
+    operation_id: int
+    """0: it was only checked."""
+    kind: str
+    """add_node, drain_node, remove_node, move_replica or repair_node."""
+    state: str
+    """running, cancelling, done or cancelled."""
+    node_id: int
+    """The node that it is about; of a move the one that the replica leaves."""
+    topic: str
+    """Of a move, with `partition` and `to_node_id`; empty where the topic was deleted meanwhile."""
+    partition: int
+    to_node_id: int
+    moves: int
+    """Replicas that were to be moved when it began, and `moves_left` of them."""
+    moves_left: int
+    reason: str
+    """What it waits for now; why it ended as it did, where `state` does not say it all."""
+    started_ms: int
+    """Since the Unix epoch."""
+    ended_ms: int | None
+    """None: it is not over."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended_ms is not None
 
 
 @dataclass(frozen=True, slots=True)

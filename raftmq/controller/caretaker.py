@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import structlog
 
 from raftmq.controller.controller import Controller, Forward
+from raftmq.controller.metadata_group import MetadataGroup
 from raftmq.controller.sessions import Sessions
-from raftmq.errors import RaftmqError
+from raftmq.errors import NoLeader, NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, GroupId, ReplicaId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
 from raftmq.ports import Clock, DiskLevel
-from raftmq.raft.errors import RaftRefusal
 from raftmq.replica.host import ReplicaHost
 from raftmq.v1 import cluster_pb2
 
@@ -55,6 +54,7 @@ class Caretaker:
         self._resting: dict[GroupId, int] = {}
         self._yielded: dict[GroupId, int] = {}
         self._complained: str | None = None
+        self.metadata_group = MetadataGroup(host.replicas, clock, lambda one: self._silence(one) >= session_timeout_ms)
 
     async def run(self) -> None:
         rounds = 0
@@ -65,7 +65,7 @@ class Caretaker:
                 self._make_way()
                 await self._register()
                 if self._leads():
-                    self._admit()
+                    self.metadata_group.follow(self._controller.image)
                     await self._watch_sessions()
                     if rounds % BALANCE_EVERY == 0:
                         await self._balance()
@@ -84,8 +84,19 @@ class Caretaker:
     async def _register(self) -> None:
         known = self._controller.image.nodes.get(self._me.id.node)
         image = self._controller.image
-        if known is None or known.id != self._me.id or image.replay(self._me).nodes != image.nodes:
+        if known is not None and known.id == self._me.id and image.replay(self._me).nodes == image.nodes:
+            return
+        if self._me.id in image.removed:
+            raise NotReady("this node was removed from the cluster: stop it")
+        try:
             await self._controller.register(self._me, CALL_TIMEOUT_MS)
+        except NoLeader:
+            if image.nodes:
+                raise
+            raise NotReady(
+                "no leader of the controller is heard. If this node is new to the cluster, admit it: "
+                f"raftmq cluster add-node {self._me.id.node} --peer {self._me.peer_host}:{self._me.peer_port}"
+            ) from None
 
     def _make_way(self) -> None:
         """With too little room on its disk this node should lead no partition that a replica with room could lead."""
@@ -118,21 +129,6 @@ class Caretaker:
         replicas = self._host.replicas
         strange = member.node != replicas.me.node and replicas.heartbeats.store_of(member.node) != member.store
         return self._session_timeout_ms if strange else replicas.silence(member.node)
-
-    def _admit(self) -> None:
-        """Every registered node gets the metadata: those that do not vote on it learn it."""
-        group = self._host.replicas.group(CONTROLLER_GROUP)
-        assert group is not None, "asked of the leader only"
-        membership = group.node.membership
-        missing = {node.id for node in self._controller.image.nodes.values()} - membership.all
-        if not missing:
-            return
-        try:
-            group.node.change_membership(replace(membership, learners=membership.learners | missing))
-        except RaftRefusal as refusal:
-            _log.info("admission waits", nodes=sorted(node.node for node in missing), reason=str(refusal))
-        else:
-            self._host.replicas.touch(CONTROLLER_GROUP)
 
     async def _watch_sessions(self) -> None:
         assert self._sessions is not None

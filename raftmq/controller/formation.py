@@ -50,13 +50,14 @@ class Formation:
     def decode(cls, row: bytes) -> Formation:
         return cls.from_answer(peer_pb2.IdentifyResponse.FromString(row))
 
-    def answer(self, me: ReplicaId) -> peer_pb2.IdentifyResponse:
-        """What this node says to ``Identify``."""
+    def answer(self, me: ReplicaId, *, admits: bool = False) -> peer_pb2.IdentifyResponse:
+        """What this node says to ``Identify``. `admits`: by the metadata, whoever asks belongs to the cluster."""
         return peer_pb2.IdentifyResponse(
             me=_to_proto(me),
             cluster_id=self.cluster_id,
             seed_digest=self.seed_digest,
             initial_voters=[_to_proto(voter) for voter in self.voters],
+            admits_you=admits,
         )
 
     @classmethod
@@ -135,12 +136,15 @@ def _adopt(
     for _, _, formation in known:
         if me in formation.voters:
             return formation
+    for _, answer, formation in known:
+        if answer.admits_you:
+            return formation
     for node, _, formation in known:
         if any(voter.node == me.node for voter in formation.voters):
             return Waiting(
                 f"node {node} belongs to cluster {formation.cluster_id}, which knows node {me.node} with another disk: "
                 "this directory is empty or was replaced, and must not vote under the old name. "
-                "Restore the old directory, or have the node re-admitted"
+                f"Restore the old directory, or run 'raftmq cluster repair-node {me.node}'"
             )
     ids = sorted({formation.cluster_id for _, _, formation in known})
     if len(ids) > 1:

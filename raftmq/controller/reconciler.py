@@ -39,7 +39,7 @@ class Reconciler:
             partition.group: (topic, partition)
             for topic in image.topics.values()
             for partition in topic.partitions
-            if self._replicas.me in partition.replicas
+            if self._replicas.me in partition.replicas or self._replicas.me in partition.replicas_after
         }
         running = self._replicas.groups
         for group_id in sorted(wanted.keys() - running.keys()):
@@ -64,12 +64,18 @@ class Reconciler:
         self._done = image
 
     def _create(self, topic: TopicRecord, partition: PartitionRecord, is_new: bool) -> None:
-        """Only ever for this node's very disk: assignments name node *and* store."""
+        """Only ever for this node's very disk: assignments name node *and* store.
+
+        Whoever comes later than the group's beginning has no configuration but those of the log, which it is sent. The
+        first one, that a group begins with, is only for those whom it names.
+        """
+        me = self._replicas.me
+        is_first = partition.moves == 0 and me in partition.replicas
         _log.info("creating replica", topic=topic.name, partition=partition.partition, group=partition.group)
         self._replicas.create(
             partition.group,
-            Membership(frozenset(partition.replicas)),
-            eager=partition.replicas[0] == self._replicas.me,
+            Membership(frozenset(partition.replicas if is_first else ())),
+            eager=is_first and partition.replicas[0] == me,
             is_new=is_new,
         )
 

@@ -54,7 +54,12 @@ def plan_transfers(
         node = image.nodes.get(preferred.node)
         if leader == preferred.node or node is None or node.id != preferred:
             continue
-        if node.fenced or preferred.node in fenced or session_ms.get(preferred.node, 0) < session_min_ms:
+        if (
+            node.fenced
+            or node.leaving
+            or preferred.node in fenced
+            or session_ms.get(preferred.node, 0) < session_min_ms
+        ):
             continue
         if preferred.node in in_sync.get(group, ()):
             transfers.append(Transfer(group, leader, preferred.node))

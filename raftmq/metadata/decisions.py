@@ -107,12 +107,14 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
     _in_range(window_ms, _WINDOW_MS_MIN, _WINDOW_MS_MAX, "message_id_window")
     _in_range(window_count, 1, _WINDOW_COUNT_MAX, "message_id_window_count")
     _in_range(replicas, 1, _NODE_ID_MAX, "replication_factor")
-    if replicas > len(image.nodes):
+    staying = [node for node in image.nodes.values() if not node.leaving]
+    if replicas > len(staying):
         raise PreconditionFailed(
-            f"{replicas} replicas need as many nodes, {len(image.nodes)} have registered", field="replication_factor"
+            f"{replicas} replicas need as many nodes, {len(staying)} have registered and are not drained",
+            field="replication_factor",
         )
     in_sync = _min_in_sync(wish, policy, replicas)
-    candidates = [Candidate(node.id, node.rack, node.fenced) for node in image.nodes.values()]
+    candidates = [Candidate(node.id, node.rack, node.fenced) for node in staying]
     placed = place(candidates, partitions, replicas, loads(image))
     assigned = tuple(
         PartitionAssigned(GroupId(image.next_group_id + number), PartitionId(number), assignment)
@@ -149,8 +151,8 @@ def loads(image: MetadataImage) -> dict[NodeId, Load]:
     leaders: Counter[NodeId] = Counter()
     for topic in image.topics.values():
         for partition in topic.partitions:
-            replicas.update(replica.node for replica in partition.replicas)
-            leaders[partition.replicas[0].node] += 1
+            replicas.update(replica.node for replica in partition.replicas_after)
+            leaders[partition.replicas_after[0].node] += 1
     return {node: Load(replicas[node], leaders[node]) for node in sorted(replicas)}
 
 
@@ -190,12 +192,17 @@ def register_node(image: MetadataImage, wish: NodeRegistered) -> list[Event]:
             field="max_cluster_version",
         )
     known = image.nodes.get(wish.id.node)
+    if wish.id in image.removed:
+        raise PreconditionFailed(
+            f"node {wish.id.node} was removed from the cluster: stop it, or empty its data directory and add it anew",
+            field="id.store",
+        )
     if known is None:
         return [wish]
     if known.id != wish.id:
         raise PreconditionFailed(
             f"node {wish.id.node} is registered with store {known.id.store:x}, this one is {wish.id.store:x}: "
-            "its disk was replaced or emptied. Restore the old directory, or start the node under a new id",
+            "its disk was replaced or emptied. Restore the old directory, or have the node repaired",
             field="id.store",
         )
     if wish.boot < known.boot:

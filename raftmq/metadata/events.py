@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2, storage_pb2
+from raftmq.metadata.operation import OperationKind
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
@@ -97,10 +98,66 @@ class ClusterVersionRaised:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentChanged:
-    """The group's replicas are these now, in order of preference."""
+    """The group's replicas are these now, in order of preference. Ends the move that led to it."""
 
     group: GroupId
     replicas: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStarted:
+    """Replaying it has the effects that an operation has at once: a drained node gets nothing new, a node that is
+    removed is no node any more, a repaired one is known by its new disk."""
+
+    operation: int
+    """From 1; never reused."""
+    kind: OperationKind
+    node: NodeId
+    """The node that it is about; of a move the one that the replica leaves."""
+    replica: ReplicaId | None
+    """The disk that is added, removed, or takes the lost one's place."""
+    group: GroupId
+    """Of a move; else 0."""
+    to_node: NodeId
+    """Of a move; else 0."""
+    peer_host: str
+    """Where other nodes reach the one that is added or removed, with `peer_port`; else empty."""
+    peer_port: int
+    moves: int
+    """How many replicas were to be moved when it began."""
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveBegun:
+    """`target` is to take `source`'s place in the group. One at a time in a group."""
+
+    operation: int
+    group: GroupId
+    source: ReplicaId
+    target: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAbandoned:
+    """The move in this group was taken back: its target is no member of it."""
+
+    group: GroupId
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCancelled:
+    """Somebody wants it to end early."""
+
+    operation: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationEnded:
+    operation: int
+    is_cancelled: bool
+    reason: str
+    wall_ms: int
 
 
 Event = (
@@ -112,6 +169,11 @@ Event = (
     | ProducerIdsAllocated
     | ClusterVersionRaised
     | AssignmentChanged
+    | OperationStarted
+    | MoveBegun
+    | MoveAbandoned
+    | OperationCancelled
+    | OperationEnded
 )
 
 
@@ -152,6 +214,8 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
         case AssignmentChanged(group, replicas):
             changed = storage_pb2.AssignmentChanged(group=group, replicas=_replicas_to_proto(replicas))
             return storage_pb2.MetadataEvent(assignment_changed=changed)
+        case _:
+            return _operation_to_proto(event)
 
 
 def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
@@ -175,7 +239,84 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             changed = message.assignment_changed
             return AssignmentChanged(GroupId(changed.group), _replicas_from_proto(changed.replicas))
         case _:
+            return _operation_from_proto(message)
+
+
+def _operation_to_proto(
+    event: OperationStarted | MoveBegun | MoveAbandoned | OperationCancelled | OperationEnded,
+) -> storage_pb2.MetadataEvent:
+    match event:
+        case OperationStarted():
+            return storage_pb2.MetadataEvent(operation_started=_started_to_proto(event))
+        case MoveBegun(operation, group, source, target):
+            (from_, to) = _replicas_to_proto((source, target))
+            begun = storage_pb2.MoveBegun(operation=operation, group=group, source=from_, target=to)
+            return storage_pb2.MetadataEvent(move_begun=begun)
+        case MoveAbandoned(group):
+            return storage_pb2.MetadataEvent(move_abandoned=storage_pb2.MoveAbandoned(group=group))
+        case OperationCancelled(operation):
+            cancelled = storage_pb2.OperationCancelled(operation=operation)
+            return storage_pb2.MetadataEvent(operation_cancelled=cancelled)
+        case OperationEnded(operation, is_cancelled, reason, wall_ms):
+            ended = storage_pb2.OperationEnded(
+                operation=operation, is_cancelled=is_cancelled, reason=reason, wall_ms=wall_ms
+            )
+            return storage_pb2.MetadataEvent(operation_ended=ended)
+
+
+def _operation_from_proto(message: storage_pb2.MetadataEvent) -> Event:
+    match message.WhichOneof("event"):
+        case "operation_started":
+            return _started_from_proto(message.operation_started)
+        case "move_begun":
+            begun = message.move_begun
+            source, target = _replicas_from_proto((begun.source, begun.target))
+            return MoveBegun(begun.operation, GroupId(begun.group), source, target)
+        case "move_abandoned":
+            return MoveAbandoned(GroupId(message.move_abandoned.group))
+        case "operation_cancelled":
+            return OperationCancelled(message.operation_cancelled.operation)
+        case "operation_ended":
+            ended = message.operation_ended
+            return OperationEnded(ended.operation, ended.is_cancelled, ended.reason, ended.wall_ms)
+        case _:
             raise PoisonEntry("an event without content")
+
+
+def _started_to_proto(event: OperationStarted) -> storage_pb2.OperationStarted:
+    started = storage_pb2.OperationStarted(
+        operation=event.operation,
+        kind=event.kind,
+        node=event.node,
+        group=event.group,
+        to_node=event.to_node,
+        peer_host=event.peer_host,
+        peer_port=event.peer_port,
+        moves=event.moves,
+        wall_ms=event.wall_ms,
+    )
+    if event.replica is not None:
+        started.replica.CopyFrom(_replicas_to_proto((event.replica,))[0])
+    return started
+
+
+def _started_from_proto(message: storage_pb2.OperationStarted) -> OperationStarted:
+    try:
+        kind = OperationKind(message.kind)
+    except ValueError:
+        raise PoisonEntry(f"an operation of kind {message.kind}, which this version does not know") from None
+    return OperationStarted(
+        message.operation,
+        kind,
+        NodeId(message.node),
+        _replicas_from_proto((message.replica,))[0] if message.HasField("replica") else None,
+        GroupId(message.group),
+        NodeId(message.to_node),
+        message.peer_host,
+        message.peer_port,
+        message.moves,
+        message.wall_ms,
+    )
 
 
 def registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:

@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, PartitionId, ProducerId, ReplicaId
 from raftmq.metadata import events
 from raftmq.metadata.events import Event
+from raftmq.metadata.operation import OperationKind, OperationRecord, OperationState
 from raftmq.records.poison import PoisonEntry
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
 FIRST_PRODUCER_ID = ProducerId(1)
+OPERATIONS_KEPT = 100
+"""Operations that are over and still listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,17 @@ class NodeRecord:
     rack: str
     fenced: bool
     max_cluster_version: int
+    leaving: bool = False
+    """It is drained, or being drained: it gets nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """`target` is taking `source`'s place in a group."""
+
+    operation: int
+    source: ReplicaId
+    target: ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,18 @@ class PartitionRecord:
     partition: PartitionId
     replicas: tuple[ReplicaId, ...]
     """In order of preference: the first should lead."""
+    move: Move | None = None
+    """The one that is under way."""
+    moves: int = 0
+    """How many were brought to their end. 0: `replicas` are those that the group began with."""
+
+    @property
+    def replicas_after(self) -> tuple[ReplicaId, ...]:
+        """What `replicas` will be when the move under way is over."""
+        move = self.move
+        if move is None:
+            return self.replicas
+        return tuple(move.target if replica == move.source else replica for replica in self.replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +114,11 @@ class MetadataImage:
     next_producer_id: ProducerId = FIRST_PRODUCER_ID
     cluster_version: int = 1
     """Leaders propose only what this version has."""
+    operations: Mapping[int, OperationRecord] = field(default_factory=_empty)
+    """All that run, and the newest of those that are over."""
+    next_operation_id: int = 1
+    removed: frozenset[ReplicaId] = frozenset()
+    """Disks of nodes that were removed: they do not come back."""
 
     def partition(self, group: GroupId) -> tuple[TopicRecord, PartitionRecord] | None:
         """The partition that `group` replicates; None where there is none (any more)."""
@@ -96,6 +127,27 @@ class MetadataImage:
             return None
         topic = self.topics[found[0]]
         return topic, topic.partitions[found[1]]
+
+    def running(self) -> list[OperationRecord]:
+        """Operations that are not over, oldest first."""
+        return [operation for _, operation in sorted(self.operations.items()) if not operation.is_over]
+
+    def moves_of(self, operation: int) -> list[PartitionRecord]:
+        """Partitions in which a move of this operation is under way, by group."""
+        partitions = (partition for topic in self.topics.values() for partition in topic.partitions)
+        mine = (one for one in partitions if one.move is not None and one.move.operation == operation)
+        return sorted(mine, key=lambda one: one.group)
+
+    def addresses(self) -> dict[NodeId, tuple[str, int]]:
+        """Where nodes are reached that are being added or removed, as peers."""
+        return {one.node: (one.peer_host, one.peer_port) for one in self.running() if one.peer_host}
+
+    def admits(self, replica: ReplicaId) -> bool:
+        """This disk belongs to a node of the cluster, or to one that is being added."""
+        known = self.nodes.get(replica.node)
+        return (known is not None and known.id == replica) or any(
+            one.kind is OperationKind.ADD_NODE and one.replica == replica for one in self.running()
+        )
 
     def replay(self, event: Event) -> MetadataImage:
         """The image after `event`; `version` is left to the caller. Raises PoisonEntry where the event does not fit."""
@@ -118,6 +170,16 @@ class MetadataImage:
                 return replace(self, cluster_version=version)
             case events.AssignmentChanged(group, replicas):
                 return self._assign(event, group, replicas)
+            case events.OperationStarted():
+                return self._start(event)
+            case events.MoveBegun(operation, group, source, target):
+                return self._begin_move(event, group, Move(operation, source, target))
+            case events.MoveAbandoned(group):
+                return self._abandon_move(event, group)
+            case events.OperationCancelled(operation):
+                return self._cancel(event, operation)
+            case events.OperationEnded():
+                return self._end(event)
 
     def at(self, version: LogIndex) -> MetadataImage:
         """The same image, as of the entry at `version`."""
@@ -133,6 +195,9 @@ class MetadataImage:
             self.next_topic_id,
             self.next_producer_id,
             self.cluster_version,
+            sorted(self.operations.items()),
+            self.next_operation_id,
+            sorted(self.removed),
         )
         return blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
@@ -150,6 +215,7 @@ class MetadataImage:
             # A first registration is itself a sign of life.
             fenced=known.fenced if known is not None else False,
             max_cluster_version=event.max_cluster_version,
+            leaving=known.leaving if known is not None else False,
         )
         return replace(self, nodes=_with(self.nodes, {event.id.node: node}))
 
@@ -196,19 +262,95 @@ class MetadataImage:
         )
 
     def _assign(self, event: Event, group: GroupId, replicas: tuple[ReplicaId, ...]) -> MetadataImage:
+        _fits(len(replicas) > 0, event)
+        partition = self._known(event, group)
+        return self._with_partition(replace(partition, replicas=replicas, move=None, moves=partition.moves + 1))
+
+    # -- operations --------------------------------------------------------------------------------------------------
+
+    def _start(self, event: events.OperationStarted) -> MetadataImage:
+        _fits(event.operation == self.next_operation_id, event)
+        started = OperationRecord(
+            event.operation, event.kind, event.node, event.replica, event.group, event.to_node, event.peer_host,
+            event.peer_port, event.moves, event.wall_ms,
+        )  # fmt: skip
+        over = [number for number, known in sorted(self.operations.items()) if known.is_over]
+        forgotten = set(over[: max(0, len(over) - OPERATIONS_KEPT)])
+        kept = _without(self.operations, forgotten.__contains__)
+        image = replace(self, operations=_with(kept, {event.operation: started}), next_operation_id=event.operation + 1)
+        known = image.nodes.get(event.node)
+        if event.kind is OperationKind.MOVE_REPLICA or known is None:
+            return image
+        if event.kind is OperationKind.REMOVE_NODE:
+            gone = _without(image.nodes, lambda node: node == event.node)
+            return replace(image, nodes=gone, removed=image.removed | {known.id})
+        if event.kind is OperationKind.REPAIR_NODE:
+            assert event.replica is not None, "a repair names the new disk"
+            # How often the new disk has started is told when it registers.
+            known = replace(known, id=event.replica, boot=BootCount(0)) if known.id != event.replica else known
+            return replace(image, nodes=_with(image.nodes, {event.node: known}))
+        return image._mark_leaving(event.node, event.kind is OperationKind.DRAIN_NODE)
+
+    def _mark_leaving(self, node: NodeId, leaving: bool) -> MetadataImage:
+        known = self.nodes.get(node)
+        return (
+            self if known is None else replace(self, nodes=_with(self.nodes, {node: replace(known, leaving=leaving)}))
+        )
+
+    def _begin_move(self, event: Event, group: GroupId, move: Move) -> MetadataImage:
+        partition = self._known(event, group)
+        nodes = {replica.node for replica in partition.replicas if replica != move.source}
+        _fits(partition.move is None and move.source in partition.replicas and move.target.node not in nodes, event)
+        _fits(move.target not in partition.replicas and move.operation in self.operations, event)
+        return self._with_partition(replace(partition, move=move))
+
+    def _abandon_move(self, event: Event, group: GroupId) -> MetadataImage:
+        partition = self._known(event, group)
+        _fits(partition.move is not None, event)
+        return self._with_partition(replace(partition, move=None))
+
+    def _cancel(self, event: Event, operation: int) -> MetadataImage:
+        known = self.operations.get(operation)
+        if known is None or known.state is not OperationState.RUNNING:
+            raise _unfit(event)
+        return self._with_operation(replace(known, state=OperationState.CANCELLING))
+
+    def _end(self, event: events.OperationEnded) -> MetadataImage:
+        known = self.operations.get(event.operation)
+        if known is None or known.is_over or self.moves_of(event.operation):
+            raise _unfit(event)
+        state = OperationState.CANCELLED if event.is_cancelled else OperationState.DONE
+        image = self._with_operation(replace(known, state=state, reason=event.reason, ended_ms=event.wall_ms))
+        if event.is_cancelled and known.kind is OperationKind.DRAIN_NODE:
+            return image._mark_leaving(known.node, False)
+        return image
+
+    def _with_operation(self, operation: OperationRecord) -> MetadataImage:
+        return replace(self, operations=_with(self.operations, {operation.id: operation}))
+
+    # -- partitions --------------------------------------------------------------------------------------------------
+
+    def _known(self, event: Event, group: GroupId) -> PartitionRecord:
         found = self.partition(group)
-        _fits(found is not None and len(replicas) > 0, event)
-        assert found is not None
-        topic, partition = found
+        if found is None:
+            raise _unfit(event)
+        return found[1]
+
+    def _with_partition(self, changed: PartitionRecord) -> MetadataImage:
+        topic = self.topics[self.groups[changed.group][0]]
         partitions = list(topic.partitions)
-        partitions[partition.partition] = replace(partition, replicas=replicas)
+        partitions[changed.partition] = changed
         return replace(self, topics=_with(self.topics, {topic.name: replace(topic, partitions=tuple(partitions))}))
 
 
 def _fits(condition: bool, event: Event) -> None:
     """A committed event that does not fit means that it was decided over another image: this node must not go on."""
     if not condition:
-        raise PoisonEntry(f"does not fit what came before: {event}")
+        raise _unfit(event)
+
+
+def _unfit(event: Event) -> PoisonEntry:
+    return PoisonEntry(f"does not fit what came before: {event}")
 
 
 def _with(mapping: Mapping[KeyT, ValueT], changes: Mapping[KeyT, ValueT]) -> Mapping[KeyT, ValueT]:

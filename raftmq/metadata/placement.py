@@ -7,7 +7,7 @@ alike, counting what they carry already; and preferred leaders are spread evenly
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -60,6 +60,21 @@ def place(
     spread = _Spread(live, already)
     chosen = [spread.choose(replication_factor) for _ in range(partitions)]
     return _prefer_leaders(chosen, already)
+
+
+def substitute(
+    nodes: Sequence[Candidate], kept: Collection[NodeId], already: Mapping[NodeId, Load]
+) -> ReplicaId | None:
+    """Where a replica goes of a partition that loses one, and keeps those on `kept`: to a rack with the fewest of those,
+    then to the node that carries least. None: every live node holds one."""
+    racks = {node.id.node: (node.rack, 0 if node.rack else node.id.node) for node in nodes}
+    taken = [racks[node] for node in kept if node in racks]
+    fit = [node.id for node in nodes if not node.fenced and node.id.node not in kept]
+    return min(
+        fit,
+        key=lambda one: (taken.count(racks[one.node]), already.get(one.node, Load()).replicas, one),
+        default=None,
+    )
 
 
 class _Spread:

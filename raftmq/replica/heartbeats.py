@@ -148,8 +148,8 @@ class NodeHeartbeats:
         self._dead.pop(node, None)
 
     def is_dead(self, member: ReplicaId) -> bool:
-        """The process that held this replica is known to be gone."""
-        return member.node in self._dead
+        """The process that held this replica is known to be gone, or its node to speak for another disk."""
+        return member.node in self._dead or self.store_of(member.node) not in (0, member.store)
 
     def disk_of(self, node: NodeId) -> DiskLevel:
         """As `node` said last; of one that was never heard, AMPLE."""

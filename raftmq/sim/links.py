@@ -143,6 +143,12 @@ class Links:
         response = await self.network.call(self._source, self._source.number, node, serve, timeout_s)
         return peer_pb2.ForwardResponse(response=response)
 
+    async def identify(
+        self, host: str, port: int, request: peer_pb2.IdentifyRequest, timeout_s: float
+    ) -> peer_pb2.IdentifyResponse:
+        """Ask who listens at an address. Raises RaftmqError."""
+        return await self._source.identify(host, port, request, timeout_s)
+
     def lost(self, node: NodeId, boot: BootCount) -> None:
         """The process is gone for good: told once."""
         if self._lost.get(node) != boot:

@@ -219,7 +219,7 @@ class NodeProcess(Process):
         config, store = self.node.config, self.node.store
         formation = self._seed
         if formation is None:
-            formation = await join(config, self._me, store, self._identify, self._waits)
+            formation = await join(config, self._me, store, self.identify, self._waits)
             self._seed = formation
         self.driver = SimDriver(
             self, store, self.node.speed, Random(self.rng.getrandbits(64)), self._storage_failed, self.node.durable.note
@@ -295,21 +295,22 @@ class NodeProcess(Process):
 
     # -- forming a cluster -------------------------------------------------------------------------------------------
 
-    async def _identify(
+    async def identify(
         self, host: str, port: int, request: peer_pb2.IdentifyRequest, timeout_s: float
     ) -> peer_pb2.IdentifyResponse:
+        """Ask who listens at an address. Raises RaftmqError."""
         node = NodeId(port - PEER_PORT)
 
         async def serve(target: NodeProcess) -> bytes:
-            return target.identified().SerializeToString()
+            return target.identified(request).SerializeToString()
 
         data = await self._network.call(self, self.number, node, serve, timeout_s)
         return peer_pb2.IdentifyResponse.FromString(data)
 
-    def identified(self) -> peer_pb2.IdentifyResponse:
+    def identified(self, request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
         if self._seed is None:
             return empty_answer(self._me, self.node.config.cluster.seed_digest)
-        return self._seed.answer(self._me)
+        return self._seed.answer(self._me) if self.assembly is None else self.assembly.identified(request)
 
 
 PEER_PORT = 20_000

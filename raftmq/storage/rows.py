@@ -90,9 +90,16 @@ def decode_replica(value: bytes) -> ReplicaRow:
 
 def _memberships(message: storage_pb2.ReplicaRow) -> tuple[tuple[LogIndex, Membership], ...]:
     try:
-        return tuple((LogIndex(item.index), membership_from_proto(item.membership)) for item in message.memberships)
+        return tuple((LogIndex(item.index), _membership(item)) for item in message.memberships)
     except CorruptEntry as error:
         raise StorageError(f"a replica's row has a bad configuration: {error}") from error
+
+
+def _membership(item: storage_pb2.IndexedMembership) -> Membership:
+    """A replica that came later knows no configuration before the first one of its log."""
+    if item.index == 0 and item.membership == peer_pb2.Membership():
+        return Membership(frozenset())
+    return membership_from_proto(item.membership)
 
 
 def _encode_id(replica: ReplicaId) -> peer_pb2.ReplicaId:

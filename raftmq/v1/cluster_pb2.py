@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from raftmq.v1 import broker_pb2 as raftmq_dot_v1_dot_broker__pb2
 from raftmq.v1 import types_pb2 as raftmq_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftmq/v1/cluster.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x18\n\x16\x44\x65scribeClusterRequest\"\xe1\x01\n\x0b\x43lusterNode\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.raftmq.v1.NodeInfo\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12-\n\nlast_heard\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eled_partitions\x18\x04 \x01(\r\x12\x10\n\x08replicas\x18\x05 \x01(\r\x12\x18\n\x10\x63ontroller_voter\x18\x06 \x01(\x08\x12(\n\ndisk_level\x18\x07 \x01(\x0e\x32\x14.raftmq.v1.DiskLevel\"\xdd\x01\n\x17\x44\x65scribeClusterResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.raftmq.v1.ClusterNode\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10\x63ontroller_epoch\x18\x05 \x01(\x04\x12$\n\x06topics\x18\x06 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\";\n\x13ListReplicasRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x14\n\x0c\x61t_log_index\x18\x02 \x01(\x04\"\xc0\x03\n\x0cReplicaState\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08group_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x17\n\x0fpersisted_index\x18\x08 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x18\n\x10log_start_offset\x18\x0b \x01(\x04\x12\x16\n\x0elog_end_offset\x18\x0c \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\r \x01(\x04\x12\x0f\n\x07suspect\x18\x0e \x01(\x08\x12\x0f\n\x07in_sync\x18\x0f \x03(\r\x12-\n\x03lag\x18\x10 \x03(\x0b\x32 .raftmq.v1.ReplicaState.LagEntry\x12\x12\n\nchain_hash\x18\x11 \x01(\x0c\x12\x13\n\x0b\x63hain_index\x18\x12 \x01(\x04\x1a*\n\x08LagEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"l\n\x14ListReplicasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.raftmq.v1.ReplicaState\"M\n\x15TransferLeaderRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"C\n\x16TransferLeaderResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader*f\n\tDiskLevel\x12\x1a\n\x16\x44ISK_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44ISK_LEVEL_AMPLE\x10\x01\x12\x12\n\x0e\x44ISK_LEVEL_LOW\x10\x02\x12\x13\n\x0f\x44ISK_LEVEL_FULL\x10\x03\x32\x8b\x02\n\x07\x43luster\x12X\n\x0f\x44\x65scribeCluster\x12!.raftmq.v1.DescribeClusterRequest\x1a\".raftmq.v1.DescribeClusterResponse\x12O\n\x0cListReplicas\x12\x1e.raftmq.v1.ListReplicasRequest\x1a\x1f.raftmq.v1.ListReplicasResponse\x12U\n\x0eTransferLeader\x12 .raftmq.v1.TransferLeaderRequest\x1a!.raftmq.v1.TransferLeaderResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17raftmq/v1/cluster.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x18\n\x16\x44\x65scribeClusterRequest\"\xf2\x01\n\x0b\x43lusterNode\x12!\n\x04info\x18\x01 \x01(\x0b\x32\x13.raftmq.v1.NodeInfo\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12-\n\nlast_heard\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eled_partitions\x18\x04 \x01(\r\x12\x10\n\x08replicas\x18\x05 \x01(\r\x12\x18\n\x10\x63ontroller_voter\x18\x06 \x01(\x08\x12(\n\ndisk_level\x18\x07 \x01(\x0e\x32\x14.raftmq.v1.DiskLevel\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\"\xdd\x01\n\x17\x44\x65scribeClusterResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\x14\n\x0c\x63luster_name\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.raftmq.v1.ClusterNode\x12\x1a\n\x12\x63ontroller_node_id\x18\x04 \x01(\r\x12\x18\n\x10\x63ontroller_epoch\x18\x05 \x01(\x04\x12$\n\x06topics\x18\x06 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\";\n\x13ListReplicasRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x14\n\x0c\x61t_log_index\x18\x02 \x01(\x04\"\xc0\x03\n\x0cReplicaState\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08group_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0eleader_node_id\x18\x06 \x01(\r\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x17\n\x0fpersisted_index\x18\x08 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x18\n\x10log_start_offset\x18\x0b \x01(\x04\x12\x16\n\x0elog_end_offset\x18\x0c \x01(\x04\x12\x16\n\x0ehigh_watermark\x18\r \x01(\x04\x12\x0f\n\x07suspect\x18\x0e \x01(\x08\x12\x0f\n\x07in_sync\x18\x0f \x03(\r\x12-\n\x03lag\x18\x10 \x03(\x0b\x32 .raftmq.v1.ReplicaState.LagEntry\x12\x12\n\nchain_hash\x18\x11 \x01(\x0c\x12\x13\n\x0b\x63hain_index\x18\x12 \x01(\x04\x1a*\n\x08LagEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"l\n\x14ListReplicasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12)\n\x08replicas\x18\x02 \x03(\x0b\x32\x17.raftmq.v1.ReplicaState\"M\n\x15TransferLeaderRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nto_node_id\x18\x03 \x01(\r\"C\n\x16TransferLeaderResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\xc5\x02\n\tOperation\x12\x14\n\x0coperation_id\x18\x01 \x01(\x04\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.raftmq.v1.OperationKind\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.raftmq.v1.OperationState\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\r\n\x05topic\x18\x05 \x01(\t\x12\x11\n\tpartition\x18\x06 \x01(\r\x12\x12\n\nto_node_id\x18\x07 \x01(\r\x12\r\n\x05moves\x18\x08 \x01(\r\x12\x12\n\nmoves_left\x18\t \x01(\r\x12\x0e\n\x06reason\x18\n \x01(\t\x12+\n\x07started\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x0e\x41\x64\x64NodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x11\n\tpeer_host\x18\x02 \x01(\t\x12\x11\n\tpeer_port\x18\x03 \x01(\r\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"e\n\x0f\x41\x64\x64NodeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\":\n\x10\x44rainNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"g\n\x11\x44rainNodeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\";\n\x11RemoveNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"h\n\x12RemoveNodeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\"w\n\x12MoveReplicaRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x14\n\x0c\x66rom_node_id\x18\x03 \x01(\r\x12\x12\n\nto_node_id\x18\x04 \x01(\r\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"i\n\x13MoveReplicaResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\";\n\x11RepairNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\r\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"h\n\x12RepairNodeResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\"\x17\n\x15ListOperationsRequest\"m\n\x16ListOperationsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12(\n\noperations\x18\x02 \x03(\x0b\x32\x14.raftmq.v1.Operation\"+\n\x13GetOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\x04\"j\n\x14GetOperationResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation\".\n\x16\x43\x61ncelOperationRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\x04\"m\n\x17\x43\x61ncelOperationResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12\'\n\toperation\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.Operation*f\n\tDiskLevel\x12\x1a\n\x16\x44ISK_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44ISK_LEVEL_AMPLE\x10\x01\x12\x12\n\x0e\x44ISK_LEVEL_LOW\x10\x02\x12\x13\n\x0f\x44ISK_LEVEL_FULL\x10\x03*\xcc\x01\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_KIND_ADD_NODE\x10\x01\x12\x1d\n\x19OPERATION_KIND_DRAIN_NODE\x10\x02\x12\x1e\n\x1aOPERATION_KIND_REMOVE_NODE\x10\x03\x12\x1f\n\x1bOPERATION_KIND_MOVE_REPLICA\x10\x04\x12\x1e\n\x1aOPERATION_KIND_REPAIR_NODE\x10\x05*\xa7\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x01\x12\x1e\n\x1aOPERATION_STATE_CANCELLING\x10\x02\x12\x18\n\x14OPERATION_STATE_DONE\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04\x32\xfb\x06\n\x07\x43luster\x12X\n\x0f\x44\x65scribeCluster\x12!.raftmq.v1.DescribeClusterRequest\x1a\".raftmq.v1.DescribeClusterResponse\x12O\n\x0cListReplicas\x12\x1e.raftmq.v1.ListReplicasRequest\x1a\x1f.raftmq.v1.ListReplicasResponse\x12U\n\x0eTransferLeader\x12 .raftmq.v1.TransferLeaderRequest\x1a!.raftmq.v1.TransferLeaderResponse\x12@\n\x07\x41\x64\x64Node\x12\x19.raftmq.v1.AddNodeRequest\x1a\x1a.raftmq.v1.AddNodeResponse\x12\x46\n\tDrainNode\x12\x1b.raftmq.v1.DrainNodeRequest\x1a\x1c.raftmq.v1.DrainNodeResponse\x12I\n\nRemoveNode\x12\x1c.raftmq.v1.RemoveNodeRequest\x1a\x1d.raftmq.v1.RemoveNodeResponse\x12L\n\x0bMoveReplica\x12\x1d.raftmq.v1.MoveReplicaRequest\x1a\x1e.raftmq.v1.MoveReplicaResponse\x12I\n\nRepairNode\x12\x1c.raftmq.v1.RepairNodeRequest\x1a\x1d.raftmq.v1.RepairNodeResponse\x12U\n\x0eListOperations\x12 .raftmq.v1.ListOperationsRequest\x1a!.raftmq.v1.ListOperationsResponse\x12O\n\x0cGetOperation\x12\x1e.raftmq.v1.GetOperationRequest\x1a\x1f.raftmq.v1.GetOperationResponse\x12X\n\x0f\x43\x61ncelOperation\x12!.raftmq.v1.CancelOperationRequest\x1a\".raftmq.v1.CancelOperationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +37,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICASTATE_LAGENTRY']._loaded_options = None
   _globals['_REPLICASTATE_LAGENTRY']._serialized_options = b'8\001'
-  _globals['_DISKLEVEL']._serialized_start=1365
-  _globals['_DISKLEVEL']._serialized_end=1467
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=117
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=141
-  _globals['_CLUSTERNODE']._serialized_start=144
-  _globals['_CLUSTERNODE']._serialized_end=369
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=372
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=593
-  _globals['_LISTREPLICASREQUEST']._serialized_start=595
-  _globals['_LISTREPLICASREQUEST']._serialized_end=654
-  _globals['_REPLICASTATE']._serialized_start=657
-  _globals['_REPLICASTATE']._serialized_end=1105
-  _globals['_REPLICASTATE_LAGENTRY']._serialized_start=1063
-  _globals['_REPLICASTATE_LAGENTRY']._serialized_end=1105
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=1107
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=1215
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1217
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1294
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1296
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1363
-  _globals['_CLUSTER']._serialized_start=1470
-  _globals['_CLUSTER']._serialized_end=1737
+  _globals['_DISKLEVEL']._serialized_start=3117
+  _globals['_DISKLEVEL']._serialized_end=3219
+  _globals['_OPERATIONKIND']._serialized_start=3222
+  _globals['_OPERATIONKIND']._serialized_end=3426
+  _globals['_OPERATIONSTATE']._serialized_start=3429
+  _globals['_OPERATIONSTATE']._serialized_end=3596
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=150
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=174
+  _globals['_CLUSTERNODE']._serialized_start=177
+  _globals['_CLUSTERNODE']._serialized_end=419
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=422
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=643
+  _globals['_LISTREPLICASREQUEST']._serialized_start=645
+  _globals['_LISTREPLICASREQUEST']._serialized_end=704
+  _globals['_REPLICASTATE']._serialized_start=707
+  _globals['_REPLICASTATE']._serialized_end=1155
+  _globals['_REPLICASTATE_LAGENTRY']._serialized_start=1113
+  _globals['_REPLICASTATE_LAGENTRY']._serialized_end=1155
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=1157
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=1265
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1267
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1344
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1346
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1413
+  _globals['_OPERATION']._serialized_start=1416
+  _globals['_OPERATION']._serialized_end=1741
+  _globals['_ADDNODEREQUEST']._serialized_start=1743
+  _globals['_ADDNODEREQUEST']._serialized_end=1837
+  _globals['_ADDNODERESPONSE']._serialized_start=1839
+  _globals['_ADDNODERESPONSE']._serialized_end=1940
+  _globals['_DRAINNODEREQUEST']._serialized_start=1942
+  _globals['_DRAINNODEREQUEST']._serialized_end=2000
+  _globals['_DRAINNODERESPONSE']._serialized_start=2002
+  _globals['_DRAINNODERESPONSE']._serialized_end=2105
+  _globals['_REMOVENODEREQUEST']._serialized_start=2107
+  _globals['_REMOVENODEREQUEST']._serialized_end=2166
+  _globals['_REMOVENODERESPONSE']._serialized_start=2168
+  _globals['_REMOVENODERESPONSE']._serialized_end=2272
+  _globals['_MOVEREPLICAREQUEST']._serialized_start=2274
+  _globals['_MOVEREPLICAREQUEST']._serialized_end=2393
+  _globals['_MOVEREPLICARESPONSE']._serialized_start=2395
+  _globals['_MOVEREPLICARESPONSE']._serialized_end=2500
+  _globals['_REPAIRNODEREQUEST']._serialized_start=2502
+  _globals['_REPAIRNODEREQUEST']._serialized_end=2561
+  _globals['_REPAIRNODERESPONSE']._serialized_start=2563
+  _globals['_REPAIRNODERESPONSE']._serialized_end=2667
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=2669
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2692
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2694
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2803
+  _globals['_GETOPERATIONREQUEST']._serialized_start=2805
+  _globals['_GETOPERATIONREQUEST']._serialized_end=2848
+  _globals['_GETOPERATIONRESPONSE']._serialized_start=2850
+  _globals['_GETOPERATIONRESPONSE']._serialized_end=2956
+  _globals['_CANCELOPERATIONREQUEST']._serialized_start=2958
+  _globals['_CANCELOPERATIONREQUEST']._serialized_end=3004
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_start=3006
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_end=3115
+  _globals['_CLUSTER']._serialized_start=3599
+  _globals['_CLUSTER']._serialized_end=4490
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,46 @@ class ClusterStub:
                 request_serializer=raftmq_dot_v1_dot_cluster__pb2.TransferLeaderRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_cluster__pb2.TransferLeaderResponse.FromString,
                 _registered_method=True)
+        self.AddNode = channel.unary_unary(
+                '/raftmq.v1.Cluster/AddNode',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.AddNodeRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.AddNodeResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/raftmq.v1.Cluster/DrainNode',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
+        self.RemoveNode = channel.unary_unary(
+                '/raftmq.v1.Cluster/RemoveNode',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.RemoveNodeRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.RemoveNodeResponse.FromString,
+                _registered_method=True)
+        self.MoveReplica = channel.unary_unary(
+                '/raftmq.v1.Cluster/MoveReplica',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.MoveReplicaRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.MoveReplicaResponse.FromString,
+                _registered_method=True)
+        self.RepairNode = channel.unary_unary(
+                '/raftmq.v1.Cluster/RepairNode',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.RepairNodeRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.RepairNodeResponse.FromString,
+                _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/raftmq.v1.Cluster/ListOperations',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
+        self.GetOperation = channel.unary_unary(
+                '/raftmq.v1.Cluster/GetOperation',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.GetOperationRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.GetOperationResponse.FromString,
+                _registered_method=True)
+        self.CancelOperation = channel.unary_unary(
+                '/raftmq.v1.Cluster/CancelOperation',
+                request_serializer=raftmq_dot_v1_dot_cluster__pb2.CancelOperationRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_cluster__pb2.CancelOperationResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -76,6 +116,64 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddNode(self, request, context):
+        """The calls below begin an operation: checked first (an error names the field, and nothing has changed), then written
+        down, then driven by whichever node leads the controller until it is over. They return as soon as it is written down.
+
+        Admits a node that runs and waits, or takes one back that was drained.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Moves every replica off a node, and its vote in the controller's group; it gets nothing new from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveNode(self, request, context):
+        """Takes a node that holds no replicas out of the cluster, for good: its disk is not admitted again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveReplica(self, request, context):
+        """Moves one replica of a partition from node to node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairNode(self, request, context):
+        """Puts a node's new, empty disk in the place of the one that it lost, in every group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperations(self, request, context):
+        """Operations that run, and the newest of those that are over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOperation(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOperation(self, request, context):
+        """Begins no further step and takes back those under way, or ends those that went too far to be taken back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +191,46 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.TransferLeader,
                     request_deserializer=raftmq_dot_v1_dot_cluster__pb2.TransferLeaderRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_cluster__pb2.TransferLeaderResponse.SerializeToString,
+            ),
+            'AddNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddNode,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.AddNodeRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.AddNodeResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.DrainNodeRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'RemoveNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveNode,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.RemoveNodeRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.RemoveNodeResponse.SerializeToString,
+            ),
+            'MoveReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveReplica,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.MoveReplicaRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.MoveReplicaResponse.SerializeToString,
+            ),
+            'RepairNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairNode,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.RepairNodeRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.RepairNodeResponse.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.ListOperationsRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOperation,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.GetOperationRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.GetOperationResponse.SerializeToString,
+            ),
+            'CancelOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOperation,
+                    request_deserializer=raftmq_dot_v1_dot_cluster__pb2.CancelOperationRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_cluster__pb2.CancelOperationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +315,222 @@ class Cluster:
             '/raftmq.v1.Cluster/TransferLeader',
             raftmq_dot_v1_dot_cluster__pb2.TransferLeaderRequest.SerializeToString,
             raftmq_dot_v1_dot_cluster__pb2.TransferLeaderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/AddNode',
+            raftmq_dot_v1_dot_cluster__pb2.AddNodeRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.AddNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/DrainNode',
+            raftmq_dot_v1_dot_cluster__pb2.DrainNodeRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/RemoveNode',
+            raftmq_dot_v1_dot_cluster__pb2.RemoveNodeRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.RemoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/MoveReplica',
+            raftmq_dot_v1_dot_cluster__pb2.MoveReplicaRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.MoveReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/RepairNode',
+            raftmq_dot_v1_dot_cluster__pb2.RepairNodeRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.RepairNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/ListOperations',
+            raftmq_dot_v1_dot_cluster__pb2.ListOperationsRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/GetOperation',
+            raftmq_dot_v1_dot_cluster__pb2.GetOperationRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.GetOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Cluster/CancelOperation',
+            raftmq_dot_v1_dot_cluster__pb2.CancelOperationRequest.SerializeToString,
+            raftmq_dot_v1_dot_cluster__pb2.CancelOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,25 @@ class ClusterStub:
     """What the asked node itself knows of the replicas it holds. Needs no leader and is never forwarded."""
     TransferLeader: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.TransferLeaderRequest, _cluster_pb2.TransferLeaderResponse]
     """Moves leadership of a partition (or of the controller) to another in-sync replica."""
+    AddNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.AddNodeRequest, _cluster_pb2.AddNodeResponse]
+    """The calls below begin an operation: checked first (an error names the field, and nothing has changed), then written
+    down, then driven by whichever node leads the controller until it is over. They return as soon as it is written down.
+
+    Admits a node that runs and waits, or takes one back that was drained.
+    """
+    DrainNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.DrainNodeRequest, _cluster_pb2.DrainNodeResponse]
+    """Moves every replica off a node, and its vote in the controller's group; it gets nothing new from then on."""
+    RemoveNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RemoveNodeRequest, _cluster_pb2.RemoveNodeResponse]
+    """Takes a node that holds no replicas out of the cluster, for good: its disk is not admitted again."""
+    MoveReplica: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.MoveReplicaRequest, _cluster_pb2.MoveReplicaResponse]
+    """Moves one replica of a partition from node to node."""
+    RepairNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RepairNodeRequest, _cluster_pb2.RepairNodeResponse]
+    """Puts a node's new, empty disk in the place of the one that it lost, in every group."""
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListOperationsRequest, _cluster_pb2.ListOperationsResponse]
+    """Operations that run, and the newest of those that are over."""
+    GetOperation: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetOperationRequest, _cluster_pb2.GetOperationResponse]
+    CancelOperation: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.CancelOperationRequest, _cluster_pb2.CancelOperationResponse]
+    """Begins no further step and takes back those under way, or ends those that went too far to be taken back."""
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -49,6 +68,25 @@ class ClusterAsyncStub(ClusterStub):
     """What the asked node itself knows of the replicas it holds. Needs no leader and is never forwarded."""
     TransferLeader: _aio.UnaryUnaryMultiCallable[_cluster_pb2.TransferLeaderRequest, _cluster_pb2.TransferLeaderResponse]  # type: ignore[assignment]
     """Moves leadership of a partition (or of the controller) to another in-sync replica."""
+    AddNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.AddNodeRequest, _cluster_pb2.AddNodeResponse]  # type: ignore[assignment]
+    """The calls below begin an operation: checked first (an error names the field, and nothing has changed), then written
+    down, then driven by whichever node leads the controller until it is over. They return as soon as it is written down.
+
+    Admits a node that runs and waits, or takes one back that was drained.
+    """
+    DrainNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DrainNodeRequest, _cluster_pb2.DrainNodeResponse]  # type: ignore[assignment]
+    """Moves every replica off a node, and its vote in the controller's group; it gets nothing new from then on."""
+    RemoveNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RemoveNodeRequest, _cluster_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    """Takes a node that holds no replicas out of the cluster, for good: its disk is not admitted again."""
+    MoveReplica: _aio.UnaryUnaryMultiCallable[_cluster_pb2.MoveReplicaRequest, _cluster_pb2.MoveReplicaResponse]  # type: ignore[assignment]
+    """Moves one replica of a partition from node to node."""
+    RepairNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RepairNodeRequest, _cluster_pb2.RepairNodeResponse]  # type: ignore[assignment]
+    """Puts a node's new, empty disk in the place of the one that it lost, in every group."""
+    ListOperations: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListOperationsRequest, _cluster_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """Operations that run, and the newest of those that are over."""
+    GetOperation: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetOperationRequest, _cluster_pb2.GetOperationResponse]  # type: ignore[assignment]
+    CancelOperation: _aio.UnaryUnaryMultiCallable[_cluster_pb2.CancelOperationRequest, _cluster_pb2.CancelOperationResponse]  # type: ignore[assignment]
+    """Begins no further step and takes back those under way, or ends those that went too far to be taken back."""
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     """The cluster as its operators see it."""
@@ -75,5 +113,72 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.TransferLeaderResponse, _abc.Awaitable[_cluster_pb2.TransferLeaderResponse]]:
         """Moves leadership of a partition (or of the controller) to another in-sync replica."""
+
+    @_abc_1.abstractmethod
+    def AddNode(
+        self,
+        request: _cluster_pb2.AddNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.AddNodeResponse, _abc.Awaitable[_cluster_pb2.AddNodeResponse]]:
+        """The calls below begin an operation: checked first (an error names the field, and nothing has changed), then written
+        down, then driven by whichever node leads the controller until it is over. They return as soon as it is written down.
+
+        Admits a node that runs and waits, or takes one back that was drained.
+        """
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _cluster_pb2.DrainNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.DrainNodeResponse, _abc.Awaitable[_cluster_pb2.DrainNodeResponse]]:
+        """Moves every replica off a node, and its vote in the controller's group; it gets nothing new from then on."""
+
+    @_abc_1.abstractmethod
+    def RemoveNode(
+        self,
+        request: _cluster_pb2.RemoveNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RemoveNodeResponse, _abc.Awaitable[_cluster_pb2.RemoveNodeResponse]]:
+        """Takes a node that holds no replicas out of the cluster, for good: its disk is not admitted again."""
+
+    @_abc_1.abstractmethod
+    def MoveReplica(
+        self,
+        request: _cluster_pb2.MoveReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.MoveReplicaResponse, _abc.Awaitable[_cluster_pb2.MoveReplicaResponse]]:
+        """Moves one replica of a partition from node to node."""
+
+    @_abc_1.abstractmethod
+    def RepairNode(
+        self,
+        request: _cluster_pb2.RepairNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RepairNodeResponse, _abc.Awaitable[_cluster_pb2.RepairNodeResponse]]:
+        """Puts a node's new, empty disk in the place of the one that it lost, in every group."""
+
+    @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _cluster_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ListOperationsResponse, _abc.Awaitable[_cluster_pb2.ListOperationsResponse]]:
+        """Operations that run, and the newest of those that are over."""
+
+    @_abc_1.abstractmethod
+    def GetOperation(
+        self,
+        request: _cluster_pb2.GetOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetOperationResponse, _abc.Awaitable[_cluster_pb2.GetOperationResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CancelOperation(
+        self,
+        request: _cluster_pb2.CancelOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.CancelOperationResponse, _abc.Awaitable[_cluster_pb2.CancelOperationResponse]]:
+        """Begins no further step and takes back those under way, or ends those that went too far to be taken back."""
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

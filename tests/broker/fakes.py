@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
-from raftmq.errors import NotLeader, NotReady, RaftmqError
+from raftmq.errors import NotLeader, NotReady, RaftmqError, UnknownOperation
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
+from raftmq.metadata import operating
 from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
+from raftmq.metadata.operation import OperationRecord
 from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import ReplicaGroup
@@ -256,3 +259,71 @@ class FakeCluster:
             raise self.error
         if self.controller_node != self.node_id:
             raise NotLeader("this node is not the controller's leader")
+
+
+class FakeOperations:
+    """Decides on the image of `cluster` as the real one does, and drives nothing."""
+
+    IN_SYNC: ClassVar[dict[GroupId, tuple[NodeId, ...]]] = {
+        GroupId(group): (NodeId(1), NodeId(2), NodeId(3)) for group in range(1, 10)
+    }
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    async def add_node(
+        self, node: NodeId, peer_host: str, peer_port: int, timeout_ms: int, *, validate_only: bool = False
+    ) -> OperationRecord:
+        operating.check_address(peer_host, peer_port)
+        answered = ReplicaId(node, StoreId(100 + node))
+        image = self._cluster.image
+        return self._begin(operating.add_node(image, node, answered, peer_host, peer_port, 1), validate_only)
+
+    async def drain_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord:
+        return self._begin(operating.drain_node(self._cluster.image, node, self.IN_SYNC, 1), validate_only)
+
+    async def remove_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord:
+        return self._begin(operating.remove_node(self._cluster.image, node, 1), validate_only)
+
+    async def move_replica(
+        self,
+        topic: str,
+        partition: int,
+        source: NodeId,
+        target: NodeId,
+        timeout_ms: int,
+        *,
+        validate_only: bool = False,
+    ) -> OperationRecord:
+        image = self._cluster.image
+        decided = operating.move_replica(image, topic, partition, source, target, self.IN_SYNC, 1)
+        return self._begin(decided, validate_only)
+
+    async def repair_node(self, node: NodeId, timeout_ms: int, *, validate_only: bool = False) -> OperationRecord:
+        answered = ReplicaId(node, StoreId(4711))
+        return self._begin(operating.repair_node(self._cluster.image, node, answered, self.IN_SYNC, 1), validate_only)
+
+    async def cancel(self, operation: int, timeout_ms: int) -> OperationRecord:
+        self._replay(operating.cancel(self._cluster.image, operation))
+        return self.get(operation)
+
+    def get(self, operation: int) -> OperationRecord:
+        found = self._cluster.image.operations.get(operation)
+        if found is None:
+            raise UnknownOperation(f"there is no operation {operation}", field="operation_id")
+        return found
+
+    def waits(self, operation: OperationRecord) -> str:
+        return "nobody drives it"
+
+    def _begin(self, decided: list[Event], validate_only: bool) -> OperationRecord:
+        before = self._cluster.image
+        self._replay(decided)
+        begun = self.get(before.next_operation_id)
+        if validate_only:
+            self._cluster.image = before
+        return begun
+
+    def _replay(self, decided: list[Event]) -> None:
+        for event in decided:
+            self._cluster.image = self._cluster.image.replay(event)

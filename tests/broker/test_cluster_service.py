@@ -13,7 +13,16 @@ from raftmq.ids import CONTROLLER_GROUP, NodeId
 from raftmq.replica.group import ReplicaGroup
 from raftmq.v1 import cluster_pb2
 from tests.broker.cluster import FACTS, Node
-from tests.broker.fakes import CLUSTER_ID, TERM, FakeCluster, FakeGroup, FakeHost, image_of, topic_record
+from tests.broker.fakes import (
+    CLUSTER_ID,
+    TERM,
+    FakeCluster,
+    FakeGroup,
+    FakeHost,
+    FakeOperations,
+    image_of,
+    topic_record,
+)
 from tests.replica.world import World
 
 LIST_REPLICAS = "/raftmq.v1.Cluster/ListReplicas"
@@ -40,7 +49,9 @@ def calls_of(world: World, number: int) -> Calls:
     host = FakeHost(number, {1: 1})
     host.replicas = cast(Replicas, world.nodes[NodeId(number)].replicas)  # type: ignore[assignment]
     cluster = FakeCluster(number, image_of(topic_record("things", [1])), controller_node=None)
-    return assemble(host, cluster, world.nodes[NodeId(number)].store, Forwarder(no_forward), FACTS, Random(1))
+    operations = FakeOperations(cluster)
+    store = world.nodes[NodeId(number)].store
+    return assemble(host, cluster, operations, store, Forwarder(no_forward), FACTS, Random(1))
 
 
 async def states(world: World, number: int, *topics: str, at: int = 0) -> list[cluster_pb2.ReplicaState]:

@@ -271,3 +271,29 @@ async def test_leadership_is_moved(client_command: Command, cluster: FakeCluster
     refused = await client_command("cluster", "transfer-leader", "orders", "--to", "9")
     assert refused.code == REFUSED
     assert "PRECONDITION_FAILED: node 9 is not in sync" in refused.err
+
+
+async def test_an_operation_is_begun_and_waited_for(client_command: Command, cluster: FakeCluster) -> None:
+    cluster.create("orders")
+    moved = await client_command("cluster", "move-replica", "orders", "0", "--from", "1", "--to", "2")
+    assert (moved.code, moved.out) == (OK, "operation 1: move_replica orders/0 from 1 to 2: done\n")
+    assert "it catches up" in moved.err
+    for number, command in enumerate(("drain", "remove-node", "repair-node"), 2):
+        begun = await client_command("cluster", command, "2", "--no-wait", "--json")
+        assert (begun.document["operation_id"], begun.document["state"]) == (number, "running")
+    cancelled = await client_command("cluster", "operations", "cancel", "3")
+    assert (cancelled.code, cancelled.out) == (OK, "operation 3: remove_node 2: cancelled\n")
+    listed = await client_command("cluster", "operations", "--json")
+    assert [one["state"] for one in listed.document] == ["done", "running", "cancelled", "running"]
+    assert "move_replica orders/0 from 1 to 2" in (await client_command("cluster", "operations")).out
+
+
+async def test_an_operation_can_be_checked_only(client_command: Command, cluster: FakeCluster) -> None:
+    checked = await client_command("cluster", "add-node", "4", "--peer", "127.0.0.1:9504", "--check")
+    assert (checked.code, checked.out) == (OK, "add_node 4: it can be done\n")
+    assert cluster.operations == []
+    assert (await client_command("cluster", "add-node", "4", "--peer", "nowhere")).code == USAGE
+    refused = await client_command("cluster", "operations", "cancel", "7")
+    assert refused.code == REFUSED
+    assert "UNKNOWN_OPERATION" in refused.err
+    assert (await client_command("cluster", "operations", "cancel")).code == USAGE

@@ -29,6 +29,7 @@ from raftmq.errors import (
     PreconditionFailed,
     RaftmqError,
     UnexpectedOffset,
+    UnknownOperation,
     UnknownPartition,
     UnknownProducer,
     UnknownTopic,
@@ -142,6 +143,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.cluster_id = "c1"
         self.topics: dict[str, list[FakePartition]] = {}
+        self.operations: list[cluster_pb2.Operation] = []
         self.ports: dict[int, int] = {}
         self.version = 1
         self.calls: list[tuple[int, str]] = []
@@ -481,6 +483,100 @@ class FakeClusterService(_Service, cluster_pb2_grpc.ClusterServicer):
             return cluster_pb2.TransferLeaderResponse(header=self._cluster.header(self._node_id))
 
         return await self._handle("TransferLeader", context, work)
+
+    # Operations end when they are looked at for the second time, unless they were cancelled.
+
+    async def AddNode(self, request: cluster_pb2.AddNodeRequest, context: Any) -> cluster_pb2.AddNodeResponse:
+        begun = self._begin(cluster_pb2.OPERATION_KIND_ADD_NODE, request)
+        return await self._answer(context, "AddNode", cluster_pb2.AddNodeResponse, begun)
+
+    async def DrainNode(self, request: cluster_pb2.DrainNodeRequest, context: Any) -> cluster_pb2.DrainNodeResponse:
+        begun = self._begin(cluster_pb2.OPERATION_KIND_DRAIN_NODE, request, moves=2)
+        return await self._answer(context, "DrainNode", cluster_pb2.DrainNodeResponse, begun)
+
+    async def RemoveNode(self, request: cluster_pb2.RemoveNodeRequest, context: Any) -> cluster_pb2.RemoveNodeResponse:
+        begun = self._begin(cluster_pb2.OPERATION_KIND_REMOVE_NODE, request)
+        return await self._answer(context, "RemoveNode", cluster_pb2.RemoveNodeResponse, begun)
+
+    async def RepairNode(self, request: cluster_pb2.RepairNodeRequest, context: Any) -> cluster_pb2.RepairNodeResponse:
+        begun = self._begin(cluster_pb2.OPERATION_KIND_REPAIR_NODE, request, moves=2)
+        return await self._answer(context, "RepairNode", cluster_pb2.RepairNodeResponse, begun)
+
+    async def MoveReplica(
+        self, request: cluster_pb2.MoveReplicaRequest, context: Any
+    ) -> cluster_pb2.MoveReplicaResponse:
+        def begin() -> cluster_pb2.Operation:
+            self._cluster.partition(request.topic, request.partition)
+            begun = self._begin(cluster_pb2.OPERATION_KIND_MOVE_REPLICA, None, moves=1)()
+            begun.node_id, begun.to_node_id = request.from_node_id, request.to_node_id
+            begun.topic, begun.partition = request.topic, request.partition
+            return begun
+
+        return await self._answer(context, "MoveReplica", cluster_pb2.MoveReplicaResponse, begin)
+
+    async def GetOperation(
+        self, request: cluster_pb2.GetOperationRequest, context: Any
+    ) -> cluster_pb2.GetOperationResponse:
+        def look() -> cluster_pb2.Operation:
+            found = self._find(request.operation_id)
+            seen = cluster_pb2.Operation()
+            seen.CopyFrom(found)
+            if found.state == cluster_pb2.OPERATION_STATE_RUNNING:
+                found.state, found.moves_left, found.reason = cluster_pb2.OPERATION_STATE_DONE, 0, ""
+                found.ended.FromMilliseconds(2_000)
+            return seen
+
+        return await self._answer(context, "GetOperation", cluster_pb2.GetOperationResponse, look)
+
+    async def CancelOperation(
+        self, request: cluster_pb2.CancelOperationRequest, context: Any
+    ) -> cluster_pb2.CancelOperationResponse:
+        def cancel() -> cluster_pb2.Operation:
+            found = self._find(request.operation_id)
+            found.state = cluster_pb2.OPERATION_STATE_CANCELLED
+            found.ended.FromMilliseconds(2_000)
+            return found
+
+        return await self._answer(context, "CancelOperation", cluster_pb2.CancelOperationResponse, cancel)
+
+    async def ListOperations(
+        self, request: cluster_pb2.ListOperationsRequest, context: Any
+    ) -> cluster_pb2.ListOperationsResponse:
+        async def work() -> cluster_pb2.ListOperationsResponse:
+            return cluster_pb2.ListOperationsResponse(operations=self._cluster.operations)
+
+        return await self._handle("ListOperations", context, work)
+
+    def _begin(self, kind: Any, request: Any, *, moves: int = 0) -> Callable[[], cluster_pb2.Operation]:
+        def begin() -> cluster_pb2.Operation:
+            known = self._cluster.operations
+            begun = cluster_pb2.Operation(
+                kind=kind,
+                state=cluster_pb2.OPERATION_STATE_RUNNING,
+                node_id=0 if request is None else request.node_id,
+                moves=moves,
+                moves_left=moves,
+                reason="it catches up",
+            )
+            begun.started.FromMilliseconds(1_000)
+            if request is None or not request.validate_only:
+                begun.operation_id = len(known) + 1
+                known.append(begun)
+            return begun
+
+        return begin
+
+    def _find(self, operation_id: int) -> cluster_pb2.Operation:
+        known = self._cluster.operations
+        if not 0 < operation_id <= len(known):
+            raise UnknownOperation(f"there is no operation {operation_id}", field="operation_id")
+        return known[operation_id - 1]
+
+    async def _answer(self, context: Any, name: str, response: Any, make: Callable[[], cluster_pb2.Operation]) -> Any:
+        async def work() -> Any:
+            return response(header=self._cluster.header(self._node_id), operation=make())
+
+        return await self._handle(name, context, work)
 
 
 @contextlib.asynccontextmanager

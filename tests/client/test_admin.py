@@ -82,3 +82,31 @@ async def test_leadership_is_moved(cluster: FakeCluster, client: Client) -> None
     with pytest.raises(errors.PreconditionFailed) as caught:
         await client.cluster.transfer_leader("t", 0, to_node=9)
     assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_operations_are_begun_watched_and_cancelled(cluster: FakeCluster, client: Client) -> None:
+    cluster.create("t")
+    checked = await client.cluster.drain_node(2, validate_only=True)
+    assert (checked.operation_id, checked.kind, checked.node_id, checked.moves) == (0, "drain_node", 2, 2)
+    begun = await client.cluster.move_replica("t", 0, 1, 2)
+    assert (begun.operation_id, begun.kind, begun.state, begun.is_over) == (1, "move_replica", "running", False)
+    assert (begun.topic, begun.partition, begun.node_id, begun.to_node_id) == ("t", 0, 1, 2)
+    seen: list[str] = []
+    over = await client.cluster.wait(1, timeout_ms=10_000, told=lambda operation: seen.append(operation.state))
+    assert (over.state, over.moves_left, over.started_ms, over.ended_ms) == ("done", 0, 1_000, 2_000)
+    assert seen == ["running", "done"]
+    for begin in (client.cluster.add_node, client.cluster.remove_node, client.cluster.repair_node):
+        assert (await begin(4)).state == "running"
+    assert (await client.cluster.cancel_operation(4)).state == "cancelled"
+    kinds = [operation.kind for operation in await client.cluster.operations()]
+    assert kinds == ["move_replica", "add_node", "remove_node", "repair_node"]
+    with pytest.raises(errors.UnknownOperation) as refused:
+        await client.cluster.operation(99)
+    assert refused.value.field == "operation_id"
+
+
+async def test_waiting_ends_before_an_operation_that_takes_longer(cluster: FakeCluster, client: Client) -> None:
+    await client.cluster.add_node(4)
+    with pytest.raises(errors.DeadlineExceeded) as late:
+        await client.cluster.wait(1, timeout_ms=0)
+    assert late.value.outcome is Outcome.APPLIED

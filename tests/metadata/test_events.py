@@ -12,9 +12,14 @@ from raftmq.metadata.events import (
     AssignmentChanged,
     ClusterVersionRaised,
     Event,
+    MoveAbandoned,
+    MoveBegun,
     NodeFenced,
     NodeRegistered,
     NodeUnfenced,
+    OperationCancelled,
+    OperationEnded,
+    OperationStarted,
     PartitionAssigned,
     ProducerIdsAllocated,
     TopicCreated,
@@ -22,6 +27,7 @@ from raftmq.metadata.events import (
     decode,
     encode,
 )
+from raftmq.metadata.operation import OperationKind
 from raftmq.records.poison import PoisonEntry
 
 nodes = st.integers(1, 2**31 - 1).map(NodeId)
@@ -29,6 +35,7 @@ replicas = st.builds(ReplicaId, nodes, st.integers(1, 2**63 - 1).map(StoreId))
 replica_lists = st.lists(replicas, min_size=1, max_size=3, unique=True).map(tuple)
 groups = st.integers(1, 2**63).map(GroupId)
 numbers = st.integers(0, 2**32 - 1)
+ids = st.integers(1, 2**63)
 ports = st.integers(0, 65535)
 names = st.text(max_size=10)
 events = st.one_of(
@@ -61,6 +68,23 @@ events = st.one_of(
     st.builds(ProducerIdsAllocated, nodes, st.integers(1, 2**63).map(ProducerId), numbers),
     st.builds(ClusterVersionRaised, numbers),
     st.builds(AssignmentChanged, groups, replica_lists),
+    st.builds(
+        OperationStarted,
+        ids,
+        st.sampled_from(OperationKind),
+        nodes,
+        st.none() | replicas,
+        groups,
+        nodes,
+        names,
+        ports,
+        numbers,
+        ids,
+    ),
+    st.builds(MoveBegun, ids, groups, replicas, replicas),
+    st.builds(MoveAbandoned, groups),
+    st.builds(OperationCancelled, ids),
+    st.builds(OperationEnded, ids, st.booleans(), names, ids),
 )
 
 
@@ -90,6 +114,14 @@ ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
         (ProducerIdsAllocated(NodeId(1), ProducerId(2), 3), "0a083206080110021803"),
         (ClusterVersionRaised(2), "0a043a020802"),
         (AssignmentChanged(GroupId(4), (TWO, ONE)), "0a10420e0804120408021008120408011007"),
+        (
+            OperationStarted(1, OperationKind.ADD_NODE, NodeId(2), TWO, GroupId(3), NodeId(4), "h", 5, 6, 7),
+            "0a1b4a19080110011802220408021008280330043a0168400548065007",
+        ),
+        (MoveBegun(1, GroupId(2), ONE, TWO), "0a125210080110021a0408011007220408021008"),
+        (MoveAbandoned(GroupId(2)), "0a045a020802"),
+        (OperationCancelled(2), "0a0462020802"),
+        (OperationEnded(2, True, "r", 3), "0a0b6a09080210011a01722003"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )

@@ -665,9 +665,12 @@ class IdentifyResponse(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     SEED_DIGEST_FIELD_NUMBER: _builtins.int
     INITIAL_VOTERS_FIELD_NUMBER: _builtins.int
+    ADMITS_YOU_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Empty: this node has formed no cluster yet."""
     seed_digest: _builtins.bytes
+    admits_you: _builtins.bool
+    """The cluster's metadata admits the pair that asks: it may join, as one who learns, whatever its node once was."""
     @_builtins.property
     def me(self) -> Global___ReplicaId: ...
     @_builtins.property
@@ -681,11 +684,121 @@ class IdentifyResponse(_message.Message):
         cluster_id: _builtins.str = ...,
         seed_digest: _builtins.bytes = ...,
         initial_voters: _abc.Iterable[Global___ReplicaId] | None = ...,
+        admits_you: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["me", b"me"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "initial_voters", b"initial_voters", "me", b"me", "seed_digest", b"seed_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admits_you", b"admits_you", "cluster_id", b"cluster_id", "initial_voters", b"initial_voters", "me", b"me", "seed_digest", b"seed_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IdentifyResponse: _TypeAlias = IdentifyResponse  # noqa: Y015
+
+@_typing.final
+class InspectGroupRequest(_message.Message):
+    """What the controller's leader asks of a group's leader, by Forward. The answer is as new as the question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectGroupRequest: _TypeAlias = InspectGroupRequest  # noqa: Y015
+
+@_typing.final
+class InspectGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_INDEX_FIELD_NUMBER: _builtins.int
+    IS_SETTLED_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    MATCH_INDEXES_FIELD_NUMBER: _builtins.int
+    membership_index: _builtins.int
+    is_settled: _builtins.bool
+    """It is committed, and so is an entry of the leader's own term: another change may follow."""
+    last_index: _builtins.int
+    @_builtins.property
+    def membership(self) -> Global___Membership: ...
+    @_builtins.property
+    def caught_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaId]:
+        """Members other than the leader that hold what the log ended with a moment ago."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaId]:
+        """Of the members in `membership`, learners too; parallel arrays."""
+
+    @_builtins.property
+    def match_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        membership: Global___Membership | None = ...,
+        membership_index: _builtins.int = ...,
+        is_settled: _builtins.bool = ...,
+        caught_up: _abc.Iterable[Global___ReplicaId] | None = ...,
+        last_index: _builtins.int = ...,
+        members: _abc.Iterable[Global___ReplicaId] | None = ...,
+        match_indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["membership", b"membership"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "is_settled", b"is_settled", "last_index", b"last_index", "match_indexes", b"match_indexes", "members", b"members", "membership", b"membership", "membership_index", b"membership_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectGroupResponse: _TypeAlias = InspectGroupResponse  # noqa: Y015
+
+@_typing.final
+class ChangeGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    EXPECTED_INDEX_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    expected_index: _builtins.int
+    """Refused unless the group's configuration is still the one of this log index."""
+    @_builtins.property
+    def target(self) -> Global___Membership: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        expected_index: _builtins.int = ...,
+        target: Global___Membership | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_index", b"expected_index", "group", b"group", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeGroupRequest: _TypeAlias = ChangeGroupRequest  # noqa: Y015
+
+@_typing.final
+class ChangeGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeGroupResponse: _TypeAlias = ChangeGroupResponse  # noqa: Y015

@@ -406,6 +406,11 @@ class MetadataEvent(_message.Message):
     PRODUCER_IDS_ALLOCATED_FIELD_NUMBER: _builtins.int
     CLUSTER_VERSION_RAISED_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_CHANGED_FIELD_NUMBER: _builtins.int
+    OPERATION_STARTED_FIELD_NUMBER: _builtins.int
+    MOVE_BEGUN_FIELD_NUMBER: _builtins.int
+    MOVE_ABANDONED_FIELD_NUMBER: _builtins.int
+    OPERATION_CANCELLED_FIELD_NUMBER: _builtins.int
+    OPERATION_ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_registered(self) -> Global___NodeRegistered: ...
     @_builtins.property
@@ -422,6 +427,16 @@ class MetadataEvent(_message.Message):
     def cluster_version_raised(self) -> Global___ClusterVersionRaised: ...
     @_builtins.property
     def assignment_changed(self) -> Global___AssignmentChanged: ...
+    @_builtins.property
+    def operation_started(self) -> Global___OperationStarted: ...
+    @_builtins.property
+    def move_begun(self) -> Global___MoveBegun: ...
+    @_builtins.property
+    def move_abandoned(self) -> Global___MoveAbandoned: ...
+    @_builtins.property
+    def operation_cancelled(self) -> Global___OperationCancelled: ...
+    @_builtins.property
+    def operation_ended(self) -> Global___OperationEnded: ...
     def __init__(
         self,
         *,
@@ -433,12 +448,17 @@ class MetadataEvent(_message.Message):
         producer_ids_allocated: Global___ProducerIdsAllocated | None = ...,
         cluster_version_raised: Global___ClusterVersionRaised | None = ...,
         assignment_changed: Global___AssignmentChanged | None = ...,
+        operation_started: Global___OperationStarted | None = ...,
+        move_begun: Global___MoveBegun | None = ...,
+        move_abandoned: Global___MoveAbandoned | None = ...,
+        operation_cancelled: Global___OperationCancelled | None = ...,
+        operation_ended: Global___OperationEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -690,3 +710,152 @@ class AssignmentChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignmentChanged: _TypeAlias = AssignmentChanged  # noqa: Y015
+
+@_typing.final
+class OperationStarted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    PEER_HOST_FIELD_NUMBER: _builtins.int
+    PEER_PORT_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    kind: _builtins.int
+    """Numbers of raftmq.metadata.operation.OperationKind."""
+    node: _builtins.int
+    group: _builtins.int
+    """Of a move."""
+    to_node: _builtins.int
+    peer_host: _builtins.str
+    """Where other nodes reach the one that is added or removed."""
+    peer_port: _builtins.int
+    moves: _builtins.int
+    """How many replicas were to be moved when it began."""
+    wall_ms: _builtins.int
+    @_builtins.property
+    def replica(self) -> _peer_pb2.ReplicaId:
+        """The disk that is added, removed, or takes a lost one's place."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+        kind: _builtins.int = ...,
+        node: _builtins.int = ...,
+        replica: _peer_pb2.ReplicaId | None = ...,
+        group: _builtins.int = ...,
+        to_node: _builtins.int = ...,
+        peer_host: _builtins.str = ...,
+        peer_port: _builtins.int = ...,
+        moves: _builtins.int = ...,
+        wall_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "kind", b"kind", "moves", b"moves", "node", b"node", "operation", b"operation", "peer_host", b"peer_host", "peer_port", b"peer_port", "replica", b"replica", "to_node", b"to_node", "wall_ms", b"wall_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationStarted: _TypeAlias = OperationStarted  # noqa: Y015
+
+@_typing.final
+class MoveBegun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    group: _builtins.int
+    @_builtins.property
+    def source(self) -> _peer_pb2.ReplicaId: ...
+    @_builtins.property
+    def target(self) -> _peer_pb2.ReplicaId: ...
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+        group: _builtins.int = ...,
+        source: _peer_pb2.ReplicaId | None = ...,
+        target: _peer_pb2.ReplicaId | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "operation", b"operation", "source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveBegun: _TypeAlias = MoveBegun  # noqa: Y015
+
+@_typing.final
+class MoveAbandoned(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveAbandoned: _TypeAlias = MoveAbandoned  # noqa: Y015
+
+@_typing.final
+class OperationCancelled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationCancelled: _TypeAlias = OperationCancelled  # noqa: Y015
+
+@_typing.final
+class OperationEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    IS_CANCELLED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    is_cancelled: _builtins.bool
+    reason: _builtins.str
+    wall_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+        is_cancelled: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        wall_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_cancelled", b"is_cancelled", "operation", b"operation", "reason", b"reason", "wall_ms", b"wall_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationEnded: _TypeAlias = OperationEnded  # noqa: Y015
