@@ -11,7 +11,13 @@ from rich.markup import escape
 from rich.text import Text
 
 from raftmq.cli import output
-from raftmq.client.types import ClusterDescription, PartitionDescription, ReplicaDescription, TopicDescription
+from raftmq.client.types import (
+    ClusterDescription,
+    ClusterNodeDescription,
+    PartitionDescription,
+    ReplicaDescription,
+    TopicDescription,
+)
 
 
 class Level(Enum):
@@ -108,8 +114,7 @@ def render(snapshot: Snapshot) -> RenderableType:
             node.info.node_id,
             f"{node.info.host}:{node.info.port}",
             node.info.rack or "-",
-            _node_state(snapshot, node.info.node_id, node.info.fenced)
-            + (" [yellow]drained[/]" if node.leaving else ""),
+            _node_state(snapshot, node),
             "leader" if node.info.node_id == cluster.controller else "voter" if node.controller_voter else "learner",
             node.led_partitions,
             node.replicas,
@@ -168,10 +173,12 @@ def as_json(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _node_state(snapshot: Snapshot, node: int, fenced: bool) -> str:
-    if snapshot.replicas.get(node) is None:
+def _node_state(snapshot: Snapshot, node: ClusterNodeDescription) -> str:
+    if snapshot.replicas.get(node.info.node_id) is None:
         return "[red]no answer[/]"
-    return "[yellow]fenced[/]" if fenced else "[green]up[/]"
+    if node.leaving:
+        return "[yellow]drained[/]"
+    return "[yellow]fenced[/]" if node.info.fenced else "[green]up[/]"
 
 
 def _disk(level: str) -> str:

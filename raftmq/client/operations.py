@@ -19,8 +19,8 @@ LOOK_EVERY_S = 0.25
 
 
 class ClusterOperations:
-    """Part of ``client.cluster``. A change is checked, written down and begun when its method returns; `wait` waits for its
-    end. What is refused changes nothing, and its error names the field. With `validate_only` it is only checked."""
+    """Part of ``client.cluster``. A change is checked, written down and begun when its method returns; `wait` waits for
+    its end. What is refused changes nothing, and its error names the field. With `validate_only` it is only checked."""
 
     def __init__(self, router: Router) -> None:
         self._router = router

@@ -17,7 +17,7 @@ from raftmq.replica.changing import Configuration
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``target``: the configuration to propose now. ``arrived``: nothing is left to do. Else ``waits`` says for what."""
+    """``target``: the configuration to propose now. ``arrived``: there is no more to do. Else ``waits`` says why."""
 
     target: Membership | None = None
     arrived: bool = False

@@ -65,7 +65,7 @@ def place(
 def substitute(
     nodes: Sequence[Candidate], kept: Collection[NodeId], already: Mapping[NodeId, Load]
 ) -> ReplicaId | None:
-    """Where a replica goes of a partition that loses one, and keeps those on `kept`: to a rack with the fewest of those,
+    """Where a replica goes of a partition that loses one, and keeps those on `kept`: to a rack with fewest of those,
     then to the node that carries least. None: every live node holds one."""
     racks = {node.id.node: (node.rack, 0 if node.rack else node.id.node) for node in nodes}
     taken = [racks[node] for node in kept if node in racks]

@@ -572,8 +572,10 @@ class FakeClusterService(_Service, cluster_pb2_grpc.ClusterServicer):
             raise UnknownOperation(f"there is no operation {operation_id}", field="operation_id")
         return known[operation_id - 1]
 
-    async def _answer(self, context: Any, name: str, response: Any, make: Callable[[], cluster_pb2.Operation]) -> Any:
-        async def work() -> Any:
+    async def _answer(
+        self, context: Any, name: str, response: Callable[..., Reply], make: Callable[[], cluster_pb2.Operation]
+    ) -> Reply:
+        async def work() -> Reply:
             return response(header=self._cluster.header(self._node_id), operation=make())
 
         return await self._handle(name, context, work)

@@ -75,7 +75,7 @@ def test_a_replaced_disk_waits_to_be_re_admitted_and_says_so() -> None:
     cluster = formed(replica(1), replica(2), replica(3))
     waits = decided(replica(3, 999), {1: empty(1), 2: cluster.answer(replica(2))})
     assert "another disk" in reason(waits)
-    assert "re-admitted" in reason(waits)
+    assert "repair-node 3" in reason(waits)
 
 
 def test_a_formation_that_names_this_disk_goes_before_one_that_does_not() -> None:

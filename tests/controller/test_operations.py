@@ -131,8 +131,8 @@ def test_what_cannot_be_is_refused_before_anything_changes(
     cluster: Nodes, topic: str, source: int, target: int, error: type[RaftmqError], field: str
 ) -> None:
     created = cluster.create_topic("orders")
-    names = {1: created.partitions[0].replicas[0].node, 2: created.partitions[0].replicas[1].node}
-    names[4] = spare(cluster, created)
+    first, second, _ = (replica.node for replica in created.partitions[0].replicas)
+    names = {1: int(first), 2: int(second), 4: spare(cluster, created)}
     leader = cluster.leader()
     version = cluster.image(leader).version
     operations = cluster.assembly(leader).operations
