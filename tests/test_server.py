@@ -230,7 +230,7 @@ async def test_an_emptied_node_waits_says_why_and_the_others_go_on(three: LocalC
             return "another disk" in three.log_file(NodeId(3)).read_text()
 
         await until(said_why)
-        assert "re-admitted" in three.log_file(NodeId(3)).read_text()
+        assert "repair-node 3" in three.log_file(NodeId(3)).read_text()
         await load.more()
         assert not await in_sync(load, 3)
         await load.stop()

@@ -16,9 +16,9 @@ clusters could have a majority one after the other, and what the first had ackno
 
 A node that is still empty may also *adopt* a formation that a peer reports, if its own (node, store) pair is among
 the voters named there: the peer has seen it empty, with this very disk. If its node id is named with another store
-id, the cluster knows it with another disk: it waits, and says that it must be re-admitted. If its node id is not
-named at all it never was a first voter: it joins as one who learns, and the controller decides whether it may ever
-vote.
+id, the cluster knows it with another disk: it waits, and says so, until the metadata admits the new disk (an operator
+has the node repaired); then it joins as one who learns. If its node id is not named at all it never was a first voter:
+it joins as one who learns, and the controller decides whether it may ever vote.
 """
 
 from __future__ import annotations

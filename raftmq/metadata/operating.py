@@ -33,11 +33,10 @@ from raftmq.metadata.events import (
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
 from raftmq.metadata.operation import OperationKind, OperationRecord, OperationState
 from raftmq.metadata.placement import Candidate, substitute
+from raftmq.metadata.voters import VOTERS_LEAST
 
 MOVES_AT_ONCE = 3
 """Of one operation. Each sends a whole log to a node that goes on serving."""
-VOTERS_LEAST = 3
-"""Nodes that must stay when one leaves, or as many as there are: with fewer the controller could not spare a vote."""
 
 InSync = Mapping[GroupId, Collection[NodeId]]
 """Nodes whose replicas are in sync, as the groups' leaders told. A group without a leader is missing, or has none."""

@@ -14,6 +14,8 @@ from raftmq.metadata.image import MetadataImage
 from raftmq.raft.types import Membership
 
 VOTERS_MAX = 5
+VOTERS_LEAST = 3
+"""With fewer none could be spared: rather than that, whoever leaves goes on voting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,11 @@ def plan_voters(
 
 def _voters(image: MetadataImage, voters: frozenset[ReplicaId]) -> tuple[frozenset[ReplicaId], str]:
     staying = [node for node in image.nodes.values() if not node.leaving]
-    kept = voters & {node.id for node in staying}
-    size = min(VOTERS_MAX, len(staying))
-    size = max(size - 1 + size % 2, len(kept))
+    kept = frozenset(voter for voter in voters if _stays(image, voter))
+    room = min(VOTERS_MAX, len({node.id for node in staying} | kept))
+    size = max(room - 1 + room % 2, len(kept), min(room, len(voters)))
     lost = {voter.node for voter in voters - kept}
-    racks = [image.nodes[voter.node].rack for voter in kept]
+    racks = [image.nodes[voter.node].rack for voter in kept if voter.node in image.nodes]
     fit = sorted(
         (node for node in staying if node.id not in kept and not node.fenced),
         key=lambda node: (node.id.node not in lost, racks.count(node.rack) if node.rack else 0, node.id),
@@ -67,6 +69,12 @@ def _voters(image: MetadataImage, voters: frozenset[ReplicaId]) -> tuple[frozens
     wanted = kept | {node.id for node in fit[: size - len(kept)]}
     if len(wanted) > len(voters) and len(wanted) % 2 == 0:
         wanted = voters  # one more alone would stand no more failures, and have one more to fear
-    if len(wanted) < min(size, len(voters)):
+    if len(wanted) < min(VOTERS_LEAST, len(voters)):
         return voters, f"no live node can take over the controller's vote of node {min(lost)}"
     return wanted, ""
+
+
+def _stays(image: MetadataImage, voter: ReplicaId) -> bool:
+    """One of the first voters that has yet to register is no less of a voter."""
+    known = image.nodes.get(voter.node)
+    return voter not in image.removed and (known is None or (known.id == voter and not known.leaving))
