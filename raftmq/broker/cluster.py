@@ -11,8 +11,8 @@ from typing import Protocol
 from raftmq.ids import GroupId, NodeId, Offset, Term
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, TopicRecord
-from raftmq.ports import DiskLevel
 from raftmq.metadata.operation import OperationRecord
+from raftmq.ports import DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
