@@ -13,6 +13,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "fault", "type": "inject" | "heal", "fault": 2, "name": "kill node 3"}
     {"f": "final", "partition": ..., "offset": 0, "epoch": 1, "values": [...]}    the log after the run, in order
     {"f": "end", "partition": ..., "start": 0, "high_watermark": 812}             its bounds, asked before it was read
+    {"f": "below", "partition": ..., "offset": 4, "start": 5, "told": "OFFSET_OUT_OF_RANGE"}     a read below the start
     {"f": "replica", "node": 1, "partition": ..., "index": 900, "chain": "9f..", "end": 812}
     {"f": "metadata", "node": 1, "pid": 77, "boot": 3, "version": 17, "last": false, "nodes": [1, 2, 3],
      "topics": {"records": [4, 3, [[1, 2, 3], ...]]}}         id, replication factor, and the replicas of each partition
@@ -155,6 +156,15 @@ class Observation(NamedTuple):
     leads: Mapping[str, Sequence[int]]
 
 
+class Below(NamedTuple):
+    """What a reader was told that asked for an offset below the start of the log."""
+
+    partition: str
+    offset: int
+    start: int
+    told: str
+
+
 class Replica(NamedTuple):
     node: int
     partition: str
@@ -226,6 +236,7 @@ class History:
     windows: list[Window] = field(default_factory=list)
     final: dict[int, FinalLog] = field(default_factory=dict)
     replicas: list[Replica] = field(default_factory=list)
+    below: list[Below] = field(default_factory=list)
     metadata: list[Metadata] = field(default_factory=list)
     resources: list[Resources] = field(default_factory=list)
     strain: list[Strain] = field(default_factory=list)

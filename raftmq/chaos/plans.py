@@ -212,6 +212,27 @@ class Messages(Timed):
         return self
 
 
+class Outlive(Timed):
+    """A node is away until the logs of all others begin behind what it has. Needs ``cluster.retention_bytes``."""
+
+    fault: Literal["outlive"]
+    target: One = "follower"
+    manner: Literal["cut", "kill"] = "cut"
+
+
+class MoveReplicas(Timed):
+    """Replicas of the load's partitions move from node to node, one after the other. Needs more nodes than replicas."""
+
+    fault: Literal["move-replicas"]
+
+
+class DrainNode(Timed):
+    """Everything is moved off a node; it is taken back when healed. Needs more nodes than replicas."""
+
+    fault: Literal["drain-node"]
+    target: One = "random"
+
+
 class SlowConsumers(Timed):
     """Consumers that ask for everything from the beginning, and do not take it."""
 
@@ -244,6 +265,7 @@ class LeaderStorm(Timed):
 
 FaultPlan = Annotated[
     Kill | Pause | RollingRestart | Starve | Cut | Disturb | Messages | SyncError | SlowSync | ReadError | SlowRead
-    | Die | DiskFull | PowerCut | ClockJump | ClockRate | Damage | Twin | LeaderStorm | SlowConsumers,
+    | Die | DiskFull | PowerCut | ClockJump | ClockRate | Damage | Twin | LeaderStorm | SlowConsumers | Outlive
+    | MoveReplicas | DrainNode,
     Field(discriminator="fault"),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 from raftmq.chaos.history import (
     NEVER,
+    Below,
     FinalLog,
     History,
     Latest,
@@ -58,7 +59,7 @@ class _Reader:
             "client": self._client, "send": self._send, "poll": self._poll, "latest": self._latest_bounds,
             "topic": self._topic, "observe": self._observe, "fault": self._fault, "final": self._final,
             "end": self._end, "replica": self._replica, "amiss": self._amiss, "metadata": self._metadata,
-            "resources": self._resources, "machine": self._machine,
+            "resources": self._resources, "machine": self._machine, "below": self._below,
         }  # fmt: skip
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -179,6 +180,9 @@ class _Reader:
 
     def _machine(self, event: Mapping[str, Any]) -> None:
         self.history.strain.append(Strain(event["t"], event["lag"], max(event["waited"].values(), default=0)))
+
+    def _below(self, event: Mapping[str, Any]) -> None:
+        self.history.below.append(Below(event["partition"], event["offset"], event["start"], event["told"]))
 
     def _replica(self, event: Mapping[str, Any]) -> None:
         self.history.replicas.append(

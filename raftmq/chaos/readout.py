@@ -45,21 +45,39 @@ async def read_out(arena: Arena, load: Load) -> list[tuple[str, bool]]:
     recorder = load.recorder
     try:
         bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
-        for one in bounds:
-            recorder.write(
-                "end", partition=load.partition_name(one.partition), start=one.log_start_offset,
-                high_watermark=one.high_watermark,
-            )  # fmt: skip
         async with arena.admin.consumer(
-            load.topic, start="earliest", until={b.partition: b.high_watermark for b in bounds},
+            load.topic, start="earliest", until={b.partition: b.high_watermark for b in bounds}, on_trimmed="earliest",
             unavailable_timeout_ms=READ_TIMEOUT_MS,
         ) as consumer:  # fmt: skip
             async for batch in consumer.batches():
                 record(load, "final", batch)
+        # What is removed may have gone while it was read: nobody promised to keep it.
+        for one in await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS):
+            recorder.write(
+                "end", partition=load.partition_name(one.partition), start=one.log_start_offset,
+                high_watermark=one.high_watermark,
+            )  # fmt: skip
+            if one.log_start_offset:
+                await _read_below(arena, load, one.partition, one.log_start_offset)
         await _write_replicas(arena, recorder)
     except RaftmqError as error:
         amiss.append((f"the log cannot be read after the run: {error.reason}: {error.message}", False))
     return amiss
+
+
+async def _read_below(arena: Arena, load: Load, partition: int, start: int) -> None:
+    """Write what a reader is told that asks for what is not there any more."""
+    told = "records"
+    try:
+        async with arena.admin.consumer(
+            load.topic, start={partition: start - 1}, partitions=[partition], until={partition: start},
+            unavailable_timeout_ms=READ_TIMEOUT_MS,
+        ) as consumer:  # fmt: skip
+            async for _ in consumer.batches():
+                break
+    except RaftmqError as error:
+        told = error.reason
+    load.recorder.write("below", partition=load.partition_name(partition), offset=start - 1, start=start, told=told)
 
 
 def _broken_nodes(arena: Arena) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raftmq.chaos.checks.liveness import Bounds
 from tests.chaos.events import fault, final, machine, metadata, observe, poll, resources, run, send
 
@@ -20,6 +22,16 @@ def test_l4_sessions_of_one_consumer_count_together() -> None:
 
 def test_l4_a_hole_between_sessions_is_seen() -> None:
     assert run("delivered", poll(0, 10, t=5), poll(2, 12, t=6, session=2), final(10, 11, 12)).count == 1
+
+
+# -- L13
+
+
+@pytest.mark.parametrize(("told", "violations"), [("OFFSET_OUT_OF_RANGE", 0), ("records", 1), ("NOT_READY", 1)])
+def test_l13_a_read_below_the_start_is_refused(told: str, violations: int) -> None:
+    below = [{"t": 5, "f": "below", "partition": "records/0", "offset": 4, "start": 5, "told": told}]
+    found = run("log-start", below)
+    assert (found.examined, found.count) == (1, violations)
 
 
 # -- C1

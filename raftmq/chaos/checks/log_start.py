@@ -1,9 +1,13 @@
-"""L13. The start of a log only grows, and never passes its end."""
+"""L13. The start of a log only grows, and never passes its end; who asks for what lies below it is told so, and is not
+given something else.
+"""
 
 from __future__ import annotations
 
 from raftmq.chaos.checks.findings import Findings, seconds
 from raftmq.chaos.history import History
+
+REFUSAL = "OFFSET_OUT_OF_RANGE"
 
 
 def check(history: History) -> Findings:
@@ -24,4 +28,11 @@ def check(history: History) -> Findings:
             found.add(f"{where} {question.log_start}, after {highest[question.partition]}")
         if question.log_start > question.high_watermark:
             found.add(f"{where} {question.log_start}, behind its end {question.high_watermark}")
+    for below in history.below:
+        found.examined += 1
+        if below.told != REFUSAL:
+            found.add(
+                f"{below.partition}: a read of offset {below.offset}, below the log's start {below.start}, was "
+                f"answered with {below.told}"
+            )
     return found

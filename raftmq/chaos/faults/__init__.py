@@ -9,8 +9,10 @@ from raftmq.chaos.faults.base import Fault, Layered, Shimmed
 from raftmq.chaos.faults.cluster import LeaderStormFault, TwinFault
 from raftmq.chaos.faults.consumers import SlowConsumersFault
 from raftmq.chaos.faults.disk import DamageFault, DiskFullFault, PowerCutFault
+from raftmq.chaos.faults.members import DrainNodeFault, MoveReplicasFault
 from raftmq.chaos.faults.messages import LateFault, MessagesFault, SilenceFault
 from raftmq.chaos.faults.network import CutFault, DisturbFault
+from raftmq.chaos.faults.outlive import LayeredOutliveFault, OutliveFault
 from raftmq.chaos.faults.processes import KillFault, PauseFault, RollingRestartFault
 from raftmq.chaos.faults.reads import ReadErrorFault, SlowReadFault
 from raftmq.chaos.faults.shimmed import (
@@ -45,8 +47,15 @@ _CLASSES: dict[str, type[Fault[Any]]] = {
     "twin": TwinFault,
     "leader-storm": LeaderStormFault,
     "slow-consumers": SlowConsumersFault,
+    "outlive": OutliveFault,
+    "move-replicas": MoveReplicasFault,
+    "drain-node": DrainNodeFault,
 }
-_WITHOUT_PROXIES: dict[str, type[Fault[Any]]] = {"cut": SilenceFault, "disturb": LateFault}
+_WITHOUT_PROXIES: dict[str, type[Fault[Any]]] = {
+    "cut": SilenceFault,
+    "disturb": LateFault,
+    "outlive": LayeredOutliveFault,
+}
 _WITHOUT_DISKS: dict[str, type[Fault[Any]]] = {"disk-full": NoSpaceFault}
 
 

@@ -29,6 +29,7 @@ async def _consume(load: Load, name: str) -> None:
                 async with client.consumer(
                     load.topic,
                     start=positions,
+                    on_trimmed="earliest",
                     max_wait_ms=500,
                     prefetch_bytes=64 * 1024,
                     unavailable_timeout_ms=UNAVAILABLE_TIMEOUT_MS,

@@ -1,0 +1,79 @@
+"""A node that is away until nobody has the records any more that it would go on with.
+
+Proof: the logs of all others begin behind what it had, and it says that it has fetched a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from raftmq.chaos.arena import TOPIC, Arena
+from raftmq.chaos.faults.base import Fault, Layered, NotAsPlanned, named
+from raftmq.chaos.faults.messages import SilenceFault
+from raftmq.chaos.faults.network import CutFault
+from raftmq.chaos.faults.processes import KillFault
+from raftmq.chaos.plans import Cut, Kill, Outlive
+from raftmq.errors import RaftmqError
+from raftmq.ids import NodeId
+
+REMOVED_SECONDS = 90.0
+FETCHED_SECONDS = 60.0
+SAID = "snapshot fetched"
+
+
+class OutliveFault(Fault[Outlive]):
+    """Away by a cut or by a kill, which it is told to choose. It is healed when it is outlived, not before."""
+
+    means = "toxiproxy, or signals"
+    _target: NodeId | None = None
+    _away: Fault[Cut] | Fault[Kill] | None = None
+
+    @property
+    def title(self) -> str:
+        where = named((self._target,)) if self._target else self.plan.target
+        return f"keep {where} away until its place in the logs is gone ({self.plan.manner})"
+
+    async def inject(self) -> None:
+        (node,) = self.arena.choose(self.plan.target)
+        self._target = node
+        had = {r.partition: r.log_end_offset for r in await self.arena.admin.cluster.list_replicas(node, (TOPIC,))}
+        self._away = _away(self.plan, node, self.arena)
+        await self._away.inject()
+        deadline = asyncio.get_running_loop().time() + REMOVED_SECONDS
+        while any(start <= had[partition] for partition, start in (await self._starts()).items()):
+            if asyncio.get_running_loop().time() > deadline:
+                raise NotAsPlanned(f"the others still have what node {node} needs, {REMOVED_SECONDS:.0f} s later")
+            await asyncio.sleep(0.25)
+        self.proof.evidence |= {"had_up_to": had, "others_begin_at": await self._starts()}
+
+    async def _starts(self) -> dict[int, int]:
+        try:
+            return {one.partition: one.log_start_offset for one in await self.arena.admin.list_offsets(TOPIC)}
+        except RaftmqError:
+            return {0: 0}
+
+    async def heal(self) -> None:
+        if self._target is None or self._away is None:
+            return
+        log = self.arena.processes.log_file(self._target)
+        before = log.read_text(errors="replace").count(SAID)
+        await self._away.heal()
+        self.proof.evidence["away"] = self._away.proof.evidence
+        deadline = asyncio.get_running_loop().time() + FETCHED_SECONDS
+        fetched = 0
+        while not fetched and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.25)
+            fetched = log.read_text(errors="replace").count(SAID) - before
+        self.proof.evidence["snapshots_fetched"] = fetched
+        self.proof.fired = self._away.proof.fired and fetched > 0 and "others_begin_at" in self.proof.evidence
+
+
+class LayeredOutliveFault(OutliveFault, Layered[Outlive]):
+    """The same without proxies."""
+
+
+def _away(plan: Outlive, node: NodeId, arena: Arena) -> Fault[Cut] | Fault[Kill]:
+    if plan.manner == "kill":
+        return KillFault(Kill(fault="kill", target=node, at=0), arena)
+    cut = Cut(fault="cut", shape="isolate", target=node, at=0)
+    return CutFault(cut, arena) if arena.proxies is not None else SilenceFault(cut, arena)
