@@ -32,10 +32,11 @@ sim: $(STAMP) ## Simulate SEEDS clusters under faults, over all cores; clean see
 bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table in README.md
 	@$(BIN)/raftmq bench all --readme README.md
 
-# What shows the most in a few minutes: crashes, a zombie leader, cut and half-cut links, late messages, bad disks, a
-# jumping clock, metadata, zombie producers. All of them run; the verb fails if one of them does not PASS.
-CHAOS ?= kill-leader kill-all pause-leader isolate-leader mute-leader deaf-leader one-link black-hole hold-then-deliver \
-	power-cut disk-full sync-error slow-sync bit-flip wiped-directory clock-jump metadata-churn zombie-producer not-idempotent
+# What shows the most in about twenty minutes: crashes, a zombie leader, cut and half-cut links, late messages, bad disks, a
+# jumping clock, moves, snapshots, metadata, zombie producers. All of them run; the verb fails if one does not PASS.
+CHAOS ?= kill-leader kill-all pause-leader die-at-sync isolate-leader mute-leader deaf-leader one-link black-hole \
+	hold-then-deliver disk-full sync-error slow-sync power-cut bit-flip clock-jump moving-replicas outlived-follower \
+	zombie-producer timed-out-sends wiped-directory metadata-churn not-idempotent
 
 chaos: $(STAMP) ## Experiments on real processes, each with a verdict; CHAOS="a b" names others
 	@failed=; for name in $(CHAOS); do $(BIN)/raftmq chaos run $$name || failed="$$failed $$name"; done; \

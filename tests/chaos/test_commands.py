@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from raftmq.chaos.experiment import parse
+from raftmq.chaos.experiment import find, parse
 from raftmq.chaos.verdict import EXPERIMENT_FILE, FAULTS_FILE, HISTORY_FILE, REPORT_FILE, RUN_FILE, VERDICT_FILE
 from raftmq.cli.main import build
 from tests.chaos.events import Events, final, good, history
@@ -78,6 +78,13 @@ def test_list_names_every_experiment() -> None:
     assert done.exit_code == 0
     names = [one["name"] for one in json.loads(done.stdout)]
     assert {"kill-leader", "isolate-leader", "power-cut"} <= set(names)
+
+
+def test_make_chaos_names_experiments_that_there_are() -> None:
+    text = Path("Makefile").read_text().partition("CHAOS ?= ")[2].partition("\n\n")[0]
+    names = text.replace("\\\n", " ").split()
+    assert len(names) >= 19
+    assert [name for name in names if not find(name).exists()] == []
 
 
 @pytest.mark.parametrize("command", [["run"], ["check"], []])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.nodes import Processes
@@ -32,7 +32,7 @@ class Proof:
 class Fault(ABC, Generic[PlanT]):
     """One occurrence. ``inject`` once, then ``heal`` once, whatever happened between; both may take their time."""
 
-    means: ClassVar[str] = "signals"
+    means: str = "signals"
     """What it is done with, for the report: on another machine it may be something else."""
 
     def __init__(self, plan: PlanT, arena: Arena) -> None:

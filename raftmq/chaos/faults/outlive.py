@@ -24,7 +24,6 @@ SAID = "snapshot fetched"
 class OutliveFault(Fault[Outlive]):
     """Away by a cut or by a kill, which it is told to choose. It is healed when it is outlived, not before."""
 
-    means = "toxiproxy, or signals"
     _target: NodeId | None = None
     _away: Fault[Cut] | Fault[Kill] | None = None
 
@@ -38,6 +37,7 @@ class OutliveFault(Fault[Outlive]):
         self._target = node
         had = {r.partition: r.log_end_offset for r in await self.arena.admin.cluster.list_replicas(node, (TOPIC,))}
         self._away = _away(self.plan, node, self.arena)
+        self.means = self._away.means
         await self._away.inject()
         deadline = asyncio.get_running_loop().time() + REMOVED_SECONDS
         while any(start <= had[partition] for partition, start in (await self._starts()).items()):
