@@ -144,10 +144,12 @@ class Die(Timed):
 
 
 class DiskFull(Timed):
-    """A file system of the node's own is filled up (root only)."""
+    """A file system of the node's own is filled up (without root: writes are refused by the preloaded library)."""
 
     fault: Literal["disk-full"]
     target: Annotated[int, Field(ge=1)] = 1
+    leave_bytes: Annotated[int, Field(ge=0)] = 0
+    """What stays free (root only): a node with little room refuses records, and goes on with all else."""
 
 
 class PowerCut(Timed):

@@ -22,6 +22,7 @@ class TwinFault(Fault[Twin]):
     and says what it waits for. It must never serve: that would be a second node with one id.
     """
 
+    means = "a second process"
     _process: subprocess.Popen[bytes] | None = None
     _target: NodeId | None = None
 
@@ -73,6 +74,8 @@ class TwinFault(Fault[Twin]):
 
 class LeaderStormFault(Fault[LeaderStorm]):
     """Proof: transfers that succeeded."""
+
+    means = "operations"
 
     _task: asyncio.Task[None] | None = None
     _moved = 0

@@ -15,6 +15,7 @@ from raftmq.chaos.faults.base import Fault, NotAsPlanned, ended, named
 from raftmq.chaos.plans import Damage, DiskFull, PowerCut
 from raftmq.ids import NodeId
 
+OWN_FILE_SYSTEM = "a file system of the node's own"
 STOPS_SECONDS = 5.0
 COMES_UP_SECONDS = 20.0
 SYNCED, UNSYNCED = "chaos-synced", "chaos-unsynced"
@@ -22,9 +23,11 @@ _PATTERNS = {"wal": "*.log", "sst": "*.sst", "manifest": "MANIFEST-*", "current"
 
 
 class DiskFullFault(Fault[DiskFull]):
-    """Proof: a write of our own beside the node's files meets ENOSPC. A node that meets it stops; healed, it is
-    started again.
+    """Proof: a write of our own beside the node's files meets ENOSPC, or there is no more left than there was to be. A
+    node that meets ENOSPC stops; healed, it is started again.
     """
+
+    means = OWN_FILE_SYSTEM
 
     @classmethod
     def available(cls, plan: DiskFull, means: Means) -> str | None:
@@ -32,13 +35,18 @@ class DiskFullFault(Fault[DiskFull]):
 
     @property
     def title(self) -> str:
-        return f"disk full on node {self.plan.target}"
+        nearly = "nearly " if self.plan.leave_bytes else ""
+        return f"disk {nearly}full on node {self.plan.target}"
 
     async def inject(self) -> None:
         node = NodeId(self.plan.target)
-        self.proof.fired = await asyncio.to_thread(_fill, self._ballast)
+        if self.plan.leave_bytes:
+            self.proof.fired = await asyncio.to_thread(_fill_up_to, self._ballast, self.plan.leave_bytes)
+        else:
+            self.proof.fired = await asyncio.to_thread(_fill, self._ballast)
         self.proof.evidence |= {
             "ballast_bytes": self._ballast.stat().st_size,
+            "free_bytes": _free_bytes(self._ballast),
             "node_stopped": await ended(self.arena.processes, node, STOPS_SECONDS),
         }
 
@@ -65,8 +73,23 @@ def _fill(path: Path) -> bool:
     return True
 
 
+def _free_bytes(beside: Path) -> int:
+    there = os.statvfs(beside.parent)
+    return there.f_bavail * there.f_frsize
+
+
+def _fill_up_to(path: Path, left: int) -> bool:
+    """Write until no more than `left` bytes are free. True where that was reached."""
+    with path.open("ab", buffering=0) as file:
+        while (free := _free_bytes(path)) > left:
+            file.write(bytes(min(1 << 20, free - left)))
+    return _free_bytes(path) <= left
+
+
 class PowerCutFault(Fault[PowerCut]):
     """Proof: of two files written just before, the one that was not synced is gone afterwards, the other is not."""
+
+    means = OWN_FILE_SYSTEM
 
     _targets: tuple[NodeId, ...] = ()
 
@@ -124,6 +147,7 @@ def _read_traces(directory: Path) -> list[str]:
 class DamageFault(Fault[Damage]):
     """Proof: the file is another one than before. The node may refuse to start: the others must do without it."""
 
+    means = "damaged files"
     _target: NodeId | None = None
 
     @property

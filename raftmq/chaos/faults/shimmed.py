@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftmq.chaos import shim
+from raftmq.chaos.arena import Means
 from raftmq.chaos.faults.base import NotAsPlanned, Shimmed, ended, named
 from raftmq.chaos.plans import ClockJump, ClockRate, Die, DiskFull, SlowSync, SyncError
 from raftmq.ids import NodeId
@@ -147,6 +148,10 @@ class DieFault(Shimmed[Die]):
 
 class NoSpaceFault(Shimmed[DiskFull]):
     """A full disk for those who may not mount one: writes to the database's files meet ENOSPC. Proof: their number."""
+
+    @classmethod
+    def available(cls, plan: DiskFull, means: Means) -> str | None:
+        return means.why_no_disks if plan.leave_bytes else super().available(plan, means)
 
     @property
     def title(self) -> str:
