@@ -7,7 +7,7 @@ memory around the very same thing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -23,18 +23,20 @@ from raftmq.controller.groups import GROUP_METHODS, Groups
 from raftmq.controller.operations import Operations
 from raftmq.controller.reconciler import Reconciler
 from raftmq.errors import NotReady, RaftmqError
-from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, NodeId, ReplicaId, StoreId
+from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata.events import VERSION, NodeRegistered
 from raftmq.metadata.image import MetadataImage
-from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, Store
+from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, SnapshotPart, Store
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import BatchReader, ReplicaHost
+from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
 from raftmq.replica.settings import ReplicaSettings
+from raftmq.replica.snapshots import LogReader, SnapshotReceiver, SnapshotSender
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +56,13 @@ class Links(Protocol):
     async def identify(
         self, host: str, port: int, request: peer_pb2.IdentifyRequest, timeout_s: float
     ) -> peer_pb2.IdentifyResponse: ...
+    def fetch_snapshot(
+        self, node: NodeId, group: GroupId, from_index: LogIndex
+    ) -> AsyncGenerator[SnapshotPart, None]: ...
+
+
+class Reader(BatchReader, LogReader, Protocol):
+    """Reads the disk off the loop."""
 
 
 @dataclass(slots=True)
@@ -79,7 +88,7 @@ class Assembly(Events):
         formation: Formation,
         store: Store,
         links: Links,
-        reader: BatchReader,
+        reader: Reader,
         wake: Callable[[], None],
         clock: Clock,
         rng: Random,
@@ -96,6 +105,8 @@ class Assembly(Events):
         self._boots: dict[NodeId, BootCount] = {}
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
         cluster = config.cluster
+        self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
+        self._receiver = SnapshotReceiver(self.replicas, links.fetch_snapshot)
         self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
@@ -182,6 +193,9 @@ class Assembly(Events):
             # Not from inside the pump: following the image creates and removes groups.
             self._image_due = True
             asyncio.get_running_loop().call_soon(self._follow_image)
+
+    def snapshot_ordered(self, order: SnapshotOrder) -> None:
+        self._receiver.ordered(order)
 
     def campaign_began(self, group: ReplicaGroup) -> None:
         self.elections.campaigns += 1

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, StoreId, Term, Tick
 from raftmq.raft.messages import Message
-from raftmq.raft.types import HardState, Membership
+from raftmq.raft.types import HardState, Membership, SnapshotMeta
 from raftmq.records.entry import CHAIN_START, LogEntry
 from raftmq.records.state_kinds import StateKind as StateKind
 
@@ -54,6 +54,8 @@ class ReplicaRow:
     anchor: Anchor = Anchor()
     log_start_offset: Offset = Offset(0)
     suspect: bool = False
+    installing: Generation | None = None
+    """A snapshot is being written there, to take this one's place. Of no use to any other process: drop it at start."""
 
 
 # -- write operations: a batch is a sequence of them, applied in order, all or nothing ---------------------------
@@ -216,6 +218,44 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Flush and close. Idempotent."""
+
+
+# -- snapshots: a stream of parts from one replica to another ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHead:
+    """What follows: entries from ``first_index`` to ``meta.index``, then the state there, then ``SnapshotEnd``."""
+
+    meta: SnapshotMeta
+    chain: bytes
+    """Over every entry up to ``meta.index``."""
+    raft_start: LogIndex
+    """Where the sender's log begins, after ``anchor``."""
+    anchor: Anchor
+    first_index: LogIndex
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntries:
+    entries: tuple[LogEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotState:
+    """Rows of derived state as of ``meta.index``, in order of kind and key."""
+
+    rows: tuple[tuple[StateKind, bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """``digest``: over all rows of derived state (``replica.cut.digest``). Entries have checksums of their own."""
+
+    digest: bytes
+
+
+SnapshotPart = SnapshotHead | SnapshotEntries | SnapshotState | SnapshotEnd
 
 
 # -- transport -----------------------------------------------------------------------------------------------------

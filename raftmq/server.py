@@ -15,8 +15,8 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
 
@@ -30,12 +30,12 @@ from raftmq.config import ClusterConfig, NodeConfig
 from raftmq.controller.formation import Formation, empty_answer
 from raftmq.controller.joining import join, known_formation
 from raftmq.errors import NotReady
-from raftmq.ids import BootCount, NodeId, ReplicaId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.observe.logs import LogSink, logging_to
 from raftmq.observe.observed import Observed
 from raftmq.observe.pages import Pages
-from raftmq.ports import Channel, Frame, PeerInfo, StorageError, StorageRefused
+from raftmq.ports import Channel, Frame, PeerInfo, SnapshotPart, StorageError, StorageRefused
 from raftmq.replica.driver import Driver, SystemClock
 from raftmq.replica.space import SpaceWatch, Watermark, measure
 from raftmq.rpc.calls import identify
@@ -116,7 +116,7 @@ class Node:
 
     async def _listen_to_peers(self, info: PeerInfo) -> PeerServer:
         forwarded = guarded(FORWARD_METHOD, self._forwarded, self._counts)
-        peers = PeerServer(str(self._config.peer_bind), info, "", self, forwarded, self._identified)
+        peers = PeerServer(str(self._config.peer_bind), info, "", self, forwarded, self._identified, self._snapshot)
         await peers.start()
         self._observed.peers = peers
         self._closers.push_async_callback(peers.close)
@@ -180,6 +180,13 @@ class Node:
         if self._formation is None:
             return empty_answer(self._me, self._config.cluster.seed_digest)
         return self._formation.answer(self._me) if self._assembly is None else self._assembly.identified(request)
+
+    async def _snapshot(self, group: GroupId, from_index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        if self._assembly is None:
+            raise NotReady("this node is still starting")
+        async with aclosing(self._assembly.snapshots.send(group, from_index)) as parts:
+            async for part in parts:
+                yield part
 
     async def _forwarded(self, call: peer_pb2.ForwardRequest, _context: object) -> peer_pb2.ForwardResponse:
         if self._assembly is None:

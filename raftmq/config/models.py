@@ -186,6 +186,8 @@ class Limits(Model):
     """Batches that wait on a node to be acknowledged; beyond it produce is answered OVERLOADED."""
     peer_queue_bytes: Annotated[int, Field(ge=MIB)] = 32 * MIB
     """Frames that wait for one other node; beyond it they are dropped and sent anew from the log."""
+    snapshot_bytes_per_s: Annotated[int, Field(ge=KIB)] = 64 * MIB
+    """How fast a node sends a snapshot to another one that is behind every log."""
     tail_cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
     """The newest entries of all logs, kept in memory for followers and consumers that keep up."""
     free_space_percent: Annotated[int, Field(ge=0, le=90)] = 5

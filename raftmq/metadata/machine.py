@@ -57,6 +57,10 @@ class MetadataMachine:
         self.wall_ms = WallMs(entry.wall_ms)
         return happened
 
+    def all_rows(self) -> list[tuple[StateKind, bytes, bytes]]:
+        """No rows, ever."""
+        return []
+
     def take_rows(self) -> list[tuple[StateKind, bytes, bytes | None]]:
         """No rows, ever."""
         return []

@@ -148,6 +148,15 @@ class PartitionMachine:
         self._dirty_ids.clear()
         return rows
 
+    def all_rows(self) -> list[tuple[StateKind, bytes, bytes]]:
+        """Everything that there is, in order of (kind, key): what ``restore`` needs to come to this very state."""
+        producers = sorted(self.producers, key=lambda item: item[0])
+        return [
+            self._applied_row(),
+            *((StateKind.PRODUCER, _PRODUCER_KEY.pack(number), state.encode()) for number, state in producers),
+            *((StateKind.MESSAGE_ID, _MESSAGE_ID_KEY.pack(named.number), named.encode()) for named in self.message_ids),
+        ]
+
     def _applied_row(self) -> tuple[StateKind, bytes, bytes]:
         ids = self.message_ids
         applied = storage_pb2.AppliedRow(

@@ -34,6 +34,7 @@ checklist that the tests follow.
 
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.errors import MembershipRefused, NotLeader, RaftRefusal, TooMuchUncommitted, TransferRefused
+from raftmq.raft.log_terms import LogTerms
 from raftmq.raft.messages import (
     AppendEntries,
     AppendOrder,
@@ -70,6 +71,7 @@ __all__ = [
     "Heartbeat",
     "HeartbeatReply",
     "InstallSnapshot",
+    "LogTerms",
     "Membership",
     "MembershipRefused",
     "Message",

@@ -183,12 +183,18 @@ class Core:
         """
         return meta if meta.membership.voters else replace(meta, membership=self.memberships.oldest)
 
-    def install(self, meta: SnapshotMeta) -> bool:
-        """A snapshot took the place of the log up to ``meta.index``. Returns False when it came too late."""
+    def install(self, meta: SnapshotMeta, log: LogTerms | None) -> bool:
+        """A snapshot took the place of the log up to ``meta.index``; `log`: the entries that came with it.
+        Returns False when it came too late."""
         if not self.wants_snapshot(meta):
             return False
         meta = self.completed(meta)
-        self.log.reset(meta.index, meta.term)
+        assert meta.term <= self.term, f"entries of term {meta.term} in term {self.term}"
+        if log is None:
+            self.log.reset(meta.index, meta.term)
+        else:
+            assert (log.last, log.last_term) == (meta.index, meta.term), "the log must end where the snapshot does"
+            self.log = log
         self.durability.truncated(LogIndex(meta.index + 1))
         self.durability.snapshot(meta.index)
         self.outbox.entries, self.outbox.truncate_from = [], None

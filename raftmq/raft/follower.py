@@ -114,6 +114,9 @@ class Follower(RoleBehaviour):
         core.heard_leader(message.source)
         if core.wants_snapshot(meta):
             core.outbox.snapshot = core.completed(meta)
+            # What is committed here is in the leader's log too. If that reaches back so far after all (a snapshot was
+            # installed, and the news of it got lost), appends will do.
+            self._reply(message, core.commit_index)
             return
         if meta.index > core.commit_index:
             core.commit_to(meta.index)

@@ -29,6 +29,7 @@ from raftmq.raft.core import Core
 from raftmq.raft.errors import NotLeader
 from raftmq.raft.follower import Follower, snapshot_reply
 from raftmq.raft.leader import Leader
+from raftmq.raft.log_terms import LogTerms
 from raftmq.raft.messages import (
     AppendEntries,
     AppendOrder,
@@ -88,6 +89,11 @@ class RaftNode:
         """Time has passed. May be called at any time; needs to be called when ``deadline()`` is reached."""
         self._core.advance_clock(now)
         self._core.role.tick()
+
+    def set_clock(self, now: Tick) -> None:
+        """It is `now`, and nothing else has happened. To be said before anything leaves: patience is counted from the
+        moment that the core takes for the present, and in a group that was idle its last input is long ago."""
+        self._core.advance_clock(now)
 
     def step(self, message: Message, now: Tick) -> None:
         """Take a message from another replica. Never raises for anything that a correct peer can send, however
@@ -194,21 +200,33 @@ class RaftNode:
             self._core.role.news = True
 
     def wants_snapshot(self, meta: SnapshotMeta) -> bool:
-        """Whether a snapshot that was ordered a while ago is still of use.
-
-        To be asked right before the host puts it in place of the log: meanwhile the log may have caught up, and
-        the snapshot would throw away what this replica has acknowledged.
-        """
+        """Whether a snapshot is of use: it leads further than the commit index, and the log does not hold its end."""
         return self._core.wants_snapshot(meta)
 
-    def snapshot_installed(self, meta: SnapshotMeta) -> None:
-        """The snapshot that a Ready ordered is durable in place of the log up to ``meta.index``.
+    def begin_install(self, meta: SnapshotMeta) -> bool:
+        """Whether a snapshot that was ordered a while ago is still of use. Then there may be a new Ready.
 
-        Everything that the log held is gone: it ended before the snapshot, or conflicted with it (otherwise
-        ``wants_snapshot`` said no, and the host did nothing but call this). Readies taken before are durable too.
+        To be asked right before the host puts it in place of the log: meanwhile the log may have caught up, and the
+        snapshot would throw away what this replica has acknowledged. It may also be of a term that this replica has
+        not heard of, which says the same as any message of that term: no log may hold an entry of a term that its
+        replica never entered, and who leads in an older one leads no more.
         """
         core = self._core
-        if not core.install(meta) and meta.index > core.commit_index:
+        if not core.wants_snapshot(meta):
+            return False
+        core.roles.follow(term=meta.term if meta.term > core.term else None)
+        return True
+
+    def snapshot_installed(self, meta: SnapshotMeta, log: LogTerms | None = None) -> None:
+        """The snapshot that a Ready ordered (or a newer one) is durable in place of the log up to ``meta.index``.
+
+        `log`: entries up to there that came with it, and can be sent on. None: there are none.
+
+        Everything that the log held is gone: it ended before the snapshot, or conflicted with it (otherwise
+        ``begin_install`` said no, and the host did nothing but call this). Readies taken before are durable too.
+        """
+        core = self._core
+        if not core.install(meta, log) and meta.index > core.commit_index:
             core.commit_to(meta.index)
         snapshot_reply(core, meta.index)
 
@@ -349,6 +367,10 @@ class RaftNode:
     def term_at(self, index: LogIndex) -> Term | None:
         """The term of the entry at `index`. None: not in the log (any more)."""
         return self._core.log.term_at(index)
+
+    def membership_at(self, index: LogIndex) -> Membership | None:
+        """The configuration in force at `index`, applied or later. None: it is not known any more."""
+        return self._core.memberships.at(index)
 
     def match_index(self, member: ReplicaId) -> LogIndex:
         """Leader only: what `member` is known to hold durably (for itself: its own persisted index)."""

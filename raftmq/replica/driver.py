@@ -28,9 +28,10 @@ from typing import TypeVar
 import structlog
 
 from raftmq.errors import DataLoss
-from raftmq.ids import Generation, Offset, Tick
+from raftmq.ids import Generation, LogIndex, Offset, Tick
 from raftmq.measure import Distribution
 from raftmq.ports import BatchRow, StorageError, StorageStalled, Store, WriteOp
+from raftmq.records.entry import LogEntry
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 
@@ -111,6 +112,13 @@ class Driver:
         """Batches for a reader, from disk, off the loop. Raises DataLoss where what is stored cannot be read."""
         read = partial(self._store.read_batches, generation, offset, end, max_bytes)
         return await self._for_reader(read, generation, f"the records at offset {offset}")
+
+    async def read_entries(
+        self, generation: Generation, first: LogIndex, last: LogIndex, max_bytes: int
+    ) -> list[LogEntry]:
+        """See ``Store.read_entries``; off the loop. Raises DataLoss where what is stored cannot be read."""
+        read = partial(self._store.read_entries, generation, first, last, max_bytes)
+        return await self._for_reader(read, generation, f"the log from entry {first} on")
 
     async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
         """See ``Store.offset_at``; off the loop. Raises DataLoss where what is stored cannot be read."""

@@ -12,51 +12,37 @@ node stops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from raftmq.errors import LeadershipLost, RaftmqError
-from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, Term, Tick
+from raftmq.ids import Generation, GroupId, LogIndex, Offset, ReplicaId, Term, Tick
 from raftmq.ports import (
-    Anchor,
     GroupMessage,
-    LostTail,
     PutEntries,
     PutReplica,
     PutState,
     ReplicaRow,
     StorageError,
     Store,
-    TrimBefore,
-    TrimPoint,
     TruncateFrom,
+    WriteOp,
 )
 from raftmq.raft.messages import Message
 from raftmq.raft.node import RaftNode
 from raftmq.raft.ready import Ready
-from raftmq.raft.types import EntryKind, HardState, Membership, Role
+from raftmq.raft.types import EntryKind, Role
 from raftmq.records.entry import CorruptEntry, LogEntry
 from raftmq.records.poison import PoisonEntry
+from raftmq.replica import rows
 from raftmq.replica.machine import StateMachine
+from raftmq.replica.observer import Observer
 from raftmq.replica.outbox import Mark, Outbox, ReadOrder
 from raftmq.replica.readback import ReadBack
 from raftmq.replica.replication import Replication
 from raftmq.replica.retention import Extents
 from raftmq.replica.sealing import Draft, LogEnd
 from raftmq.replica.tail import Tail
-
-
-class Observer:
-    """What a group tells its owner. The default hears nothing."""
-
-    def leadership_changed(self, group: ReplicaGroup) -> None:
-        """Role, term or leader is another. Called before anything of the change leaves."""
-
-    def progressed(self, group: ReplicaGroup) -> None:
-        """Something was persisted, committed, applied or acknowledged."""
-
-    def read_granted(self, group: ReplicaGroup, request_id: int, index: LogIndex | None) -> None:
-        """A read barrier holds once `index` is applied; None: it never will."""
 
 
 class ReplicaGroup:
@@ -90,6 +76,8 @@ class ReplicaGroup:
         self._seen = (node.role, node.term, node.leader)
         self._commands: dict[LogIndex, tuple[Term, Callable[[object | RaftmqError], None]]] = {}
         self._drafted = 0
+        self._snapshot: rows.Installable | None = None
+        self._is_switching = False
         self._wall_ms = 0
         self._now = Tick(0)
 
@@ -97,11 +85,11 @@ class ReplicaGroup:
 
     def step(self, message: Message, now: Tick) -> None:
         """A message from another replica of this group."""
-        if self.halted is None:
+        if not self.is_out_of_service:
             self.node.step(message, now)
 
     def tick(self, now: Tick) -> None:
-        if self.halted is None:
+        if not self.is_out_of_service:
             self.node.tick(now)
 
     def propose(self, kind: EntryKind, draft: Draft) -> LogIndex:
@@ -140,6 +128,17 @@ class ReplicaGroup:
     # -- what the owner wants to know ------------------------------------------------------------------------------
 
     @property
+    def is_out_of_service(self) -> bool:
+        """Halted, or between two generations: messages are as good as lost."""
+        return self.halted is not None or self._is_switching
+
+    @property
+    def generations(self) -> list[Generation]:
+        """Everything on this disk that belongs to this replica."""
+        known = {self.generation, self.row.generation, self.row.installing}
+        return sorted(generation for generation in known if generation is not None)
+
+    @property
     def is_leader(self) -> bool:
         return self.halted is None and self.node.role is Role.LEADER
 
@@ -166,7 +165,7 @@ class ReplicaGroup:
         return sorted(self.node.membership.all_voters)
 
     def deadline(self) -> Tick | None:
-        return None if self.halted is not None else self.node.deadline()
+        return None if self.is_out_of_service else self.node.deadline()
 
     def entry(self, index: LogIndex) -> LogEntry | None:
         """The entry at `index` if it is in memory."""
@@ -182,19 +181,21 @@ class ReplicaGroup:
 
     def advance(self, now: Tick, wall_ms: int, outbox: Outbox) -> None:
         """Turn everything that the core wants done into orders."""
+        if self._is_switching:
+            return
         self._now, self._wall_ms = now, wall_ms
+        self.node.set_clock(now)
         try:
-            while self.halted is None and self.node.has_ready():
-                self._take(self.node.ready(), outbox)
-            if self.halted is None:
+            self._take_all(outbox)
+            self._switch(outbox)
+            if not self.is_out_of_service:
                 self._apply(outbox)
                 while self.halted is None and self.node.has_ready():
                     self._take(self.node.ready(), outbox)
                     self._apply(outbox)
                 self._trim(outbox)
                 self._replication.fill(self.id, outbox)
-                while self.halted is None and self.node.has_ready():  # somebody is to be told to fetch a snapshot
-                    self._take(self.node.ready(), outbox)
+                self._take_all(outbox)  # somebody may have to be told to fetch a snapshot
         except (PoisonEntry, CorruptEntry, StorageError) as error:
             self.halt(str(error))
         self._observer.progressed(self)
@@ -205,6 +206,10 @@ class ReplicaGroup:
         self._fail_commands(f"partition halted: {reason}")
         self._observer.leadership_changed(self)
 
+    def _take_all(self, outbox: Outbox) -> None:
+        while self.halted is None and self.node.has_ready():
+            self._take(self.node.ready(), outbox)
+
     def _take(self, ready: Ready, outbox: Outbox) -> None:
         self._notice_leadership(ready)
         ops = outbox.round.ops
@@ -214,7 +219,7 @@ class ReplicaGroup:
         if cut is not None:
             ops.append(cut)
         self._drafted = 0  # every proposal has come out in this Ready, or was overtaken by another leader's entries
-        self._note_row(ready, sealed, outbox)
+        self._note_row(ready, outbox)
         if sealed:
             self.tail.append(sealed)
             ops.append(PutEntries(self.generation, sealed))
@@ -228,6 +233,8 @@ class ReplicaGroup:
             outbox.round.after.extend(
                 (message.target.node, GroupMessage(self.id, message)) for message in ready.send_after_persist
             )
+        if ready.snapshot is not None:
+            self._observer.snapshot_ordered(self)
         for grant in ready.reads:
             self._observer.read_granted(self, grant.request_id, grant.index)
         for request_id in ready.reads_failed:
@@ -256,37 +263,18 @@ class ReplicaGroup:
 
     def _truncate(self, index: LogIndex) -> TruncateFrom:
         """Rare: entries that another leader did not keep. One or two short reads from disk are affordable."""
-        first = self._load(index)
-        self._end.truncate(self._load(LogIndex(index - 1)) if index > self.row.raft_start else None)
+        first = self.header(index)
+        self._end.truncate(self.header(LogIndex(index - 1)) if index > self.row.raft_start else None)
         assert first.base_offset == self._end.offset, "offsets must be contiguous"
         self.tail.truncate_from(index)
         self._read_back.truncated()
         return TruncateFrom(self.generation, index, first.base_offset)
 
-    def _load(self, index: LogIndex) -> LogEntry:
-        entry = self.tail.get(index)
-        if entry is not None:
-            return entry
-        # Entries that no round has written yet are always in the tail, so the store has this one.
-        return self._store.read_entries(self.generation, index, index, 1)[0]
-
-    def _note_row(self, ready: Ready, sealed: tuple[LogEntry, ...], outbox: Outbox) -> None:
+    def _note_row(self, ready: Ready, outbox: Outbox) -> None:
         """Keep the replica's row equal to hard state, configurations and suspicion; write it when it changed."""
-        row = self.row
-        memberships = list(row.memberships)
-        if ready.truncate_from is not None:
-            memberships = [pair for pair in memberships if pair[0] < ready.truncate_from]
-        memberships += [(e.index, e.membership) for e in ready.entries if e.membership is not None]
         commit = self._safe_commit(ready.committed_to)
-        settled = [pair for pair in memberships if pair[0] <= commit]
-        memberships = settled[-1:] + memberships[len(settled) :]
-        changed = replace(
-            row,
-            hard_state=ready.hard_state if ready.hard_state is not None else row.hard_state,
-            memberships=tuple(memberships),
-            suspect=ready.suspect,
-        )
-        if changed != row:
+        changed = rows.after_ready(self.row, ready, commit)
+        if changed != self.row:
             self.row = replace(changed, commit_index=commit)
             outbox.round.ops.append(PutReplica(self.row))
             outbox.round.must_sync = True
@@ -302,6 +290,8 @@ class ReplicaGroup:
 
     def flush(self, outbox: Outbox) -> None:
         """Write derived state and the commit hint although no entry asks for it: a restart then replays less."""
+        if self._is_switching:
+            return  # the state machine is of a generation that is gone
         self._put_rows(outbox)
         commit = self._safe_commit(self.machine.applied_index)
         if commit != self.row.commit_index:
@@ -316,21 +306,18 @@ class ReplicaGroup:
         start = LogIndex(min(self.machine.raft_start, self.node.persisted_index + 1))
         if start <= self.row.raft_start:
             return
-        last = self._header(LogIndex(start - 1))
+        last = self.header(LogIndex(start - 1))
         if last.next_offset > self.machine.log_start_offset:
             raise CorruptEntry(f"a trim removes entry {last.index}, whose records can still be read")
-        anchor = Anchor(last.term, last.chain, last.next_offset, last.log_tick, last.wall_ms)
-        begin = TrimPoint(self.row.raft_start, self.row.anchor.offset, self.row.anchor.wall_ms)
-        self.row = replace(self.row, raft_start=start, anchor=anchor, log_start_offset=self.machine.log_start_offset)
+        self.row, ops = rows.trimmed(self.row, last, self.machine.log_start_offset)
         self._put_rows(outbox)
-        outbox.round.ops.append(PutReplica(self.row))
-        outbox.round.ops.append(TrimBefore(self.generation, begin, TrimPoint(start, anchor.offset, anchor.wall_ms)))
+        outbox.round.ops.extend(ops)
         self.node.compact(start)
-        self._end.trimmed(anchor)
+        self._end.trimmed(self.row.anchor)
         self.extents.drop_below(start)
 
-    def _header(self, index: LogIndex) -> LogEntry:
-        """The entry at `index`, which is on disk, perhaps without its payload."""
+    def header(self, index: LogIndex) -> LogEntry:
+        """The entry at `index`, perhaps without its payload. What no round has written yet is always in the tail."""
         entry = self.tail.get(index) or next(self._store.scan_headers(self.generation, index), None)
         if entry is None:
             raise StorageError(f"generation {self.generation} has no entry {index}")
@@ -340,6 +327,50 @@ class ReplicaGroup:
         """Bring the entries in memory down to `budget` bytes, as far as the disk has them and they are applied."""
         if self.tail.bytes > budget:
             self.tail.evict(budget, min(self.node.persisted_index, self.machine.applied_index))
+
+    # -- snapshots -------------------------------------------------------------------------------------------------
+
+    def set_installing(self, generation: Generation | None) -> list[WriteOp]:
+        """A snapshot is going to be written to `generation`, or (None) nothing comes of it: what to write."""
+        self.row, ops = rows.not_installing(self.row) if generation is None else rows.installing(self.row, generation)
+        return ops
+
+    def install(self, snapshot: rows.Installable) -> None:
+        """Everything but the state is written: let `snapshot` take this replica's place, if it is still of use."""
+        self._snapshot = snapshot
+
+    def _switch(self, outbox: Outbox) -> None:
+        """Until the switch is durable the core must not get anything to do: what it would want written belongs to
+        neither generation."""
+        snapshot = self._snapshot
+        if snapshot is None or self.halted is not None:
+            return
+        is_wanted = self.node.begin_install(snapshot.meta)
+        if not is_wanted:
+            self._snapshot = None
+            outbox.round.ops.extend(self.set_installing(None))
+            self.node.snapshot_installed(snapshot.meta)
+        self._take_all(outbox)
+        if is_wanted and self.halted is None:
+            self._is_switching = True
+            self.row, ops = rows.installed(self.row, snapshot)
+            outbox.round.ops.extend(ops)
+            outbox.round.must_sync = True
+            outbox.round.installed.append((self.id, self.row.generation))
+
+    def switched(self) -> None:
+        """The new generation is durable, and the old one gone: go on from there."""
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None
+        assert self._is_switching
+        self._is_switching = False
+        self.generation = self.row.generation
+        self.machine, self.extents = snapshot.machine, snapshot.extents
+        self._end = LogEnd(self.row.anchor, snapshot.end)
+        self.tail = Tail(LogIndex(snapshot.meta.index + 1))
+        self._read_back = ReadBack(self.id, self.generation)
+        self._replication = Replication(self.node, self.tail, self._read_back)
+        self.node.snapshot_installed(snapshot.meta, snapshot.log_terms())
 
     # -- applying --------------------------------------------------------------------------------------------------
 
@@ -362,19 +393,3 @@ class ReplicaGroup:
         if self.node.applied_index < machine.applied_index:
             self.node.applied(machine.applied_index)
             self._read_back.spent(None, machine.applied_index)
-
-
-def fresh_row(group: GroupId, generation: Generation, membership: Membership, lost: LostTail | None) -> ReplicaRow:
-    """The row of a replica that is created with the group's first configuration.
-
-    ``lost``: what this disk is known to have lost. A replica of the group may have been there, and may have voted:
-    the new one is suspect then, in a term above any in which that can have been.
-    """
-    suspect = lost is not None and group <= lost.group
-    term = lost.term if lost is not None and suspect else Term(0)
-    return ReplicaRow(group, generation, HardState(term), ((LogIndex(0), membership),), suspect=suspect)
-
-
-def nodes_of(members: Iterable[ReplicaId]) -> tuple[NodeId, ...]:
-    """Node numbers of replicas, sorted."""
-    return tuple(sorted(member.node for member in members))

@@ -218,6 +218,10 @@ class NodeHeartbeats:
         """Milliseconds since `node` was heard last; far more than any timeout if it never was."""
         return now - self.last_heard(node)
 
+    def is_gone(self, member: ReplicaId, now: Tick, patience: int) -> bool:
+        """Its process is known to be gone, or was not heard of for longer than `patience`."""
+        return self.is_dead(member) or self.silence(member.node, now) > patience
+
     def store_of(self, node: NodeId) -> StoreId:
         """The disk that `node` last spoke for; 0 if it was never heard."""
         peer = self._peers.get(node)

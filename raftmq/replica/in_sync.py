@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from raftmq.ids import LogIndex, ReplicaId, Tick
+from raftmq.ids import LogIndex, NodeId, ReplicaId, Tick
 
 
 class Followers(Protocol):
@@ -92,3 +92,8 @@ class InSyncSet:
                     continue
             held = match if held is None else min(held, match)
         return LogIndex(0) if held is None else held
+
+
+def nodes_of(members: Iterable[ReplicaId]) -> tuple[NodeId, ...]:
+    """Node numbers of replicas, sorted."""
+    return tuple(sorted(member.node for member in members))

@@ -13,8 +13,10 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Clock, Frame, LeaderNotice
 from raftmq.raft.types import Role
 from raftmq.replica.barriers import Barriers
-from raftmq.replica.group import ReplicaGroup, nodes_of
+from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
+from raftmq.replica.in_sync import nodes_of
+from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.produce import Leadership
 
 
@@ -45,6 +47,9 @@ class Events:
 
     def group_progressed(self, group: ReplicaGroup) -> None:
         """A replica on this node applied something, or its role changed."""
+
+    def snapshot_ordered(self, order: SnapshotOrder) -> None:
+        """Fetch a snapshot: its parts go to ``Replicas.installs``."""
 
     def campaign_began(self, group: ReplicaGroup) -> None:
         """A replica on this node asks for votes in a new term. (A pre-vote that fails begins none.)"""

@@ -29,3 +29,6 @@ class StateMachine(Protocol):
 
     def take_rows(self) -> list[tuple[StateKind, bytes, bytes | None]]:
         """Derived rows that changed since the last call, to be written in one batch."""
+
+    def all_rows(self) -> list[tuple[StateKind, bytes, bytes]]:
+        """All derived rows as of the applied index, in order of kind and key."""

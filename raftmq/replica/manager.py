@@ -6,8 +6,7 @@ whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterable
 from random import Random
 
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, Term, Tick
@@ -27,12 +26,16 @@ from raftmq.ports import (
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
-from raftmq.replica.group import Observer, ReplicaGroup, fresh_row
+from raftmq.replica.deadlines import Deadlines
+from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
+from raftmq.replica.installing import Installs
 from raftmq.replica.leading import Events, Hosted, Leading
+from raftmq.replica.observer import Observer
 from raftmq.replica.opening import next_generation, open_group
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
+from raftmq.replica.rows import fresh_row, not_installing
 from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.space import takes
 from raftmq.replica.upkeep import Upkeep
@@ -68,16 +71,19 @@ class Replicas(Observer):
         self._leading = Leading(me.node, clock, self.heartbeats, self.barriers, events, settings.replica_lag_max)
         self._hosted: dict[GroupId, Hosted] = {}
         self._dirty: set[GroupId] = set()
-        self._deadlines: list[tuple[Tick, GroupId]] = []
+        self._deadlines = Deadlines(self._hosted)
         self._watched: set[GroupId] = set()
-        self._upkeep = Upkeep(self._hosted, clock.tick(), settings.flush_interval)
-        self._pending_ops: list[WriteOp] = []
-        self._pending_sync = False
+        self._upkeep = Upkeep(self._hosted, self.heartbeats, clock.tick(), settings)
+        self._pending = Round(0)
+        """What was to be written since the last round, in the order of its making: rows follow from the ones before."""
         self._rounds = 0
         self._next_beat = clock.tick()
         rows = store.replicas()
         self._next_generation = next_generation(rows)
-        for row in rows:
+        self.installs = Installs(self.group, self._new_generation, self._write, self._touch, events.snapshot_ordered)
+        for found in rows:
+            row, ops = not_installing(found)  # a snapshot that an earlier process did not finish
+            self._write(ops)
             self._open(row)
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -106,10 +112,8 @@ class Replicas(Observer):
         this disk surely never had a replica of the group; otherwise, if it has lost rows, it may have."""
         assert group_id not in self._hosted, f"group {group_id} has a replica here already"
         lost = None if is_new else self._store.identity.lost
-        row = fresh_row(group_id, self._next_generation, membership, lost)
-        self._next_generation = Generation(self._next_generation + 1)
-        self._pending_ops.append(PutReplica(row))
-        self._pending_sync = True
+        row = fresh_row(group_id, self._new_generation(), membership, lost)
+        self._write([PutReplica(row)], must_sync=True)
         # The row is not written yet, but nothing of an unknown generation can be on disk either.
         hosted = self._open(row)
         if eager:
@@ -128,9 +132,8 @@ class Replicas(Observer):
         self._upkeep.dropped(group_id)
         self.leaders.pop(group_id, None)
         self.heartbeats.term_changed(group_id)
-        self._pending_ops.append(DropReplica(group_id, hosted.group.generation))
-        self._pending_sync = True
-        self._wake()
+        self.installs.dropped(group_id)
+        self._write([DropReplica(group_id, generation) for generation in hosted.group.generations], must_sync=True)
 
     def forget_leaders(self, gone: list[GroupId]) -> None:
         """These groups are no more."""
@@ -141,6 +144,10 @@ class Replicas(Observer):
     def upkeep(self) -> Upkeep:
         """What partitions want to keep and remember is for the owner to say there."""
         return self._upkeep
+
+    def _new_generation(self) -> Generation:
+        self._next_generation = Generation(self._next_generation + 1)
+        return Generation(self._next_generation - 1)
 
     def _open(self, row: ReplicaRow) -> Hosted:
         settings, rng, now = self._settings.raft_of(row.group), Random(self._rng.getrandbits(64)), self._clock.tick()
@@ -169,15 +176,26 @@ class Replicas(Observer):
         self._dirty.add(group_id)
         self._wake()
 
+    def _write(
+        self, ops: Iterable[WriteOp], written: Callable[[], None] | None = None, *, must_sync: bool = False
+    ) -> None:
+        """Put `ops` into the next round."""
+        pending = self._pending
+        pending.ops.extend(ops)
+        pending.must_sync = pending.must_sync or must_sync
+        if written is not None:
+            pending.written.append(written)
+        self._wake()
+
     def round(self) -> tuple[Round | None, list[ReadOrder]]:
         """Every group with work yields its orders. Frames leave at once; the rest is for the caller to execute."""
         now, wall_ms = self._clock.tick(), self._clock.wall_ms()
         self._rounds += 1
         outbox = Outbox(self._rounds)
-        if self._pending_ops:
-            outbox.round.ops.extend(self._pending_ops)
-            outbox.round.must_sync = self._pending_sync
-            self._pending_ops, self._pending_sync = [], False
+        pending, self._pending = self._pending, Round(0)
+        outbox.round.ops.extend(pending.ops)
+        outbox.round.written.extend(pending.written)
+        outbox.round.must_sync = pending.must_sync
         dirty, self._dirty = sorted(self._dirty), set()
         budget = max(256 * 1024, self._settings.tail_bytes // max(1, len(self._hosted)))
         for group_id in dirty:
@@ -185,15 +203,14 @@ class Replicas(Observer):
             if hosted is not None:
                 hosted.group.advance(now, wall_ms, outbox)
                 hosted.group.trim_tail(budget)
-                self._reschedule(hosted)
+                self._deadlines.reschedule(hosted)
         for node, channel, frame in outbox.frames():
             self._transport.send(node, channel, frame)
         if self._leading.has_news:
             news = self._leading.news()
             for node in self.heartbeats.nodes:
                 self._transport.send(node, Channel.RAFT, news)
-        used = outbox.round.ops or outbox.round.marks or outbox.round.after
-        return (outbox.round if used else None), outbox.reads
+        return (None if outbox.round.is_empty else outbox.round), outbox.reads
 
     def persisted(self, done: Round) -> None:
         """`done` and every round before it are durable (or, where it need not be synced, written)."""
@@ -211,6 +228,13 @@ class Replicas(Observer):
                 outbox.send(node, message)
         for node, channel, frame in outbox.frames():
             self._transport.send(node, channel, frame)
+        for group_id, generation in done.installed:
+            if (hosted := self._hosted.get(group_id)) is not None and hosted.group.row.generation == generation:
+                hosted.group.switched()
+                hosted.flushed = hosted.group.machine.applied_index
+                self._touch(group_id)
+        for tell in done.written:
+            tell()
 
     def read_done(self, result: ReadResult) -> None:
         """What ``round`` ordered from disk."""
@@ -227,35 +251,23 @@ class Replicas(Observer):
         self._touch(order.group)
         return hosted.group.read_failed(order, reason)
 
-    def _reschedule(self, hosted: Hosted) -> None:
-        wanted = hosted.deadline()
-        if wanted != hosted.scheduled:
-            hosted.scheduled = wanted
-            if wanted is not None:
-                heappush(self._deadlines, (wanted, hosted.group.id))
-
     # -- time ------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> Tick:
         """When ``tick`` must be called next."""
-        nearest = min(self._next_beat, self._upkeep.deadline())
-        return min(nearest, self._deadlines[0][0]) if self._deadlines else nearest
+        return self._deadlines.nearest(min(self._next_beat, self._upkeep.deadline()))
 
     def tick(self) -> None:
         """Time has passed."""
         now = self._clock.tick()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            at, group_id = heappop(self._deadlines)
-            hosted = self._hosted.get(group_id)
-            if hosted is not None and hosted.scheduled == at:
-                hosted.scheduled = None
-                self._tick_group(hosted, now)
+        for hosted in self._deadlines.due(now):
+            self._tick_group(hosted, now)
         if now >= self._next_beat:
             self._next_beat = Tick(now + self._settings.raft.heartbeat_interval)
             self._beat(now)
         if ops := self._upkeep.flush(now):
-            self._pending_ops.extend(ops)
-            self._wake()
+            self._write(ops)
+        self.installs.sweep()
         for group_id in self._upkeep.propose(now, self._clock.wall_ms()):
             self._touch(group_id)
 
@@ -367,6 +379,9 @@ class Replicas(Observer):
         self._upkeep.progressed(hosted)
         self.barriers.progressed(group)
         self._events.group_progressed(group)
+
+    def snapshot_ordered(self, group: ReplicaGroup) -> None:
+        self.installs.order(group)
 
     def read_granted(self, group: ReplicaGroup, request_id: int, index: LogIndex | None) -> None:
         self.barriers.granted(group, request_id, index)

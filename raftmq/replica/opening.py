@@ -13,7 +13,8 @@ from raftmq.raft.config import RaftConfig
 from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored
 from raftmq.records.entry import LogEntry, chain_follows
-from raftmq.replica.group import Observer, ReplicaGroup
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.observer import Observer
 from raftmq.replica.retention import Extents
 
 
@@ -82,5 +83,5 @@ def _scan(
 
 
 def next_generation(rows: list[ReplicaRow]) -> Generation:
-    """A replica generation that no replica on this disk has."""
-    return Generation(max((row.generation for row in rows), default=0) + 1)
+    """A generation that nothing on this disk belongs to."""
+    return Generation(max((max(row.generation, row.installing or 0) for row in rows), default=0) + 1)

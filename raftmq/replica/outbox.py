@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, ReplicaId, Term
@@ -49,8 +50,17 @@ class Round:
     marks: list[Mark] = field(default_factory=list)
     after: list[tuple[NodeId, GroupMessage]] = field(default_factory=list)
     must_sync: bool = False
+    installed: list[tuple[GroupId, Generation]] = field(default_factory=list)
+    """Replicas that go on from a snapshot, in this generation, once the round is durable."""
+    written: list[Callable[[], None]] = field(default_factory=list)
+    """To be called when the round is written, durable or not."""
     queued_at: float = 0.0
     """When the driver queued it for the storage thread, by that driver's clock in seconds."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing depends on it."""
+        return not (self.ops or self.marks or self.after or self.written)
 
 
 class Outbox:

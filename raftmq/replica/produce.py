@@ -29,9 +29,9 @@ from raftmq.partition.producers import Duplicate, Placement
 from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
-from raftmq.replica.group import ReplicaGroup, nodes_of
+from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
-from raftmq.replica.in_sync import InSyncSet
+from raftmq.replica.in_sync import InSyncSet, nodes_of
 from raftmq.replica.sealing import Draft
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
 

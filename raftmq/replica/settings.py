@@ -18,6 +18,8 @@ class ReplicaSettings:
     """For the newest entries of all groups together."""
     flush_interval: int = 500
     """How often derived state is written where no entry takes it along."""
+    held_bytes_max: int = 64 * 1024 * 1024
+    """What a log keeps below its first record for replicas that are behind; beyond it they need a snapshot."""
 
     def raft_of(self, group: GroupId) -> RaftConfig:
         """What the controller's group commits, every node waits for; its news does not."""

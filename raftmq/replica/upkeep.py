@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raftmq.ids import GroupId, LogIndex, ReplicaId, Tick
+from raftmq.ids import GroupId, LogIndex, Tick
 from raftmq.partition import commands
 from raftmq.partition.message_ids import Window
 from raftmq.ports import WriteOp
 from raftmq.raft.errors import RaftRefusal
+from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.leading import Hosted
 from raftmq.replica.outbox import Outbox
 from raftmq.replica.retention import Retention, plan_trim
 from raftmq.replica.sealing import Draft
+from raftmq.replica.settings import ReplicaSettings
 
-TRIM_INTERVAL = 5_000
-"""How often, in ticks, a leader asks whether records of its partition may go."""
+TRIM_INTERVAL = 5
+"""How often a leader asks whether records of its partition may go, in election timeouts."""
+WAITED_FOR = 10
+"""A replica whose node was not heard of for so many election timeouts, or is known to be down, holds nothing back."""
 
 
 class Upkeep:
     """``hosted`` is the owner's: every replica of this node."""
 
-    def __init__(self, hosted: Mapping[GroupId, Hosted], now: Tick, flush_interval: int) -> None:
+    def __init__(
+        self, hosted: Mapping[GroupId, Hosted], heartbeats: NodeHeartbeats, now: Tick, settings: ReplicaSettings
+    ) -> None:
         self.retention: Mapping[GroupId, Retention] = {}
         """What partitions want to keep at least; those that are not named keep everything."""
         self.windows: Mapping[GroupId, Window] = {}
         """How long each partition is to remember message ids."""
         self._hosted = hosted
-        self._flush_interval = flush_interval
+        self._heartbeats = heartbeats
+        self._flush_interval = settings.flush_interval
+        self._trim_interval = TRIM_INTERVAL * settings.raft.election_timeout
+        self._waited_for = WAITED_FOR * settings.raft.election_timeout
+        self._held_bytes_max = settings.held_bytes_max
         self._unflushed: set[GroupId] = set()
         self._next_flush = self._next_trim = self._next_windows = now
 
@@ -79,7 +89,7 @@ class Upkeep:
         return leadership is not None and leadership.remember_ids(window, now, wall_ms)
 
     def _trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
-        self._next_trim = Tick(now + TRIM_INTERVAL)
+        self._next_trim = Tick(now + self._trim_interval)
         wanted = ((self._hosted.get(group_id), retention) for group_id, retention in sorted(self.retention.items()))
         return [
             hosted.group.id
@@ -98,8 +108,8 @@ class Upkeep:
             log_start=group.machine.log_start_offset,
             raft_start=group.machine.raft_start,
             wall_ms=stamp[1],
-            needed_from=self._needed_from(hosted),
-            held_bytes_max=HELD_BYTES_MAX,
+            needed_from=self._needed_from(hosted, now),
+            held_bytes_max=self._held_bytes_max,
         )
         if command is None:
             return False
@@ -114,12 +124,11 @@ class Upkeep:
         hosted.is_trimming = True
         return True
 
-    def _needed_from(self, hosted: Hosted) -> LogIndex:
-        """The first entry that some replica does not have. One that has not answered in this term has none."""
+    def _needed_from(self, hosted: Hosted, now: Tick) -> LogIndex:
+        """The first entry that some replica does not have which may come back for it soon. One that has not answered
+        in this term has none; one that was silent for long is not waited for: it will need a snapshot."""
         node = hosted.group.node
-        others: list[ReplicaId] = sorted(node.membership.all - {hosted.group.me})
-        return LogIndex(min((node.match_index(member) for member in others), default=node.applied_index) + 1)
-
-
-HELD_BYTES_MAX = 2**62
-"""Bytes that a log keeps for a replica that is behind. There is no limit: nothing else could bring it back."""
+        others = sorted(node.membership.all - {hosted.group.me})
+        gone = self._heartbeats.is_gone
+        waited_for = [node.match_index(member) for member in others if not gone(member, now, self._waited_for)]
+        return LogIndex(min(waited_for, default=node.applied_index) + 1)

@@ -1,14 +1,20 @@
-"""Calls with one answer: a forwarded request, and the question who somebody is."""
+"""Calls to a peer that are no frames: a forwarded request, the question who somebody is, and a snapshot."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from grpc import ChannelConnectivity, aio
 
 from raftmq.errors import Unavailable
 from raftmq.internal.v1 import peer_pb2, peer_pb2_grpc
+from raftmq.ports import Channel, SnapshotPart
 from raftmq.rpc.options import channel_options
+from raftmq.rpc.snapshot_codec import decode_part
+
+PART_TIMEOUT_S = 15.0
+"""A source that is silent for so long is given up; the fetch goes on at the next order."""
 
 
 class ForwardChannel:
@@ -54,6 +60,25 @@ async def identify(address: str, request: peer_pb2.IdentifyRequest, timeout_s: f
             return await _stub(channel).Identify(request, timeout=timeout_s)
         except aio.AioRpcError as error:
             raise Unavailable(f"{address} did not identify itself: {error.details()}") from None
+
+
+async def fetch_snapshot(address: str, request: peer_pb2.FetchSnapshotRequest) -> AsyncGenerator[SnapshotPart, None]:
+    """The parts of a snapshot, over a connection of their own. Raises Unavailable where the stream breaks off or
+    nothing comes for PART_TIMEOUT_S, MalformedFrame where what comes is no part."""
+    async with aio.insecure_channel(address, options=channel_options(Channel.BULK)) as channel:
+        call = _stub(channel).FetchSnapshot(request)
+        parts = aiter(call)
+        while True:
+            try:
+                async with asyncio.timeout(PART_TIMEOUT_S):
+                    wire = await anext(parts)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Unavailable(f"{address} sent nothing for {PART_TIMEOUT_S} s") from None
+            except aio.AioRpcError as error:
+                raise Unavailable(f"{address} did not send the snapshot: {error.details()}") from None
+            yield decode_part(wire)
 
 
 def _stub(channel: aio.Channel) -> peer_pb2_grpc.PeerAsyncStub:

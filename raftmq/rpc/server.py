@@ -8,7 +8,8 @@ the newer one counts: frames that are still on their way in the older one are dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,14 @@ import structlog
 from grpc import aio
 
 from raftmq import status
-from raftmq.errors import NotReady
-from raftmq.ids import BootCount, NodeId, ReplicaId, StoreId
+from raftmq.errors import NotReady, RaftmqError
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, PeerInfo, Receiver
+from raftmq.ports import Channel, Frame, PeerInfo, Receiver, SnapshotPart
 from raftmq.rpc.codec import NUMBER_MAX, Decoded, MalformedFrame, decode_frame, node_id, parse_frame
 from raftmq.rpc.options import server_options
 from raftmq.rpc.peer_stream import BOOT_METADATA, PROTOCOL_VERSION
+from raftmq.rpc.snapshot_codec import encode_part, requested
 
 HELLO_TIMEOUT_S = 10.0
 _REASONS_LOGGED_MAX = 256
@@ -31,6 +33,8 @@ _REASONS_LOGGED_MAX = 256
 Context = aio.ServicerContext[Any, Any]
 ForwardHandler = Callable[[peer_pb2.ForwardRequest, Context], Awaitable[peer_pb2.ForwardResponse]]
 """Answers a forwarded call; errors go out through the context, with trailers. What it raises is a bug."""
+SnapshotHandler = Callable[[GroupId, LogIndex], AsyncGenerator[SnapshotPart, None]]
+"""Parts of a snapshot from an entry on. Raises RaftmqError."""
 IdentifyHandler = Callable[[peer_pb2.IdentifyRequest], Awaitable[peer_pb2.IdentifyResponse]]
 
 _log = structlog.get_logger(__name__)
@@ -75,6 +79,7 @@ class PeerServer:
         receiver: Receiver,
         forward_handler: ForwardHandler,
         identify_handler: IdentifyHandler,
+        snapshot_handler: SnapshotHandler,
     ) -> None:
         self.cluster_id = cluster_id
         self._address = address
@@ -83,6 +88,7 @@ class PeerServer:
         self._receiver = receiver
         self._forward_handler = forward_handler
         self._identify_handler = identify_handler
+        self._snapshot_handler = snapshot_handler
         self._server: aio.Server | None = None
         self._streams: dict[tuple[NodeId, Channel], _Stream] = {}
         self._boots: dict[ReplicaId, BootCount] = {}
@@ -126,6 +132,11 @@ class PeerServer:
                     self._forward,
                     peer_pb2.ForwardRequest.FromString,
                     peer_pb2.ForwardResponse.SerializeToString,
+                ),
+                "FetchSnapshot": grpc.unary_stream_rpc_method_handler(
+                    self._fetch_snapshot,
+                    peer_pb2.FetchSnapshotRequest.FromString,
+                    peer_pb2.SnapshotPart.SerializeToString,
                 ),
                 "Identify": grpc.unary_unary_rpc_method_handler(
                     self._identify,
@@ -228,6 +239,21 @@ class PeerServer:
             wire = status.encode(NotReady(f"node {self._me.node} is not in that cluster"))
             await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
         return await self._forward_handler(request, context)
+
+    async def _fetch_snapshot(
+        self, request: peer_pb2.FetchSnapshotRequest, context: Context
+    ) -> AsyncGenerator[peer_pb2.SnapshotPart, None]:
+        try:
+            if not self.cluster_id or request.cluster_id != self.cluster_id:
+                raise NotReady(f"node {self._me.node} is not in that cluster")
+            async with aclosing(self._snapshot_handler(*requested(request))) as parts:
+                async for part in parts:
+                    yield encode_part(part)
+        except MalformedFrame as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except RaftmqError as error:
+            wire = status.encode(error)
+            await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
 
     async def _identify(self, request: peer_pb2.IdentifyRequest, _context: Context) -> peer_pb2.IdentifyResponse:
         return await self._identify_handler(request)

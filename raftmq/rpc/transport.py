@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from raftmq.errors import Unavailable
-from raftmq.ids import BootCount, NodeId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, PeerInfo, Receiver
-from raftmq.rpc.calls import ForwardChannel, identify
+from raftmq.ports import Channel, Frame, PeerInfo, Receiver, SnapshotPart
+from raftmq.rpc.calls import ForwardChannel, fetch_snapshot, identify
 from raftmq.rpc.outbox import OutboxLimits
 from raftmq.rpc.peer_stream import LinkStats, PeerLink, Route, join_address
 
@@ -76,6 +77,20 @@ class GrpcTransport:
         if peer is None:
             raise Unavailable(f"the address of node {node} is not known")
         return await peer.forward.forward(request, timeout_s)
+
+    async def fetch_snapshot(
+        self, node: NodeId, group: GroupId, from_index: LogIndex
+    ) -> AsyncGenerator[SnapshotPart, None]:
+        """The parts of a snapshot of `node`'s replica. See ``calls.fetch_snapshot`` for what is raised."""
+        peer = self._peers.get(node)
+        if peer is None:
+            raise Unavailable(f"the address of node {node} is not known")
+        request = peer_pb2.FetchSnapshotRequest(
+            cluster_id=self._cluster_id, from_node=self._identity.node, group=group, from_index=from_index
+        )
+        async with aclosing(fetch_snapshot(join_address(*peer.address), request)) as parts:
+            async for part in parts:
+                yield part
 
     async def identify(
         self, host: str, port: int, request: peer_pb2.IdentifyRequest, timeout_s: float

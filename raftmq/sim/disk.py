@@ -14,8 +14,9 @@ from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from raftmq.errors import DataLoss
-from raftmq.ids import Generation, Offset
+from raftmq.ids import Generation, LogIndex, Offset
 from raftmq.ports import BatchRow, StorageError, StorageStalled, WriteOp
+from raftmq.records.entry import LogEntry
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 from raftmq.sim.loop import Handle
@@ -85,6 +86,12 @@ class SimDriver:
     async def read_batches(self, generation: Generation, offset: Offset, end: Offset, max_bytes: int) -> list[BatchRow]:
         """Batches for a reader. Raises DataLoss where what is stored cannot be read."""
         return await self._for_reader(partial(self._store.read_batches, generation, offset, end, max_bytes))
+
+    async def read_entries(
+        self, generation: Generation, first: LogIndex, last: LogIndex, max_bytes: int
+    ) -> list[LogEntry]:
+        """See ``Store.read_entries``. Raises DataLoss where what is stored cannot be read."""
+        return await self._for_reader(partial(self._store.read_entries, generation, first, last, max_bytes))
 
     async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
         """See ``Store.offset_at``. Raises DataLoss where what is stored cannot be read."""

@@ -6,6 +6,7 @@ memory; it forms its cluster by the real exchange of ``Identify``.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,17 @@ from raftmq.controller.joining import join, known_formation
 from raftmq.errors import NotReady
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, PeerInfo, PutEntries, PutReplica, ReplicaRow, TruncateFrom, WriteOp
+from raftmq.ports import (
+    Channel,
+    Frame,
+    PeerInfo,
+    PutEntries,
+    PutReplica,
+    ReplicaRow,
+    SnapshotPart,
+    TruncateFrom,
+    WriteOp,
+)
 from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.disk import DiskSpeed, SimDriver
 from raftmq.sim.links import Links
@@ -286,6 +297,12 @@ class NodeProcess(Process):
         if self.assembly is None:
             raise NotReady("this node is still starting")
         return await self.assembly.serve_forwarded(request)
+
+    def send_snapshot(self, group: GroupId, from_index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        """What the peer listener does. Raises RaftmqError."""
+        if self.assembly is None:
+            raise NotReady("this node is still starting")
+        return self.assembly.snapshots.send(group, from_index)
 
     async def serve_client(self, method: str, request: bytes, remaining_ms: float) -> bytes:
         """What the client listener does. Raises RaftmqError."""

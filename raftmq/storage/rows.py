@@ -51,6 +51,7 @@ def encode_replica(row: ReplicaRow) -> bytes:
             for index, membership in row.memberships
         ],
         suspect=row.suspect,
+        installing=row.installing or 0,
     )
     return message.SerializeToString()
 
@@ -85,6 +86,7 @@ def decode_replica(value: bytes) -> ReplicaRow:
         ),
         log_start_offset=Offset(message.log_start_offset),
         suspect=message.suspect,
+        installing=Generation(message.installing) if message.installing else None,
     )
 
 

@@ -158,6 +158,11 @@ def _check_replicas(database: Database, report: Report) -> None:
     for row in _rows(database, report):
         known.add(row.generation)
         place = f"group {row.group}"
+        if row.installing is not None:
+            known.add(row.installing)
+            report.note(
+                place, "a snapshot was on its way when the node stopped: the next start removes what came of it"
+            )
         checked = check_replica(database, row)
         report.replicas.append(checked)
         for text in checked.problems:

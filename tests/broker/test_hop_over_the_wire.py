@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -21,9 +21,9 @@ from raftmq.errors import (
     RaftmqError,
     Unavailable,
 )
-from raftmq.ids import BootCount, NodeId, StoreId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, StoreId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, PeerInfo
+from raftmq.ports import Channel, Frame, PeerInfo, SnapshotPart
 from raftmq.records.batch import make_batch
 from raftmq.rpc.server import PeerServer
 from raftmq.rpc.transport import GrpcTransport
@@ -57,7 +57,12 @@ async def way_to(calls: Calls, counts: CallCounts) -> AsyncIterator[Forwarder]:
     async def identify(_request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
         return peer_pb2.IdentifyResponse()
 
-    peers = PeerServer("127.0.0.1:0", info(1), CLUSTER_ID, Deaf(), guarded(FORWARD_METHOD, serve, counts), identify)
+    async def send_snapshot(_group: GroupId, _index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        for part in list[SnapshotPart]():
+            yield part
+
+    handler = guarded(FORWARD_METHOD, serve, counts)
+    peers = PeerServer("127.0.0.1:0", info(1), CLUSTER_ID, Deaf(), handler, identify, send_snapshot)
     port = await peers.start()
     transport = GrpcTransport(info(2), CLUSTER_ID, Deaf(), Random(1))
     transport.set_peers({NodeId(1): ("127.0.0.1", port)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,13 @@ def test_the_layer_is_put_around_the_receiver_of_a_peer_listener(
     async def nobody(*_arguments: Any) -> Any:
         raise AssertionError
 
-    PeerServer("127.0.0.1:0", peer(1), "c", heard, nobody, nobody)
-    address, _, _, receiver, forward, identify = given
+    async def nothing(*_arguments: Any) -> AsyncGenerator[Any, None]:
+        yield await nobody()
+
+    PeerServer("127.0.0.1:0", peer(1), "c", heard, nobody, nobody, nothing)
+    address, _, _, receiver, forward, identify, snapshot = given
     assert address == "127.0.0.1:0"
     assert isinstance(receiver, Disturbed)
     assert forward is not nobody
     assert identify is nobody
+    assert snapshot is nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,10 +19,15 @@ StartCluster = Callable[..., Awaitable[LocalCluster]]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, from below the range that the kernel takes for outgoing connections."""
+    """Ports that nobody listens on now, from below the range that the kernel takes for outgoing connections.
+
+    A node takes seconds to listen on its own: test processes that run side by side choose from ranges of their own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = 20_000 + worker % 8 * 1_500
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(20_000, 32_000)
+        port = random.SystemRandom().randrange(begin, begin + 1_500)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -62,7 +68,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
         await running.wait_ready()
         yield running
     finally:
-        await _end(running)
+        await end(running)
 
 
 @pytest.fixture
@@ -78,10 +84,10 @@ async def linked(tmp_path: Path) -> AsyncIterator[tuple[LocalCluster, Links]]:
             await running.wait_ready()
             yield running, links
         finally:
-            await _end(running)
+            await end(running)
 
 
-async def _end(running: LocalCluster) -> None:
+async def end(running: LocalCluster) -> None:
     """Kill what runs. The logs are shown where the test failed."""
     for node in running.nodes:
         await running.kill(node)

@@ -222,7 +222,7 @@ class Host:
         """The ordered snapshot has arrived: put it in place of the log, if it is still wanted."""
         self.sync()
         self.ordered = None
-        if self.node.wants_snapshot(meta):
+        if self.node.begin_install(meta):
             self.written.install(meta)
             self.synced.install(meta)
         self.node.snapshot_installed(meta)

@@ -358,6 +358,21 @@ def test_item_23_one_entry_is_taken_however_large_when_nothing_waits() -> None:
     assert solo.node.propose(EntryKind.DATA, "x", 1000) == 2
 
 
+def test_item_23_patience_counts_from_when_an_append_leaves_however_long_the_group_was_idle() -> None:
+    """An append to an idle group was taken for overdue as soon as it had left, and sent twice."""
+    solo = Solo(term=1, config=RaftConfig(ELECTION, HEARTBEAT, group_heartbeats=False))
+    solo.lead(2)
+    for follower in (2, 3):
+        solo.acked(follower, 1)
+    solo.now = Tick(solo.now + ELECTION - HEARTBEAT)
+    solo.node.set_clock(solo.now)
+    solo.node.propose(EntryKind.DATA, "x", 1)
+    sent = [
+        [m for m in messages if isinstance(m, AppendEntries) and m.entries] for messages in (solo.take(), solo.tick(1))
+    ]
+    assert [len(appends) for appends in sent] == [2, 0]
+
+
 def test_item_24_proposals_elsewhere_are_refused_at_once_and_change_nothing() -> None:
     solo = Solo(term=1)
     solo.append(2, term=1)
@@ -397,84 +412,6 @@ def test_item_27_nothing_beyond_the_commit_index_is_handed_out_to_apply() -> Non
     solo.append(2, 1, (0, 0), [1, 1, 1], commit=1)
     assert solo.host.readies[-1].committed_to == 1
     assert solo.host.written.applied == 1
-
-
-def test_item_32_a_snapshot_never_goes_back_and_two_in_a_row_work() -> None:
-    solo = Solo([1, 1], term=2, commit=2)
-    first = SnapshotMeta(LogIndex(5), Term(2), members(1, 2, 3))
-    second = SnapshotMeta(LogIndex(9), Term(2), members(1, 2))
-    for meta in (first, second):
-        assert solo.step(InstallSnapshot(replica(2), replica(1), Term(2), meta)) == []
-        assert solo.host.ordered == meta
-        solo.host.install(meta)
-        assert solo.take() == [append_reply(1, 2, 2, match=meta.index, commit=meta.index)]
-        assert (solo.node.commit_index, solo.node.membership) == (meta.index, meta.membership)
-    before = solo.node.status()
-    solo.host.install(first)
-    assert solo.node.status() == before
-
-
-def test_item_32_a_log_that_has_the_snapshots_end_is_kept() -> None:
-    solo = Solo([1, 1, 2, 2], term=2, commit=1)
-    meta = SnapshotMeta(LogIndex(3), Term(2), members(1, 2, 3))
-    assert not solo.node.wants_snapshot(meta)
-    answer = solo.step(InstallSnapshot(replica(2), replica(1), Term(2), meta))
-    assert answer == [append_reply(1, 2, 2, match=3, commit=3)]
-    assert (solo.host.ordered, solo.log()) == (None, [1, 1, 2, 2])
-
-
-def test_item_32_a_log_that_conflicts_is_replaced() -> None:
-    solo = Solo([1, 1, 1, 1], term=2, commit=1)
-    meta = SnapshotMeta(LogIndex(3), Term(2), members(1, 2, 3))
-    solo.step(InstallSnapshot(replica(2), replica(1), Term(2), meta))
-    solo.host.install(meta)
-    assert (solo.node.last_index, solo.node.term_at(LogIndex(3)), solo.log()) == (3, 2, [])
-    assert solo.append(2, 2, (3, 2), [2])[-1] == append_reply(1, 2, 2, match=4, commit=3)
-
-
-def test_item_33_a_follower_behind_the_log_start_is_sent_to_a_snapshot_and_resumed() -> None:
-    cluster = Cluster(3)
-    cluster.elect(1)
-    for n in range(5):
-        cluster.propose(n)
-        cluster.exchange(cut=[3])
-    cluster.hosts[1].compact(5)
-    cluster.run(ELECTION)
-    ordered = cluster.hosts[3].ordered
-    assert ordered is not None
-    assert (ordered.index, cluster[1].status().peers[replica(3)].state) == (6, "snapshot")
-    cluster.hosts[3].install(ordered)
-    cluster.exchange()
-    cluster.propose("after")
-    cluster.exchange()
-    assert [node.commit_index for node in cluster] == [7, 7, 7]
-    assert cluster[1].status().peers[replica(3)].state == "replicate"
-
-
-def test_item_32_a_snapshot_from_a_newcomer_that_does_not_know_the_first_configuration() -> None:
-    """Found by a storm: such a leader's order was dropped as malformed, and its newcomer never caught up."""
-    meta = SnapshotMeta(LogIndex(3), Term(2), members())
-    for known in (members(1, 2, 3), members()):
-        solo = Solo(term=2, voters=known)
-        solo.step(InstallSnapshot(replica(2), replica(1), Term(2), meta))
-        assert solo.host.ordered == replace(meta, membership=known)
-        solo.host.install(meta)
-        assert (solo.node.membership, solo.node.commit_index) == (known, 3)
-
-
-def test_item_33_a_lost_order_for_a_snapshot_is_repeated() -> None:
-    solo = Solo([1, 1, 1, 1], term=1, commit=4)
-    solo.host.compact(4)
-    solo.lead(2)
-    term = solo.node.term
-    orders = [m for m in solo.step(rejection(3, 1, term, 4, 0, 0)) if isinstance(m, InstallSnapshot)]
-    assert [(m.target, m.snapshot.index) for m in orders] == [(replica(3), 4)]
-    repeated: list[Message] = []
-    for _ in range(ELECTION // HEARTBEAT):
-        solo.acked(2, 5)
-        repeated += solo.tick(HEARTBEAT)
-    again = SnapshotMeta(LogIndex(5), term, orders[0].snapshot.membership)
-    assert [m for m in repeated if isinstance(m, InstallSnapshot)] == [replace(orders[0], snapshot=again)]
 
 
 def test_item_35_a_change_waits_for_an_entry_of_the_own_term() -> None:

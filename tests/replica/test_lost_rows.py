@@ -3,7 +3,7 @@
 from raftmq.ids import Generation, GroupId, NodeId, ReplicaId, StoreId, Term
 from raftmq.ports import LostTail
 from raftmq.raft.types import Membership
-from raftmq.replica.group import fresh_row
+from raftmq.replica.rows import fresh_row
 
 FIRST = Membership(frozenset(ReplicaId(NodeId(n), StoreId(n)) for n in (1, 2, 3)))
 

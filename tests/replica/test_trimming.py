@@ -8,12 +8,17 @@ import pytest
 
 from raftmq.ids import LogIndex, NodeId, Offset
 from raftmq.ports import StorageError
+from raftmq.replica import upkeep
+from raftmq.replica.outbox import ReadOrder
 from raftmq.replica.retention import Retention
-from raftmq.replica.upkeep import TRIM_INTERVAL
 from raftmq.replica.waits import Acks
 from tests.replica.world import World
 
 BATCH = 10_000
+ELECTION = 1_000
+"""The election timeout of a ``World``."""
+TRIM_INTERVAL = upkeep.TRIM_INTERVAL * ELECTION
+WAITED_FOR = upkeep.WAITED_FOR * ELECTION
 
 
 @pytest.fixture
@@ -92,6 +97,8 @@ def test_a_trimmed_replica_comes_back_as_it_was(world: World) -> None:
     fill(world, leader, 30)
     world.run(2 * TRIM_INTERVAL)
     assert starts(world) == {(25, 27)}
+    fill(world, leader, 1)  # trims need no sync of their own; this one takes them along
+    world.run(100)
     chain = world.group(leader).end_chain
     for number in (1, 2, 3):
         world.crash(number)
@@ -102,7 +109,7 @@ def test_a_trimmed_replica_comes_back_as_it_was(world: World) -> None:
         check_disk(world, number)
     leader = world.elect()
     fill(world, leader, 10)
-    assert world.run(2 * TRIM_INTERVAL, lambda: {start for start, _ in starts(world)} == {35}), starts(world)
+    assert world.run(2 * TRIM_INTERVAL, lambda: {start for start, _ in starts(world)} == {36}), starts(world)
     assert world.run(1_000, world.equal)
 
 
@@ -123,6 +130,42 @@ def test_entries_wait_for_a_follower_that_is_away_although_nobody_may_read_them(
     assert world.run(3 * TRIM_INTERVAL, lambda: len(starts(world)) == 1 and max(starts(world))[1] > 30), starts(world)
     for number in (1, 2, 3):
         check_disk(world, number)
+
+
+def test_a_replica_removes_only_what_its_own_disk_surely_has() -> None:
+    """It may have applied, and be told to remove, what its disk is still busy with."""
+    world = World(held_bytes_max=0)
+    world.create_group()
+    leader = world.elect()
+    slow = next(n for n in (1, 2, 3) if n != leader)
+    fill(world, leader, 3)
+    world.run(TRIM_INTERVAL - 200 - world.time.now)
+    world.slow_disk[NodeId(slow)] = 300
+    world.retain(Retention(size_bytes=1))
+    fill(world, leader, 10)
+    group = world.group(slow)
+    assert world.run(400, lambda: group.machine.raft_start > 10)
+    assert group.node.persisted_index < 10
+    assert group.row.raft_start <= group.node.persisted_index + 1
+    assert world.run(1_000, lambda: group.row.raft_start == group.machine.raft_start)
+    check_disk(world, slow)
+
+
+def test_a_read_that_a_trim_overtook_is_no_damage(world: World) -> None:
+    leader = world.elect()
+    world.retain(Retention(size_bytes=1))
+    fill(world, leader, 20)
+    world.run(2 * TRIM_INTERVAL)
+    group, replicas = world.group(leader), world.nodes[NodeId(leader)].replicas
+    assert group.row.raft_start > 10
+
+    def order(first: int) -> ReadOrder:
+        return ReadOrder(group.id, group.generation, LogIndex(first), LogIndex(first), 1, None, 0)
+
+    assert not replicas.read_failed(order(5), "no entry 5")
+    assert group.halted is None
+    assert replicas.read_failed(order(group.row.raft_start), "damaged")
+    assert group.halted == "damaged"
 
 
 @pytest.mark.parametrize("seed", range(12))

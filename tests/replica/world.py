@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
 from raftmq.errors import RaftmqError
-from raftmq.ids import GroupId, NodeId, ReplicaId, StoreId, Tick
-from raftmq.ports import Channel, Frame, PeerInfo
+from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, StoreId, Tick
+from raftmq.ports import Channel, Frame, PeerInfo, SnapshotEntries, SnapshotPart, StorageError
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
 from raftmq.records.batch import check_batch, make_batch
+from raftmq.replica.cut import take_cut
 from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadResult, Round
@@ -50,6 +52,7 @@ class Node:
     up: bool = True
     epoch: int = 0
     wake: bool = False
+    disk_free: int = 0
 
     @property
     def info(self) -> PeerInfo:
@@ -71,15 +74,27 @@ class Link:
         self._world.send(self._node, node, channel, frame)
 
 
+class Fetching(Events):
+    """Has snapshots fetched."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._world, self._node = world, node
+
+    def snapshot_ordered(self, order: SnapshotOrder) -> None:
+        self._world.fetch(self._node, order)
+
+
 class World:
     """Message delay 1 to 4 ms, sync delay 1 to 5 ms, drawn from the seed. ``cut`` holds directed links that drop."""
 
-    def __init__(self, nodes: int = 3, seed: int = 1, tail_bytes: int = 1 << 20) -> None:
+    def __init__(self, nodes: int = 3, seed: int = 1, tail_bytes: int = 1 << 20, held_bytes_max: int = 1 << 40) -> None:
         self.time = Time()
         self.rng = Random(seed)
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self._settings = ReplicaSettings(
-            RaftConfig(election_timeout=1000, heartbeat_interval=100, group_heartbeats=False), tail_bytes=tail_bytes
+            RaftConfig(election_timeout=1000, heartbeat_interval=100, group_heartbeats=False),
+            tail_bytes=tail_bytes,
+            held_bytes_max=held_bytes_max,
         )
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -89,6 +104,11 @@ class World:
             for n in range(1, nodes + 1)
         }
         self._retention = Retention()
+        self.fetches: list[SnapshotOrder] = []
+        self.parts_taken = 0
+        self.slow_disk: dict[NodeId, int] = {}
+        """What every sync takes longer, in milliseconds."""
+        self.part_bytes = 20_000
         for node in self.nodes.values():
             self._boot(node)
 
@@ -97,6 +117,7 @@ class World:
     def _boot(self, node: Node) -> None:
         node.epoch += 1
         node.up = True
+        node.disk_free = self.time.now
 
         def wake() -> None:
             if not node.wake and node.up:
@@ -105,7 +126,7 @@ class World:
 
         node.replicas = Replicas(
             node.replica, self._settings, node.store, Link(self, node.number), self.time,
-            Random(self.rng.getrandbits(64)), wake, Events(),
+            Random(self.rng.getrandbits(64)), wake, Fetching(self, node),
         )  # fmt: skip
         node.replicas.set_nodes(list(self.nodes))
         node.replicas.upkeep.retention = {GROUP: self._retention}
@@ -176,15 +197,60 @@ class World:
         if made is not None:
             if made.ops:
                 node.store.write(made.ops)
-            self._at(self.rng.randint(1, 5) if made.must_sync else 0, node, lambda: self._synced(node, made))
+            took = self.rng.randint(1, 5) + self.slow_disk.get(node.number, 0) if made.must_sync else 0
+            # Rounds are done in their order, also one that needs no sync behind one that does.
+            node.disk_free = max(node.disk_free, self.time.now + took)
+            self._at(node.disk_free - self.time.now, node, lambda: self._synced(node, made))
         for order in reads:
             entries = node.store.read_entries(order.generation, order.first, order.last, order.max_bytes)
             result = ReadResult(order, tuple(entries))
             self._at(1, node, lambda result=result: node.replicas.read_done(result))  # type: ignore[misc]
 
     def _synced(self, node: Node, made: Round) -> None:
-        node.store.sync()
+        if made.must_sync:
+            node.store.sync()
         node.replicas.persisted(made)
+
+    def fetch(self, target: Node, order: SnapshotOrder) -> None:
+        """Carry a snapshot to `target`, part by part, until something breaks."""
+        self.fetches.append(order)
+        source = self.nodes[order.node]
+        parts: list[Iterator[SnapshotPart]] = []
+        epochs = (source.epoch, target.epoch)
+
+        def step() -> None:
+            broken = {(source.number, target.number), (target.number, source.number)} & self.cut
+            if broken or not source.up or (source.epoch, target.epoch) != epochs:
+                target.replicas.installs.ended(order.group)
+                return
+            if not parts:
+                parts.append(self._parts(source, order))
+            part = next(parts[0], None)
+            if part is None or target.replicas.installs.take(order.group, part, again):
+                target.replicas.installs.ended(order.group)
+            elif part is not None:
+                self.parts_taken += 1
+
+        def again() -> None:
+            self._at(self.rng.randint(2, 8), target, step)
+
+        again()
+
+    def _parts(self, source: Node, order: SnapshotOrder) -> Iterator[SnapshotPart]:
+        group = source.replicas.group(order.group)
+        cut = None if group is None else take_cut(group, order.from_index)
+        if cut is None:
+            return
+        yield cut.head
+        index = cut.head.first_index
+        while index <= cut.head.meta.index:
+            try:
+                entries = source.store.read_entries(cut.generation, index, cut.head.meta.index, self.part_bytes)
+            except StorageError:
+                return
+            index = LogIndex(entries[-1].index + 1)
+            yield SnapshotEntries(tuple(entries))
+        yield from cut.ending()
 
     def send(self, source: NodeId, target: NodeId, channel: Channel, frame: Frame) -> None:
         if (source, target) in self.cut or target not in self.nodes:

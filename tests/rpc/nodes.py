@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from grpc import aio
 
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, GroupMessage, NodeHeartbeat, PeerInfo
+from raftmq.ports import Channel, Frame, GroupMessage, NodeHeartbeat, PeerInfo, SnapshotPart
 from raftmq.raft.messages import AppendEntries, AppendReply
 from raftmq.raft.types import Entry, EntryKind
 from raftmq.records.entry import CHAIN_START, seal
@@ -127,6 +127,8 @@ class Node:
         self.cluster_id = cluster_id
         self.limits = limits
         self.recorder = Recorder()
+        self.snapshot: list[SnapshotPart | Exception] = []
+        self.snapshots_asked: list[tuple[GroupId, LogIndex]] = []
         self.server: PeerServer
         self.transport: GrpcTransport
 
@@ -135,7 +137,13 @@ class Node:
         self.recorder = Recorder()
         identity = info(self.id, self.boot)
         self.server = PeerServer(
-            f"127.0.0.1:{self.port}", identity, self.cluster_id, self.recorder, echo_forward, self.identify
+            f"127.0.0.1:{self.port}",
+            identity,
+            self.cluster_id,
+            self.recorder,
+            echo_forward,
+            self.identify,
+            self.send_snapshot,
         )
         self.port = await self.server.start()
         self.transport = GrpcTransport(identity, self.cluster_id, self.recorder, random.Random(self.id), self.limits)
@@ -144,6 +152,13 @@ class Node:
     async def stop(self) -> None:
         await self.transport.close()
         await self.server.close()
+
+    async def send_snapshot(self, group: GroupId, from_index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        self.snapshots_asked.append((group, from_index))
+        for part in self.snapshot:
+            if isinstance(part, Exception):
+                raise part
+            yield part
 
     async def identify(self, request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
         return peer_pb2.IdentifyResponse(

@@ -106,7 +106,7 @@ async def test_the_answer_of_the_other_node_comes_as_it_is() -> None:
         return one.transport.forward(TWO, request, timeout_s)
 
     one = await Node(1).start()
-    server = PeerServer("127.0.0.1:0", info(2), CLUSTER, one.recorder, stubborn, one.identify)
+    server = PeerServer("127.0.0.1:0", info(2), CLUSTER, one.recorder, stubborn, one.identify, one.send_snapshot)
     one.transport.set_peers({TWO: ("127.0.0.1", await server.start())})
     with pytest.raises(aio.AioRpcError) as raised:
         await ask(b"refuse", PATIENCE_S)

@@ -94,6 +94,18 @@ def test_what_is_left_over_is_noted(flushed: Path, tmp_path: Path) -> None:
     assert "database: generation 9 belongs to no replica: left over in log, payload, offsets, times" in notes(report)
 
 
+def test_half_a_snapshot_is_nobodys_damage(flushed: Path, tmp_path: Path) -> None:
+    path = copied(flushed, tmp_path)
+    store = RocksStore(path, node=NODE)
+    row = replace(store.replicas()[-1], installing=Generation(9))
+    store.write([PutReplica(row), PutEntries(Generation(9), tuple(real_log(3)))])
+    store.close()
+    report = verify(path)
+    assert report.is_sound
+    assert any("a snapshot was on its way" in note for note in notes(report))
+    assert not any("belongs to no replica" in note for note in notes(report))
+
+
 def test_others_may_not_read_it_and_that_is_noted(flushed: Path, tmp_path: Path) -> None:
     path = copied(flushed, tmp_path)
     path.chmod(0o755)

@@ -49,6 +49,11 @@ class PeerStub:
                 request_serializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyRequest.SerializeToString,
                 response_deserializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyResponse.FromString,
                 _registered_method=True)
+        self.FetchSnapshot = channel.unary_stream(
+                '/raftmq.internal.v1.Peer/FetchSnapshot',
+                request_serializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.FetchSnapshotRequest.SerializeToString,
+                response_deserializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.SnapshotPart.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -76,6 +81,15 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchSnapshot(self, request, context):
+        """A replica that is behind the start of the others' logs fetches what it needs. It may stop at any part, and go on
+        later from the entry that it needs next, here or elsewhere.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +107,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Identify,
                     request_deserializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyRequest.FromString,
                     response_serializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyResponse.SerializeToString,
+            ),
+            'FetchSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchSnapshot,
+                    request_deserializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.FetchSnapshotRequest.FromString,
+                    response_serializer=raftmq_dot_internal_dot_v1_dot_peer__pb2.SnapshotPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +195,33 @@ class Peer:
             '/raftmq.internal.v1.Peer/Identify',
             raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyRequest.SerializeToString,
             raftmq_dot_internal_dot_v1_dot_peer__pb2.IdentifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/raftmq.internal.v1.Peer/FetchSnapshot',
+            raftmq_dot_internal_dot_v1_dot_peer__pb2.FetchSnapshotRequest.SerializeToString,
+            raftmq_dot_internal_dot_v1_dot_peer__pb2.SnapshotPart.FromString,
             options,
             channel_credentials,
             insecure,

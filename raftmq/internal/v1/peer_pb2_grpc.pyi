@@ -39,6 +39,11 @@ class PeerStub:
     """A call that reached a node which cannot answer it. At most one hop."""
     Identify: _grpc.UnaryUnaryMultiCallable[_peer_pb2.IdentifyRequest, _peer_pb2.IdentifyResponse]
     """Who are you? Asked by nodes that are about to form or join a cluster, before any stream."""
+    FetchSnapshot: _grpc.UnaryStreamMultiCallable[_peer_pb2.FetchSnapshotRequest, _peer_pb2.SnapshotPart]
+    """A replica that is behind the start of the others' logs fetches what it needs. It may stop at any part, and go on
+    later from the entry that it needs next, here or elsewhere.
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -51,6 +56,11 @@ class PeerAsyncStub(PeerStub):
     """A call that reached a node which cannot answer it. At most one hop."""
     Identify: _aio.UnaryUnaryMultiCallable[_peer_pb2.IdentifyRequest, _peer_pb2.IdentifyResponse]  # type: ignore[assignment]
     """Who are you? Asked by nodes that are about to form or join a cluster, before any stream."""
+    FetchSnapshot: _aio.UnaryStreamMultiCallable[_peer_pb2.FetchSnapshotRequest, _peer_pb2.SnapshotPart]  # type: ignore[assignment]
+    """A replica that is behind the start of the others' logs fetches what it needs. It may stop at any part, and go on
+    later from the entry that it needs next, here or elsewhere.
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +88,16 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.IdentifyResponse, _abc.Awaitable[_peer_pb2.IdentifyResponse]]:
         """Who are you? Asked by nodes that are about to form or join a cluster, before any stream."""
+
+    @_abc_1.abstractmethod
+    def FetchSnapshot(
+        self,
+        request: _peer_pb2.FetchSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_peer_pb2.SnapshotPart], _abc.AsyncIterator[_peer_pb2.SnapshotPart]]:
+        """A replica that is behind the start of the others' logs fetches what it needs. It may stop at any part, and go on
+        later from the entry that it needs next, here or elsewhere.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -40,6 +40,7 @@ class ReplicaRow(_message.Message):
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
     SUSPECT_FIELD_NUMBER: _builtins.int
+    INSTALLING_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this row's meaning; a larger one than known refuses to start."""
     group: _builtins.int
@@ -58,6 +59,8 @@ class ReplicaRow(_message.Message):
     """Records can be read from here."""
     suspect: _builtins.bool
     """May have lost synced data; neither votes nor counts as in sync."""
+    installing: _builtins.int
+    """A snapshot is being written to this generation; 0: none is."""
     @_builtins.property
     def vote(self) -> _peer_pb2.ReplicaId:
         """Unset: no vote in this term."""
@@ -84,10 +87,11 @@ class ReplicaRow(_message.Message):
         log_start_offset: _builtins.int = ...,
         memberships: _abc.Iterable[Global___IndexedMembership] | None = ...,
         suspect: _builtins.bool = ...,
+        installing: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "format", b"format", "generation", b"generation", "group", b"group", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "format", b"format", "generation", b"generation", "group", b"group", "installing", b"installing", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
