@@ -57,6 +57,8 @@ class Plan:
     """Frames are written to bytes and read again, as on a wire."""
     producers: list[ProducerPlan] = field(default_factory=list)
     thin: list[ThinPlan] = field(default_factory=list)
+    named: list[ThinPlan] = field(default_factory=list)
+    """Thin clients that send under message ids."""
     consumers: int = 2
     churn: bool = False
     min_in_sync: int = 0
@@ -90,6 +92,9 @@ def draw(seed: int) -> Plan:
     plan.min_in_sync = rng.choice((0, 0, 0, plan.replication_factor))
     plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
     plan.steps = _steps(rng, plan)
+    rng = Random(f"ids {seed}")  # of its own, so that what was drawn above stays as it was
+    if rng.random() < 0.35:
+        plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
     return plan
 
 

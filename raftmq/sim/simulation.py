@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from raftmq.client.client import Client
 from raftmq.client.types import Acks
@@ -24,7 +25,7 @@ from raftmq.sim.invariants import Final, Violated
 from raftmq.sim.oracle import Oracle, Partition, Told
 from raftmq.sim.plan import Plan, draw
 from raftmq.sim.process import Process
-from raftmq.sim.thin import ThinPlan, call_anybody
+from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
 from raftmq.sim.workload import Task
 
 FORM_MICROS = 60_000_000
@@ -146,7 +147,10 @@ class Simulation:
             self._client(f"p{number}", lambda task, producer=producer: workload.produce(task, producer))  # type: ignore[misc]
             number += 1
         for thin in plan.thin:
-            self._thin(f"t{number}", thin)
+            self._thin(f"t{number}", thin, call_anybody)
+            number += 1
+        for thin in plan.named:
+            self._thin(f"m{number}", thin, call_under_ids)
             number += 1
         for topic, partitions in sorted(plan.topics.items()):
             for partition in range(partitions):
@@ -307,11 +311,11 @@ class Simulation:
         oracle: Oracle = self.cluster.checker.oracle
         return Task(name, client, oracle, Random(f"work {name} {salt} {self.plan.seed}"), lambda: self._is_over)
 
-    def _thin(self, name: str, plan: ThinPlan) -> None:
+    def _thin(self, name: str, plan: ThinPlan, call: Callable[..., Coroutine[Any, Any, None]]) -> None:
         process, client = self.cluster.client(name)
         channels = self.cluster.channels_in(process)
         task = self._task(client, name, 2)
-        self._running.append(self.cluster.spawn(process, call_anybody(task, plan, channels)))
+        self._running.append(self.cluster.spawn(process, call(task, plan, channels)))
 
     def _client(self, name: str, work: Callable[[Task], Awaitable[None]], *, reads: bool = False) -> None:
         process, client = self.cluster.client(name)

@@ -1,4 +1,4 @@
-"""Thin clients: stubs and nothing else, any node at random, nothing tried again.
+"""Thin clients: stubs and nothing else, any node at random. Nothing is tried again, but under a message id.
 
 They reach what the real client avoids: nodes that are behind, leaders that have been deposed and do not know it.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from raftmq.client import convert
 from raftmq.client.connection import NodeChannel
 from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
-from raftmq.errors import OffsetOutOfRange, RaftmqError
+from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError
 from raftmq.records.batch import decode_records
-from raftmq.sim.oracle import Partition
+from raftmq.sim.oracle import Partition, Told
 from raftmq.sim.workload import Task
 from raftmq.v1 import broker_pb2, types_pb2
 
@@ -37,6 +37,50 @@ async def call_anybody(task: Task, plan: ThinPlan, channels: Sequence[NodeChanne
         _again_and_again(task, plan, channels, (client.send,)),
         _again_and_again(task, plan, channels, (client.ask, client.ask, client.fetch)),
     )
+
+
+async def call_under_ids(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel]) -> None:
+    """Send one record after the other, each again and again until it is acknowledged, and some even then."""
+    number = 0
+    while not task.stopping():
+        number += 1
+        partition = Partition(plan.topic, task.rng.randrange(plan.partitions))
+        await _send_under_id(task, plan, channels, partition, f"{task.name}:{number}")
+        await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+
+
+async def _send_under_id(
+    task: Task, plan: ThinPlan, channels: Sequence[NodeChannel], partition: Partition, message_id: str
+) -> None:
+    send = task.oracle.sending(message_id.encode(), partition, plan.acks)
+    request = broker_pb2.ProduceRequest(
+        topic=partition.topic,
+        partition=partition.number,
+        records=[types_pb2.Record(value=send.value)],
+        acks=plan.acks.value,
+        message_id=message_id,
+    )
+    attempts, worst = 0, None
+    while send.told is not Told.OK or task.rng.random() < 0.2:
+        attempts += 1
+        channel = task.rng.choice(channels)
+        try:
+            answer = await channel.call(channel.broker.Produce, request, timeout_ms=plan.timeout_ms)
+        except RaftmqError as error:
+            task.oracle.counts[f"named {error.reason}"] += 1
+            worst = error if worst is None or error.outcome is not Outcome.NOT_APPLIED else worst
+            if task.stopping():
+                break
+            await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+            continue
+        receipt = RecordReceipt(convert.receipt(answer.receipt, latency_us=0, attempts=attempts), 0)
+        if send.told is Told.OK:
+            assert (receipt.duplicate, receipt.offset) == (True, send.offset), f"{message_id}: {send}, then {receipt}"
+        else:
+            task.oracle.sent(send, receipt)
+    if send.told is not Told.OK:
+        assert worst is not None
+        task.oracle.unsent(send, worst)
 
 
 _Work = Callable[[NodeChannel, Partition], Awaitable[None]]

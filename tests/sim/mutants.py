@@ -16,6 +16,8 @@ from raftmq.controller.replay import Replay
 from raftmq.errors import LeadershipLost, Outcome, RaftmqError
 from raftmq.ids import LogIndex
 from raftmq.partition import overlay, producers
+from raftmq.partition.message_ids import MessageIdOverlay, MessageIdTable, Named, NamedBatch
+from raftmq.partition.producers import Placement
 from raftmq.raft import core as raft_core
 from raftmq.raft import voting
 from raftmq.raft.follower import Follower
@@ -199,6 +201,19 @@ def acknowledge_on_append(patch: Patch) -> None:
     patch.setattr(Leadership, "_end", ending)
 
 
+def forget_message_ids(patch: Patch) -> None:
+    """An id leads to nothing, neither in the table nor in what is under way."""
+
+    def remember(self: MessageIdTable, batch: Named, placement: Placement) -> NamedBatch:
+        remembered = self._batches[batch.message_id] = NamedBatch.of(self.total, batch, placement)
+        self.total += 1
+        return remembered
+
+    patch.setattr(MessageIdTable, "remember", remember)
+    for kind in (MessageIdTable, MessageIdOverlay):
+        patch.setattr(kind, "find", lambda self, batch, log_tick: None)
+
+
 MUTANTS: dict[str, Mutant] = {
     "answer before sync": Mutant(answer_before_sync, ("R9",), 0),
     "leader counts itself unsynced": Mutant(leader_counts_itself_unsynced, ("R6", "R9", "L15"), 1),
@@ -214,5 +229,6 @@ MUTANTS: dict[str, Mutant] = {
     "unknown told as not applied": Mutant(unknown_told_as_not_applied, ("L5", "L2"), None),
     "decide on an old image": Mutant(decide_on_an_old_image, ("halted", "C2"), 6),
     "reconcile by the past": Mutant(reconcile_by_the_past, ("R7", "R8"), None),
+    "forget message ids": Mutant(forget_message_ids, ("duplicate=", "L2"), 4),
     "acknowledge on append": Mutant(acknowledge_on_append, ("L15", "L3", "L1"), 0),
 }
