@@ -21,6 +21,7 @@
     ├── UnknownProducer          FAILED_PRECONDITION
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
+    ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
     ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
     ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
@@ -229,6 +230,14 @@ class UnexpectedOffset(RaftmqError):
     """The partition does not end where the caller expected; metadata has ``log_end_offset``. Look, then decide anew."""
 
     reason = "UNEXPECTED_OFFSET"
+    code = "ABORTED"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class UnexpectedVersion(RaftmqError):
+    """Somebody else has changed it since the caller looked; metadata has the present ``version``."""
+
+    reason = "UNEXPECTED_VERSION"
     code = "ABORTED"
     default_outcome = Outcome.NOT_APPLIED
 

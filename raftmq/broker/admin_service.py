@@ -7,6 +7,7 @@ from raftmq.broker.dispatch import Entry, Target
 from raftmq.broker.view import View
 from raftmq.errors import InvalidArgument
 from raftmq.ids import CONTROLLER_GROUP
+from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.v1 import admin_pb2
 
@@ -25,7 +26,8 @@ class AdminService:
         """For the table of methods."""
         return {
             "Admin.CreateTopic": Entry(self.create_topic, reads=False, target=self._create_target),
-            "Admin.DeleteTopic": Entry(self.delete_topic, reads=False, target=self._delete_target),
+            "Admin.AlterTopic": Entry(self.alter_topic, reads=False, target=self._named_target),
+            "Admin.DeleteTopic": Entry(self.delete_topic, reads=False, target=self._named_target),
             "Admin.ListTopics": Entry(self.list_topics, reads=True),
             "Admin.DescribeTopic": Entry(self.describe_topic, reads=True),
         }
@@ -57,10 +59,18 @@ class AdminService:
         return admin_pb2.CreateTopicResponse(header=self._view.controller_header(), topic=self._view.topic_info(topic))
 
     @staticmethod
-    def _delete_target(request: admin_pb2.DeleteTopicRequest) -> Target:
+    def _named_target(request: admin_pb2.AlterTopicRequest | admin_pb2.DeleteTopicRequest) -> Target:
         if not request.name:
             raise InvalidArgument("names no topic", field="name")
         return Target(CONTROLLER_GROUP, TIMEOUT_DEFAULT_MS)
+
+    async def alter_topic(
+        self, request: admin_pb2.AlterTopicRequest, context: CallContext
+    ) -> admin_pb2.AlterTopicResponse:
+        topic = await self._view.cluster.alter_topic(
+            _alteration(request), context.within(TIMEOUT_DEFAULT_MS), validate_only=request.validate_only
+        )
+        return admin_pb2.AlterTopicResponse(header=self._view.controller_header(), topic=self._view.topic_info(topic))
 
     async def delete_topic(
         self, request: admin_pb2.DeleteTopicRequest, context: CallContext
@@ -82,20 +92,38 @@ class AdminService:
         )
 
 
+def _alteration(request: admin_pb2.AlterTopicRequest) -> AlterTopic:
+    def told(name: str) -> int | None:
+        return getattr(request, name) if request.HasField(name) else None  # type: ignore[arg-type]
+
+    return AlterTopic(
+        name=request.name,
+        min_in_sync_replicas=told("min_in_sync_replicas"),
+        max_batch_bytes=told("max_batch_bytes"),
+        retention_ms=_retention_ms(request) if request.HasField("retention") else None,
+        retention_bytes=told("retention_bytes"),
+        message_id_window_ms=_window_ms(request) if request.HasField("message_id_window") else None,
+        message_id_window_count=told("message_id_window_count"),
+        partitions=told("partitions"),
+        replication_factor=told("replication_factor"),
+        expected_version=request.expected_version,
+    )
+
+
 def _timeout_ms(request: admin_pb2.CreateTopicRequest) -> int:
     if not request.HasField("timeout"):
         return TIMEOUT_DEFAULT_MS
     return duration_ms(request.timeout, "timeout", low=1, high=TIMEOUT_MAX_MS)
 
 
-def _retention_ms(request: admin_pb2.CreateTopicRequest) -> int:
+def _retention_ms(request: admin_pb2.CreateTopicRequest | admin_pb2.AlterTopicRequest) -> int:
     """0: for ever."""
     if not request.HasField("retention"):
         return 0
     return duration_ms(request.retention, "retention", low=0, high=RETENTION_MAX_MS)
 
 
-def _window_ms(request: admin_pb2.CreateTopicRequest) -> int:
+def _window_ms(request: admin_pb2.CreateTopicRequest | admin_pb2.AlterTopicRequest) -> int:
     """0: the default."""
     if not request.HasField("message_id_window"):
         return 0

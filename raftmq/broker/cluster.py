@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from raftmq.ids import GroupId, NodeId, Offset, Term
+from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
@@ -47,6 +48,13 @@ class ClusterView(Protocol):
 
         Raises NotLeader (nothing done) where this node is not the controller's leader, InvalidArgument naming the
         field of the request, AlreadyExists, DeadlineExceeded saying what is still missing.
+        """
+
+    async def alter_topic(self, wish: AlterTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
+        """Return the topic with its new settings once they are committed; `validate_only`: as it would be.
+
+        Raises NotLeader (nothing done), UnknownTopic, InvalidArgument naming the field, UnexpectedVersion,
+        DeadlineExceeded.
         """
 
     async def delete_topic(self, name: str, timeout_ms: int) -> None:

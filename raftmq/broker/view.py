@@ -84,6 +84,7 @@ class View:
             max_batch_bytes=topic.max_batch_bytes,
             hash_slots=HASH_SLOTS,
             retention_bytes=topic.retention_bytes,
+            version=topic.version,
             message_id_window_count=topic.message_id_window_count or DEFAULT_WINDOW.count,
         )
         info.message_id_window.FromMilliseconds(topic.message_id_window_ms or DEFAULT_WINDOW.age_ms)

@@ -1,4 +1,4 @@
-"""``raftmq topic``: create, list, describe, delete."""
+"""``raftmq topic``: create, alter, list, describe, delete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raftmq.cli.runtime import (
 )
 from raftmq.client.types import TopicDescription
 
-app = typer.Typer(help="Topics: create, list, describe, delete.", no_args_is_help=True)
+app = typer.Typer(help="Topics: create, alter, list, describe, delete.", no_args_is_help=True)
 
 
 @app.command()
@@ -67,6 +67,62 @@ def create(
             output.show_json(asdict(topic))
         else:
             output.console.print(f"created {_summary(topic)}", markup=False)
+
+    run(command)
+
+
+@app.command()
+def alter(
+    name: TopicArgument,
+    min_in_sync: Annotated[
+        int | None, typer.Option(min=0, help="Copies that must be in sync for a write; 0: the majority.")
+    ] = None,
+    max_batch_bytes: Annotated[int | None, typer.Option(min=0, help="Largest batch; 0: the cluster's default.")] = None,
+    retention_ms: Annotated[
+        int | None, typer.Option(min=0, help="Remove records that were appended so many milliseconds ago; 0: never.")
+    ] = None,
+    retention_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Remove a partition's oldest records beyond so many bytes; 0: never.")
+    ] = None,
+    message_id_window_ms: Annotated[
+        int | None, typer.Option(min=0, help="How long message ids are remembered; 0: the cluster's default.")
+    ] = None,
+    message_id_window_count: Annotated[
+        int | None, typer.Option(min=0, help="How many of them a partition remembers; 0: the cluster's default.")
+    ] = None,
+    if_version: Annotated[
+        int, typer.Option(min=0, help="Only if the topic is of this version ('topic describe --json' tells it).")
+    ] = 0,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a topic other settings, while it is in use. What is not named stays as it is.
+
+    The numbers of partitions and of replicas are those that the topic was created with.
+    """
+    settings = (
+        min_in_sync, max_batch_bytes, retention_ms, retention_bytes, message_id_window_ms, message_id_window_count
+    )  # fmt: skip
+    if all(value is None for value in settings):
+        raise typer.BadParameter("name at least one setting; --help lists them")
+
+    async def command() -> None:
+        async with Target(bootstrap, config).client() as client:
+            topic = await client.admin.alter_topic(
+                name,
+                min_in_sync_replicas=min_in_sync,
+                max_batch_bytes=max_batch_bytes,
+                retention_ms=retention_ms,
+                retention_bytes=retention_bytes,
+                message_id_window_ms=message_id_window_ms,
+                message_id_window_count=message_id_window_count,
+                expected_version=if_version,
+            )
+        if as_json:
+            output.show_json(asdict(topic))
+        else:
+            output.console.print(f"altered {_summary(topic)}", markup=False)
 
     run(command)
 

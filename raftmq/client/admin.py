@@ -74,6 +74,52 @@ class Admin:
             await self._router.refresh_quietly()
         return convert.topic(answer.topic)
 
+    async def alter_topic(
+        self,
+        name: str,
+        *,
+        min_in_sync_replicas: int | None = None,
+        max_batch_bytes: int | None = None,
+        retention_ms: int | None = None,
+        retention_bytes: int | None = None,
+        message_id_window_ms: int | None = None,
+        message_id_window_count: int | None = None,
+        partitions: int | None = None,
+        replication_factor: int | None = None,
+        expected_version: int = 0,
+        validate_only: bool = False,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> TopicDescription:
+        """Give a topic other settings, and return it with them; None: as it is, 0: as in `create_topic`.
+
+        They hold once this returns, or a moment later on nodes that are behind; nothing is restarted. A producer that
+        is open goes on with the `max_batch_bytes` that it began with.
+
+        partitions, replication_factor: cannot be altered; refused unless they are what the topic has.
+        expected_version: only if the topic's `version` is this; 0: whatever it is. With it a call may be repeated.
+
+        Raises UnknownTopic, InvalidArgument naming the field, UnexpectedVersion; the others as `create_topic`.
+        """
+        request = admin_pb2.AlterTopicRequest(
+            name=name,
+            min_in_sync_replicas=min_in_sync_replicas,
+            max_batch_bytes=max_batch_bytes,
+            retention=None if retention_ms is None else _milliseconds(retention_ms),
+            retention_bytes=retention_bytes,
+            message_id_window=None if message_id_window_ms is None else _milliseconds(message_id_window_ms),
+            message_id_window_count=message_id_window_count,
+            partitions=partitions,
+            replication_factor=replication_factor,
+            expected_version=expected_version,
+            validate_only=validate_only,
+        )
+        answer = await self._router.to_any(
+            lambda node: node.admin.AlterTopic, request, timeout_ms=timeout_ms, judge=may_retry_write
+        )
+        if not validate_only:
+            await self._router.refresh_quietly()
+        return convert.topic(answer.topic)
+
     async def delete_topic(self, name: str, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> None:
         """Delete a topic with all its records. Raises UnknownTopic; the others as `create_topic`."""
         await self._router.to_any(

@@ -63,6 +63,7 @@ def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
         retention_bytes=wire.retention_bytes,
         message_id_window_ms=wire.message_id_window.ToMilliseconds(),
         message_id_window_count=wire.message_id_window_count,
+        version=wire.version,
     )
 
 

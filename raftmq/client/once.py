@@ -9,7 +9,7 @@ from raftmq import status
 from raftmq.client import convert
 from raftmq.client.router import Router
 from raftmq.client.types import Acks, BatchReceipt, NewRecord
-from raftmq.errors import Outcome, RaftmqError
+from raftmq.errors import DeadlineExceeded, Outcome, RaftmqError
 from raftmq.v1 import broker_pb2, types_pb2
 
 ATTEMPT_TIMEOUT_MS = 10_000
@@ -35,9 +35,10 @@ async def send_once(
     )
     loop = asyncio.get_running_loop()
     began, attempts, outcome = loop.time(), 0, Outcome.NOT_APPLIED
+    reason: RaftmqError | None = None
 
     async def attempt() -> tuple[BatchReceipt, ...]:
-        nonlocal attempts, outcome
+        nonlocal attempts, outcome, reason
         attempts += 1
         left_ms = max(1, timeout_ms - int((loop.time() - began) * 1000))
         request.timeout.FromMilliseconds(min(left_ms, ATTEMPT_TIMEOUT_MS))
@@ -53,11 +54,19 @@ async def send_once(
             if error.outcome is not Outcome.NOT_APPLIED:
                 outcome = Outcome.UNKNOWN
             error.outcome = error.outcome if error.outcome is Outcome.APPLIED else outcome
+            reason = error if reason is None or not isinstance(error, DeadlineExceeded) else reason
             raise
         latency_us = int((loop.time() - began) * 1_000_000)
         return tuple(convert.receipt(one, latency_us=latency_us, attempts=attempts) for one in receipts)
 
-    return await router.policy.call(attempt, lambda error: error.retriable, timeout_ms=timeout_ms)
+    try:
+        return await router.policy.call(attempt, lambda error: error.retriable, timeout_ms=timeout_ms)
+    except DeadlineExceeded as error:
+        if reason is None or error.outcome is Outcome.APPLIED:
+            raise
+        # The last attempt had no time left; what those before it met says more.
+        reason.outcome = outcome
+        raise reason from None
 
 
 def _receipts(answer: broker_pb2.ProduceResponse) -> list[types_pb2.Receipt]:

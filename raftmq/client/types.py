@@ -186,6 +186,8 @@ class TopicDescription:
     message_id_window_ms: int = 0
     message_id_window_count: int = 0
     """How long, and how many at most, each partition remembers message ids."""
+    version: int = 0
+    """From 1; grows whenever the settings are altered."""
 
 
 @dataclass(frozen=True, slots=True)

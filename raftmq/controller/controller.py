@@ -27,7 +27,7 @@ from raftmq.errors import (
 )
 from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
 from raftmq.internal.v1 import storage_pb2
-from raftmq.metadata import decisions, events
+from raftmq.metadata import altering, decisions, events
 from raftmq.metadata.events import Event, NodeRegistered
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.machine import MetadataMachine
@@ -190,6 +190,20 @@ class Controller:
             raise DeadlineExceeded(
                 f"topic {topic.name} is created, but partitions {which} have no leader yet", outcome=Outcome.APPLIED
             ) from None
+
+    async def alter_topic(
+        self, wish: altering.AlterTopic, timeout_ms: int, *, validate_only: bool = False
+    ) -> TopicRecord:
+        """Give a topic other settings; returns it as it is then. Raises as ``decide``, and what is wrong with
+        `wish`."""
+        self._leading()
+        if validate_only:
+            return self._replayed(altering.alter_topic(self.image, wish, self._policy)).topics[wish.name]
+        await self.decide(lambda image: altering.alter_topic(image, wish, self._policy), timeout_ms)
+        topic = self.image.topics.get(wish.name)
+        if topic is None:
+            raise UnknownTopic(f"topic {wish.name} was altered, and deleted at once", outcome=Outcome.APPLIED)
+        return topic
 
     async def delete_topic(self, name: str, timeout_ms: int) -> None:
         """Raises as ``decide``, and UnknownTopic."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raftmq.errors import AlreadyExists, InvalidArgument, PreconditionFailed, UnknownNode, UnknownTopic
 from raftmq.ids import GroupId, NodeId, PartitionId, ProducerId
@@ -97,15 +97,7 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
         raise AlreadyExists(f"topic {wish.name} exists", field="name")
     partitions = wish.partitions or policy.partitions
     replicas = wish.replication_factor or policy.replication_factor
-    batch_bytes = wish.max_batch_bytes or policy.max_batch_bytes
     _in_range(partitions, 1, policy.partitions_max, "partitions")
-    _in_range(batch_bytes, policy.batch_bytes_min, policy.batch_bytes_max, "max_batch_bytes")
-    _in_range(wish.retention_ms, 0, _RETENTION_MAX, "retention")
-    _in_range(wish.retention_bytes, 0, _RETENTION_MAX, "retention_bytes")
-    window_ms = wish.message_id_window_ms or policy.message_id_window_ms
-    window_count = wish.message_id_window_count or policy.message_id_window_count
-    _in_range(window_ms, _WINDOW_MS_MIN, _WINDOW_MS_MAX, "message_id_window")
-    _in_range(window_count, 1, _WINDOW_COUNT_MAX, "message_id_window_count")
     _in_range(replicas, 1, _NODE_ID_MAX, "replication_factor")
     staying = [node for node in image.nodes.values() if not node.leaving]
     if replicas > len(staying):
@@ -113,7 +105,7 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
             f"{replicas} replicas need as many nodes, {len(staying)} have registered and are not drained",
             field="replication_factor",
         )
-    in_sync = _min_in_sync(wish, policy, replicas)
+    settled = settle(wish, policy, replicas)
     candidates = [Candidate(node.id, node.rack, node.fenced) for node in staying]
     placed = place(candidates, partitions, replicas, loads(image))
     assigned = tuple(
@@ -124,15 +116,32 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
         image.next_topic_id,
         wish.name,
         replicas,
-        in_sync,
-        batch_bytes,
+        settled.min_in_sync_replicas,
+        settled.max_batch_bytes,
         assigned,
-        wish.retention_ms,
-        wish.retention_bytes,
-        window_ms,
-        window_count,
+        settled.retention_ms,
+        settled.retention_bytes,
+        settled.message_id_window_ms,
+        settled.message_id_window_count,
     )
     return [created]
+
+
+def settle(wish: CreateTopic, policy: TopicPolicy, replicas: int) -> CreateTopic:
+    """`wish` with the defaults in place of zeros, in everything that can be altered later. Raises InvalidArgument."""
+    settled = replace(
+        wish,
+        min_in_sync_replicas=_min_in_sync(wish, policy, replicas),
+        max_batch_bytes=wish.max_batch_bytes or policy.max_batch_bytes,
+        message_id_window_ms=wish.message_id_window_ms or policy.message_id_window_ms,
+        message_id_window_count=wish.message_id_window_count or policy.message_id_window_count,
+    )
+    _in_range(settled.max_batch_bytes, policy.batch_bytes_min, policy.batch_bytes_max, "max_batch_bytes")
+    _in_range(settled.retention_ms, 0, _RETENTION_MAX, "retention")
+    _in_range(settled.retention_bytes, 0, _RETENTION_MAX, "retention_bytes")
+    _in_range(settled.message_id_window_ms, _WINDOW_MS_MIN, _WINDOW_MS_MAX, "message_id_window")
+    _in_range(settled.message_id_window_count, 1, _WINDOW_COUNT_MAX, "message_id_window_count")
+    return settled
 
 
 def delete_topic(image: MetadataImage, name: str) -> list[Event]:

@@ -76,6 +76,19 @@ class TopicCreated:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicAltered:
+    """The topic has these settings now; its version is one higher. Meanings as in ``TopicCreated``."""
+
+    topic_id: int
+    min_in_sync_replicas: int
+    max_batch_bytes: int
+    retention_ms: int
+    retention_bytes: int
+    message_id_window_ms: int
+    message_id_window_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TopicDeleted:
     topic_id: int
 
@@ -165,6 +178,7 @@ Event = (
     | NodeFenced
     | NodeUnfenced
     | TopicCreated
+    | TopicAltered
     | TopicDeleted
     | ProducerIdsAllocated
     | ClusterVersionRaised
@@ -203,6 +217,8 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
             return storage_pb2.MetadataEvent(node_unfenced=storage_pb2.NodeUnfenced(node=node))
         case TopicCreated():
             return storage_pb2.MetadataEvent(topic_created=_topic_to_proto(event))
+        case TopicAltered():
+            return storage_pb2.MetadataEvent(topic_altered=_altered_to_proto(event))
         case TopicDeleted(topic_id):
             return storage_pb2.MetadataEvent(topic_deleted=storage_pb2.TopicDeleted(topic_id=topic_id))
         case ProducerIdsAllocated(node, first, count):
@@ -228,6 +244,8 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             return NodeUnfenced(NodeId(message.node_unfenced.node))
         case "topic_created":
             return _topic_from_proto(message.topic_created)
+        case "topic_altered":
+            return _altered_from_proto(message.topic_altered)
         case "topic_deleted":
             return TopicDeleted(message.topic_deleted.topic_id)
         case "producer_ids_allocated":
@@ -382,6 +400,30 @@ def _topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
             )
             for partition in message.partitions
         ),
+        retention_ms=message.retention_ms,
+        retention_bytes=message.retention_bytes,
+        message_id_window_ms=message.message_id_window_ms,
+        message_id_window_count=message.message_id_window_count,
+    )
+
+
+def _altered_to_proto(event: TopicAltered) -> storage_pb2.TopicAltered:
+    return storage_pb2.TopicAltered(
+        topic_id=event.topic_id,
+        min_in_sync_replicas=event.min_in_sync_replicas,
+        max_batch_bytes=event.max_batch_bytes,
+        retention_ms=event.retention_ms,
+        retention_bytes=event.retention_bytes,
+        message_id_window_ms=event.message_id_window_ms,
+        message_id_window_count=event.message_id_window_count,
+    )
+
+
+def _altered_from_proto(message: storage_pb2.TopicAltered) -> TopicAltered:
+    return TopicAltered(
+        topic_id=message.topic_id,
+        min_in_sync_replicas=message.min_in_sync_replicas,
+        max_batch_bytes=message.max_batch_bytes,
         retention_ms=message.retention_ms,
         retention_bytes=message.retention_bytes,
         message_id_window_ms=message.message_id_window_ms,

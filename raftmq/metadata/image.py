@@ -89,6 +89,8 @@ class TopicRecord:
     message_id_window_ms: int = 0
     """How long message ids are remembered, and how many of a partition; 0, of both: as a partition does by itself."""
     message_id_window_count: int = 0
+    version: int = 1
+    """Grows by one whenever the settings are altered."""
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -160,6 +162,8 @@ class MetadataImage:
                 return self._fence(node, fenced=False)
             case events.TopicCreated():
                 return self._create(event)
+            case events.TopicAltered():
+                return self._alter(event)
             case events.TopicDeleted(topic_id):
                 return self._delete(topic_id)
             case events.ProducerIdsAllocated(_, first, count):
@@ -251,10 +255,28 @@ class MetadataImage:
             next_group_id=GroupId(self.next_group_id + len(partitions)),
         )
 
-    def _delete(self, topic_id: int) -> MetadataImage:
+    def _alter(self, event: events.TopicAltered) -> MetadataImage:
+        topic = self._topic(event.topic_id, "altered")
+        altered = replace(
+            topic,
+            min_in_sync_replicas=event.min_in_sync_replicas,
+            max_batch_bytes=event.max_batch_bytes,
+            retention_ms=event.retention_ms,
+            retention_bytes=event.retention_bytes,
+            message_id_window_ms=event.message_id_window_ms,
+            message_id_window_count=event.message_id_window_count,
+            version=topic.version + 1,
+        )
+        return replace(self, topics=_with(self.topics, {topic.name: altered}))
+
+    def _topic(self, topic_id: int, what: str) -> TopicRecord:
         topic = next((topic for topic in self.topics.values() if topic.topic_id == topic_id), None)
         if topic is None:
-            raise PoisonEntry(f"topic {topic_id} is deleted, but does not exist")
+            raise PoisonEntry(f"topic {topic_id} is {what}, but does not exist")
+        return topic
+
+    def _delete(self, topic_id: int) -> MetadataImage:
+        topic = self._topic(topic_id, "deleted")
         return replace(
             self,
             topics=_without(self.topics, lambda name: name == topic.name),

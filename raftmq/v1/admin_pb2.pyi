@@ -114,6 +114,118 @@ class CreateTopicResponse(_message.Message):
 Global___CreateTopicResponse: _TypeAlias = CreateTopicResponse  # noqa: Y015
 
 @_typing.final
+class AlterTopicRequest(_message.Message):
+    """What is unset stays as it is; a zero means what it means in CreateTopicRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MIN_IN_SYNC_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    REPLICATION_FACTOR_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    min_in_sync_replicas: _builtins.int
+    max_batch_bytes: _builtins.int
+    """Batches that are in the log already stay readable."""
+    retention_bytes: _builtins.int
+    message_id_window_count: _builtins.int
+    partitions: _builtins.int
+    """Not to be changed: INVALID_ARGUMENT unless they are what the topic has. With other partitions a key's records would
+    part from those before.
+    """
+    replication_factor: _builtins.int
+    expected_version: _builtins.int
+    """Only if the topic is of this version (TopicInfo.version), else UNEXPECTED_VERSION (ABORTED), which tells the present
+    one; 0: whatever it is.
+    """
+    validate_only: _builtins.bool
+    """Check only; nothing is altered."""
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """Shortening it removes records that are too old then; nothing brings them back."""
+
+    @_builtins.property
+    def message_id_window(self) -> _duration_pb2.Duration:
+        """A narrower window forgets at once, a wider one brings nothing back."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        min_in_sync_replicas: _builtins.int | None = ...,
+        max_batch_bytes: _builtins.int | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        retention_bytes: _builtins.int | None = ...,
+        message_id_window: _duration_pb2.Duration | None = ...,
+        message_id_window_count: _builtins.int | None = ...,
+        partitions: _builtins.int | None = ...,
+        replication_factor: _builtins.int | None = ...,
+        expected_version: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "expected_version", b"expected_version", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_batch_bytes: _TypeAlias = _typing.Literal["max_batch_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_batch_bytes: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__message_id_window_count: _TypeAlias = _typing.Literal["message_id_window_count"]  # noqa: Y015
+    _WhichOneofArgType__message_id_window_count: _TypeAlias = _typing.Literal["_message_id_window_count", b"_message_id_window_count"]  # noqa: Y015
+    _WhichOneofReturnType__min_in_sync_replicas: _TypeAlias = _typing.Literal["min_in_sync_replicas"]  # noqa: Y015
+    _WhichOneofArgType__min_in_sync_replicas: _TypeAlias = _typing.Literal["_min_in_sync_replicas", b"_min_in_sync_replicas"]  # noqa: Y015
+    _WhichOneofReturnType__partitions: _TypeAlias = _typing.Literal["partitions"]  # noqa: Y015
+    _WhichOneofArgType__partitions: _TypeAlias = _typing.Literal["_partitions", b"_partitions"]  # noqa: Y015
+    _WhichOneofReturnType__replication_factor: _TypeAlias = _typing.Literal["replication_factor"]  # noqa: Y015
+    _WhichOneofArgType__replication_factor: _TypeAlias = _typing.Literal["_replication_factor", b"_replication_factor"]  # noqa: Y015
+    _WhichOneofReturnType__retention_bytes: _TypeAlias = _typing.Literal["retention_bytes"]  # noqa: Y015
+    _WhichOneofArgType__retention_bytes: _TypeAlias = _typing.Literal["_retention_bytes", b"_retention_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_batch_bytes) -> _WhichOneofReturnType__max_batch_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_id_window_count) -> _WhichOneofReturnType__message_id_window_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_in_sync_replicas) -> _WhichOneofReturnType__min_in_sync_replicas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partitions) -> _WhichOneofReturnType__partitions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replication_factor) -> _WhichOneofReturnType__replication_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_bytes) -> _WhichOneofReturnType__retention_bytes | None: ...
+
+Global___AlterTopicRequest: _TypeAlias = AlterTopicRequest  # noqa: Y015
+
+@_typing.final
+class AlterTopicResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def topic(self) -> _broker_pb2.TopicInfo: ...
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        topic: _broker_pb2.TopicInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "topic", b"topic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterTopicResponse: _TypeAlias = AlterTopicResponse  # noqa: Y015
+
+@_typing.final
 class DeleteTopicRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -40,6 +40,11 @@ class AdminStub:
                 request_serializer=raftmq_dot_v1_dot_admin__pb2.CreateTopicRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_admin__pb2.CreateTopicResponse.FromString,
                 _registered_method=True)
+        self.AlterTopic = channel.unary_unary(
+                '/raftmq.v1.Admin/AlterTopic',
+                request_serializer=raftmq_dot_v1_dot_admin__pb2.AlterTopicRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_admin__pb2.AlterTopicResponse.FromString,
+                _registered_method=True)
         self.DeleteTopic = channel.unary_unary(
                 '/raftmq.v1.Admin/DeleteTopic',
                 request_serializer=raftmq_dot_v1_dot_admin__pb2.DeleteTopicRequest.SerializeToString,
@@ -63,6 +68,13 @@ class AdminServicer:
 
     def CreateTopic(self, request, context):
         """Answers when the topic is committed and every partition has a leader, or says what it still waits for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AlterTopic(self, request, context):
+        """Other settings for a topic. They hold from the moment that they are committed, on every node without a restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +106,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.CreateTopic,
                     request_deserializer=raftmq_dot_v1_dot_admin__pb2.CreateTopicRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_admin__pb2.CreateTopicResponse.SerializeToString,
+            ),
+            'AlterTopic': grpc.unary_unary_rpc_method_handler(
+                    servicer.AlterTopic,
+                    request_deserializer=raftmq_dot_v1_dot_admin__pb2.AlterTopicRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_admin__pb2.AlterTopicResponse.SerializeToString,
             ),
             'DeleteTopic': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTopic,
@@ -139,6 +156,33 @@ class Admin:
             '/raftmq.v1.Admin/CreateTopic',
             raftmq_dot_v1_dot_admin__pb2.CreateTopicRequest.SerializeToString,
             raftmq_dot_v1_dot_admin__pb2.CreateTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AlterTopic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Admin/AlterTopic',
+            raftmq_dot_v1_dot_admin__pb2.AlterTopicRequest.SerializeToString,
+            raftmq_dot_v1_dot_admin__pb2.AlterTopicResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class AdminStub:
     def __new__(cls, channel: _aio.Channel) -> AdminAsyncStub: ...
     CreateTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateTopicRequest, _admin_pb2.CreateTopicResponse]
     """Answers when the topic is committed and every partition has a leader, or says what it still waits for."""
+    AlterTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AlterTopicRequest, _admin_pb2.AlterTopicResponse]
+    """Other settings for a topic. They hold from the moment that they are committed, on every node without a restart."""
     DeleteTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteTopicRequest, _admin_pb2.DeleteTopicResponse]
     """The records of the topic are gone afterwards."""
     ListTopics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]
@@ -47,6 +49,8 @@ class AdminAsyncStub(AdminStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTopicRequest, _admin_pb2.CreateTopicResponse]  # type: ignore[assignment]
     """Answers when the topic is committed and every partition has a leader, or says what it still waits for."""
+    AlterTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.AlterTopicRequest, _admin_pb2.AlterTopicResponse]  # type: ignore[assignment]
+    """Other settings for a topic. They hold from the moment that they are committed, on every node without a restart."""
     DeleteTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteTopicRequest, _admin_pb2.DeleteTopicResponse]  # type: ignore[assignment]
     """The records of the topic are gone afterwards."""
     ListTopics: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]  # type: ignore[assignment]
@@ -62,6 +66,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateTopicResponse, _abc.Awaitable[_admin_pb2.CreateTopicResponse]]:
         """Answers when the topic is committed and every partition has a leader, or says what it still waits for."""
+
+    @_abc_1.abstractmethod
+    def AlterTopic(
+        self,
+        request: _admin_pb2.AlterTopicRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AlterTopicResponse, _abc.Awaitable[_admin_pb2.AlterTopicResponse]]:
+        """Other settings for a topic. They hold from the moment that they are committed, on every node without a restart."""
 
     @_abc_1.abstractmethod
     def DeleteTopic(

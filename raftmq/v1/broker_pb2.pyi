@@ -696,6 +696,7 @@ class TopicInfo(_message.Message):
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     replication_factor: _builtins.int
@@ -707,6 +708,8 @@ class TopicInfo(_message.Message):
     """The oldest records of a partition may be removed while so many bytes of newer ones stay; 0: without limit."""
     message_id_window_count: _builtins.int
     """And how many of them, the newest."""
+    version: _builtins.int
+    """From 1; grows by one whenever the settings are altered."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionInfo]: ...
     @_builtins.property
@@ -731,10 +734,11 @@ class TopicInfo(_message.Message):
         retention_bytes: _builtins.int = ...,
         message_id_window: _duration_pb2.Duration | None = ...,
         message_id_window_count: _builtins.int = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message_id_window", b"message_id_window", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from typing import ClassVar, cast
 from raftmq.errors import NotLeader, NotReady, RaftmqError, UnknownOperation
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
 from raftmq.metadata import operating
+from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
@@ -225,6 +226,7 @@ class FakeCluster:
         self.image = image
         self.controller_node = controller_node
         self.created: list[tuple[CreateTopic, int, bool]] = []
+        self.altered: list[tuple[AlterTopic, bool]] = []
         self.deleted: list[str] = []
         self.producer_id = 1000
         self.error: RaftmqError | None = None
@@ -242,6 +244,11 @@ class FakeCluster:
         self._decide()
         self.created.append((spec, timeout_ms, validate_only))
         return topic_record(spec.name, [50 + n for n in range(spec.partitions or 3)], topic_id=9)
+
+    async def alter_topic(self, wish: AlterTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
+        self._decide()
+        self.altered.append((wish, validate_only))
+        return topic_record(wish.name, [50], topic_id=9)
 
     async def delete_topic(self, name: str, timeout_ms: int) -> None:
         self._decide()

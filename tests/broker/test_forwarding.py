@@ -22,6 +22,7 @@ from raftmq.errors import (
     Unimplemented,
 )
 from raftmq.ids import GroupId, NodeId
+from raftmq.metadata.altering import AlterTopic
 from raftmq.records.batch import make_batch
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, types_pb2
 from tests.broker.cluster import LEADER_WAIT_S, LEADERS, Node, refusal, running
@@ -223,16 +224,23 @@ async def test_a_topic_made_elsewhere_a_moment_ago_is_waited_for(pair: Pair) -> 
     assert answer.receipt.topic == "orders"
 
 
-async def test_topics_are_created_and_deleted_by_the_controllers_leader(pair: Pair) -> None:
+async def test_topics_are_created_altered_and_deleted_by_the_controllers_leader(pair: Pair) -> None:
     first, second = pair
     made = await second.admin.CreateTopic(admin_pb2.CreateTopicRequest(name="new", partitions=2))
     assert (made.topic.name, len(made.topic.partitions), made.header.node_id) == ("new", 2, 1)
     assert [spec.name for spec, _, _ in first.cluster.created] == ["new"]
+    wish = admin_pb2.AlterTopicRequest(name="new", retention_bytes=0, message_id_window_count=7, expected_version=3)
+    wish.retention.FromSeconds(60)
+    altered = await second.admin.AlterTopic(wish)
+    assert (altered.topic.name, altered.header.node_id) == ("new", 1)
+    meant = AlterTopic("new", retention_ms=60_000, retention_bytes=0, message_id_window_count=7, expected_version=3)
+    assert first.cluster.altered == [(meant, False)]
     await second.admin.DeleteTopic(admin_pb2.DeleteTopicRequest(name="new"))
     assert first.cluster.deleted == ["new"]
     assert second.cluster.created == []
     assert [method for _, method, _ in second.hops] == [
         "/raftmq.v1.Admin/CreateTopic",
+        "/raftmq.v1.Admin/AlterTopic",
         "/raftmq.v1.Admin/DeleteTopic",
     ]
 

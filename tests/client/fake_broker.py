@@ -420,6 +420,18 @@ class FakeAdmin(_Service, admin_pb2_grpc.AdminServicer):
 
         return await self._handle("CreateTopic", context, work)
 
+    async def AlterTopic(self, request: admin_pb2.AlterTopicRequest, context: Any) -> admin_pb2.AlterTopicResponse:
+        async def work() -> admin_pb2.AlterTopicResponse:
+            if request.name not in self._cluster.topics:
+                raise UnknownTopic(f"no topic {request.name}", field="name")
+            topic = self._cluster.topic_info(request.name)
+            topic.version = request.expected_version + 1
+            if request.HasField("retention_bytes"):
+                topic.retention_bytes = request.retention_bytes
+            return admin_pb2.AlterTopicResponse(header=self._cluster.header(self._node_id), topic=topic)
+
+        return await self._handle("AlterTopic", context, work)
+
     async def DeleteTopic(self, request: admin_pb2.DeleteTopicRequest, context: Any) -> admin_pb2.DeleteTopicResponse:
         async def work() -> admin_pb2.DeleteTopicResponse:
             if self._cluster.topics.pop(request.name, None) is None:

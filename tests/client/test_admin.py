@@ -20,6 +20,8 @@ async def test_topics(client: Client) -> None:
     with pytest.raises(errors.AlreadyExists) as caught:
         await client.admin.create_topic("a")
     assert caught.value.field == "name"
+    altered = await client.admin.alter_topic("a", retention_bytes=5, expected_version=1)
+    assert (altered.name, altered.retention_bytes, altered.version) == ("a", 5, 2)
     await client.admin.delete_topic("a")
     with pytest.raises(errors.UnknownTopic):
         await client.admin.describe_topic("a")

@@ -16,6 +16,7 @@ from raftmq.metadata.events import (
     NodeUnfenced,
     PartitionAssigned,
     ProducerIdsAllocated,
+    TopicAltered,
     TopicCreated,
     TopicDeleted,
 )
@@ -127,6 +128,7 @@ def test_an_image_never_changes() -> None:
         dataclasses.replace(created(2, "b", 3), partitions=created(2, "b", 3).partitions[::-1]),
         TopicCreated(2, "b", 1, 1, 1024, (PartitionAssigned(GroupId(3), PartitionId(0), ()),)),
         TopicDeleted(2),
+        TopicAltered(2, 2, 1024, 0, 0, 1000, 1),
         ProducerIdsAllocated(NodeId(1), ProducerId(2), 1000),
         ProducerIdsAllocated(NodeId(1), ProducerId(1), 0),
         ClusterVersionRaised(1),

@@ -415,6 +415,7 @@ class MetadataEvent(_message.Message):
     MOVE_ABANDONED_FIELD_NUMBER: _builtins.int
     OPERATION_CANCELLED_FIELD_NUMBER: _builtins.int
     OPERATION_ENDED_FIELD_NUMBER: _builtins.int
+    TOPIC_ALTERED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_registered(self) -> Global___NodeRegistered: ...
     @_builtins.property
@@ -441,6 +442,8 @@ class MetadataEvent(_message.Message):
     def operation_cancelled(self) -> Global___OperationCancelled: ...
     @_builtins.property
     def operation_ended(self) -> Global___OperationEnded: ...
+    @_builtins.property
+    def topic_altered(self) -> Global___TopicAltered: ...
     def __init__(
         self,
         *,
@@ -457,12 +460,13 @@ class MetadataEvent(_message.Message):
         move_abandoned: Global___MoveAbandoned | None = ...,
         operation_cancelled: Global___OperationCancelled | None = ...,
         operation_ended: Global___OperationEnded | None = ...,
+        topic_altered: Global___TopicAltered | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -600,6 +604,45 @@ class TopicCreated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TopicCreated: _TypeAlias = TopicCreated  # noqa: Y015
+
+@_typing.final
+class TopicAltered(_message.Message):
+    """All settings as they are now, with the meanings that they have in TopicCreated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    MIN_IN_SYNC_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
+    RETENTION_MS_FIELD_NUMBER: _builtins.int
+    RETENTION_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_MS_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.int
+    min_in_sync_replicas: _builtins.int
+    max_batch_bytes: _builtins.int
+    retention_ms: _builtins.int
+    retention_bytes: _builtins.int
+    message_id_window_ms: _builtins.int
+    message_id_window_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.int = ...,
+        min_in_sync_replicas: _builtins.int = ...,
+        max_batch_bytes: _builtins.int = ...,
+        retention_ms: _builtins.int = ...,
+        retention_bytes: _builtins.int = ...,
+        message_id_window_ms: _builtins.int = ...,
+        message_id_window_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopicAltered: _TypeAlias = TopicAltered  # noqa: Y015
 
 @_typing.final
 class PartitionAssigned(_message.Message):
