@@ -6,12 +6,23 @@ differently. A COMMAND entry of the controller's group holds the events of one d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, ReplicaId, StoreId
-from raftmq.internal.v1 import peer_pb2, storage_pb2
+from raftmq.ids import BootCount, GroupId, NodeId, ProducerId, ReplicaId
+from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata.operation import OperationKind
+from raftmq.metadata.topic_events import PartitionAssigned as PartitionAssigned
+from raftmq.metadata.topic_events import TopicAltered as TopicAltered
+from raftmq.metadata.topic_events import TopicCreated as TopicCreated
+from raftmq.metadata.topic_events import (
+    altered_from_proto,
+    altered_to_proto,
+    replicas_from_proto,
+    replicas_to_proto,
+    topic_from_proto,
+    topic_to_proto,
+)
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
@@ -47,45 +58,6 @@ class NodeFenced:
 @dataclass(frozen=True, slots=True)
 class NodeUnfenced:
     node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionAssigned:
-    """One partition of a new topic. `replicas` in order of preference: the first should lead."""
-
-    group: GroupId
-    partition: PartitionId
-    replicas: tuple[ReplicaId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicCreated:
-    topic_id: int
-    name: str
-    replication_factor: int
-    min_in_sync_replicas: int
-    max_batch_bytes: int
-    partitions: tuple[PartitionAssigned, ...]
-    retention_ms: int = 0
-    """0: for ever."""
-    retention_bytes: int = 0
-    """Of each partition; 0: without limit."""
-    message_id_window_ms: int = 0
-    """0, of both: as a partition does by itself."""
-    message_id_window_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TopicAltered:
-    """The topic has these settings now; its version is one higher. Meanings as in ``TopicCreated``."""
-
-    topic_id: int
-    min_in_sync_replicas: int
-    max_batch_bytes: int
-    retention_ms: int
-    retention_bytes: int
-    message_id_window_ms: int
-    message_id_window_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +188,9 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
         case NodeUnfenced(node):
             return storage_pb2.MetadataEvent(node_unfenced=storage_pb2.NodeUnfenced(node=node))
         case TopicCreated():
-            return storage_pb2.MetadataEvent(topic_created=_topic_to_proto(event))
+            return storage_pb2.MetadataEvent(topic_created=topic_to_proto(event))
         case TopicAltered():
-            return storage_pb2.MetadataEvent(topic_altered=_altered_to_proto(event))
+            return storage_pb2.MetadataEvent(topic_altered=altered_to_proto(event))
         case TopicDeleted(topic_id):
             return storage_pb2.MetadataEvent(topic_deleted=storage_pb2.TopicDeleted(topic_id=topic_id))
         case ProducerIdsAllocated(node, first, count):
@@ -228,7 +200,7 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
             raised = storage_pb2.ClusterVersionRaised(version=version)
             return storage_pb2.MetadataEvent(cluster_version_raised=raised)
         case AssignmentChanged(group, replicas):
-            changed = storage_pb2.AssignmentChanged(group=group, replicas=_replicas_to_proto(replicas))
+            changed = storage_pb2.AssignmentChanged(group=group, replicas=replicas_to_proto(replicas))
             return storage_pb2.MetadataEvent(assignment_changed=changed)
         case _:
             return _operation_to_proto(event)
@@ -243,9 +215,9 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
         case "node_unfenced":
             return NodeUnfenced(NodeId(message.node_unfenced.node))
         case "topic_created":
-            return _topic_from_proto(message.topic_created)
+            return topic_from_proto(message.topic_created)
         case "topic_altered":
-            return _altered_from_proto(message.topic_altered)
+            return altered_from_proto(message.topic_altered)
         case "topic_deleted":
             return TopicDeleted(message.topic_deleted.topic_id)
         case "producer_ids_allocated":
@@ -255,7 +227,7 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             return ClusterVersionRaised(message.cluster_version_raised.version)
         case "assignment_changed":
             changed = message.assignment_changed
-            return AssignmentChanged(GroupId(changed.group), _replicas_from_proto(changed.replicas))
+            return AssignmentChanged(GroupId(changed.group), replicas_from_proto(changed.replicas))
         case _:
             return _operation_from_proto(message)
 
@@ -267,7 +239,7 @@ def _operation_to_proto(
         case OperationStarted():
             return storage_pb2.MetadataEvent(operation_started=_started_to_proto(event))
         case MoveBegun(operation, group, source, target):
-            (from_, to) = _replicas_to_proto((source, target))
+            (from_, to) = replicas_to_proto((source, target))
             begun = storage_pb2.MoveBegun(operation=operation, group=group, source=from_, target=to)
             return storage_pb2.MetadataEvent(move_begun=begun)
         case MoveAbandoned(group):
@@ -288,7 +260,7 @@ def _operation_from_proto(message: storage_pb2.MetadataEvent) -> Event:
             return _started_from_proto(message.operation_started)
         case "move_begun":
             begun = message.move_begun
-            source, target = _replicas_from_proto((begun.source, begun.target))
+            source, target = replicas_from_proto((begun.source, begun.target))
             return MoveBegun(begun.operation, GroupId(begun.group), source, target)
         case "move_abandoned":
             return MoveAbandoned(GroupId(message.move_abandoned.group))
@@ -314,7 +286,7 @@ def _started_to_proto(event: OperationStarted) -> storage_pb2.OperationStarted:
         wall_ms=event.wall_ms,
     )
     if event.replica is not None:
-        started.replica.CopyFrom(_replicas_to_proto((event.replica,))[0])
+        started.replica.CopyFrom(replicas_to_proto((event.replica,))[0])
     return started
 
 
@@ -327,7 +299,7 @@ def _started_from_proto(message: storage_pb2.OperationStarted) -> OperationStart
         message.operation,
         kind,
         NodeId(message.node),
-        _replicas_from_proto((message.replica,))[0] if message.HasField("replica") else None,
+        replicas_from_proto((message.replica,))[0] if message.HasField("replica") else None,
         GroupId(message.group),
         NodeId(message.to_node),
         message.peer_host,
@@ -339,7 +311,7 @@ def _started_from_proto(message: storage_pb2.OperationStarted) -> OperationStart
 
 def registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
     return storage_pb2.NodeRegistered(
-        id=_replicas_to_proto((event.id,))[0],
+        id=replicas_to_proto((event.id,))[0],
         boot_count=event.boot,
         host=event.host,
         client_port=event.client_port,
@@ -353,7 +325,7 @@ def registration_to_proto(event: NodeRegistered) -> storage_pb2.NodeRegistered:
 
 def registration_from_proto(message: storage_pb2.NodeRegistered) -> NodeRegistered:
     return NodeRegistered(
-        id=_replicas_from_proto((message.id,))[0],
+        id=replicas_from_proto((message.id,))[0],
         boot=BootCount(message.boot_count),
         host=message.host,
         client_port=message.client_port,
@@ -363,77 +335,3 @@ def registration_from_proto(message: storage_pb2.NodeRegistered) -> NodeRegister
         rack=message.rack,
         max_cluster_version=message.max_cluster_version,
     )
-
-
-def _topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
-    return storage_pb2.TopicCreated(
-        topic_id=event.topic_id,
-        name=event.name,
-        replication_factor=event.replication_factor,
-        min_in_sync_replicas=event.min_in_sync_replicas,
-        max_batch_bytes=event.max_batch_bytes,
-        partitions=[
-            storage_pb2.PartitionAssigned(
-                group=partition.group,
-                partition=partition.partition,
-                replicas=_replicas_to_proto(partition.replicas),
-            )
-            for partition in event.partitions
-        ],
-        retention_ms=event.retention_ms,
-        retention_bytes=event.retention_bytes,
-        message_id_window_ms=event.message_id_window_ms,
-        message_id_window_count=event.message_id_window_count,
-    )
-
-
-def _topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
-    return TopicCreated(
-        topic_id=message.topic_id,
-        name=message.name,
-        replication_factor=message.replication_factor,
-        min_in_sync_replicas=message.min_in_sync_replicas,
-        max_batch_bytes=message.max_batch_bytes,
-        partitions=tuple(
-            PartitionAssigned(
-                GroupId(partition.group), PartitionId(partition.partition), _replicas_from_proto(partition.replicas)
-            )
-            for partition in message.partitions
-        ),
-        retention_ms=message.retention_ms,
-        retention_bytes=message.retention_bytes,
-        message_id_window_ms=message.message_id_window_ms,
-        message_id_window_count=message.message_id_window_count,
-    )
-
-
-def _altered_to_proto(event: TopicAltered) -> storage_pb2.TopicAltered:
-    return storage_pb2.TopicAltered(
-        topic_id=event.topic_id,
-        min_in_sync_replicas=event.min_in_sync_replicas,
-        max_batch_bytes=event.max_batch_bytes,
-        retention_ms=event.retention_ms,
-        retention_bytes=event.retention_bytes,
-        message_id_window_ms=event.message_id_window_ms,
-        message_id_window_count=event.message_id_window_count,
-    )
-
-
-def _altered_from_proto(message: storage_pb2.TopicAltered) -> TopicAltered:
-    return TopicAltered(
-        topic_id=message.topic_id,
-        min_in_sync_replicas=message.min_in_sync_replicas,
-        max_batch_bytes=message.max_batch_bytes,
-        retention_ms=message.retention_ms,
-        retention_bytes=message.retention_bytes,
-        message_id_window_ms=message.message_id_window_ms,
-        message_id_window_count=message.message_id_window_count,
-    )
-
-
-def _replicas_to_proto(replicas: Iterable[ReplicaId]) -> list[peer_pb2.ReplicaId]:
-    return [peer_pb2.ReplicaId(node=replica.node, store=replica.store) for replica in replicas]
-
-
-def _replicas_from_proto(messages: Iterable[peer_pb2.ReplicaId]) -> tuple[ReplicaId, ...]:
-    return tuple(ReplicaId(NodeId(message.node), StoreId(message.store)) for message in messages)
