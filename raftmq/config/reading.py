@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def parse(text: str, *, source: str = "cluster.yml", base: Path | None = None) -
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(source, [f"{where}{error.problem or error.context}"]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the last two: dates that are none, lists as keys
         raise ConfigError(source, [str(error)]) from error
     if not isinstance(document, dict):
         raise ConfigError(source, ["the file must be a mapping with the keys 'cluster' and 'nodes'"])
@@ -53,7 +54,19 @@ def dump(config: ClusterConfig) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key that stands twice, of which YAML would silently keep the last."""
+    """SafeLoader that refuses a key that stands twice, of which YAML would silently keep the last, and depths that no
+    configuration has: the time that YAML takes grows with their square."""
+
+    DEPTH_MAX = 20
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth >= self.DEPTH_MAX:
+            raise yaml.composer.ComposerError(None, None, "this is nested too deeply", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -84,9 +97,16 @@ def _explain(detail: ErrorDetails) -> list[str]:
     if detail["type"] == "value_error":
         return [f"{path}: {detail['ctx']['error']}"]
     if detail["type"] in ("model_type", "dict_type"):
-        return [f"{path}: {detail['input']!r} should be a mapping"]
+        return [f"{path}: {_shown(detail['input'])} should be a mapping"]
     message = detail["msg"].removeprefix("Input ")
-    return [f"{path}: {detail['input']!r} {message}" if message != detail["msg"] else f"{path}: {message}"]
+    return [f"{path}: {_shown(detail['input'])} {message}" if message != detail["msg"] else f"{path}: {message}"]
+
+
+def _shown(value: object) -> str:
+    """`value`, cut short: aliases let a few lines of YAML stand for more than there is memory."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = 100
+    return short.repr(value)
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from raftmq.config import NodeConfig
 from raftmq.controller.formation import FORMATION_KEY, Formation, decide, is_reported
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import PutNode, StorageStalled, Store
+from raftmq.ports import PutNode, StorageError, StorageStalled, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -24,9 +25,12 @@ Identify = Callable[[str, int, peer_pb2.IdentifyRequest, float], Awaitable[peer_
 
 
 def known_formation(store: Store) -> Formation | None:
-    """The cluster that this disk belongs to, None if it is empty."""
+    """The cluster that this disk belongs to, None if it is empty. Raises StorageError where it cannot be read."""
     row = store.node_value(FORMATION_KEY)
-    return None if row is None else Formation.decode(row)
+    try:
+        return None if row is None else Formation.decode(row)
+    except DecodeError as error:
+        raise StorageError(f"the row that names the cluster cannot be read: {error}") from error
 
 
 async def join(

@@ -13,7 +13,7 @@ from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import LogEntry
-from raftmq.records.poison import PoisonEntry
+from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.records.state_kinds import StateKind
 
 
@@ -38,9 +38,10 @@ class MetadataMachine:
         """Always 1: the whole log is kept."""
 
     def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
-        """There is nothing to restore: the log is replayed."""
+        """There is nothing to restore: the log is replayed. Raises CorruptState where there are rows all the same."""
         assert self.applied_index == 0, "restore comes before the first entry"
-        assert not list(rows), "the controller's group keeps no rows"
+        if list(rows):
+            raise CorruptState("the controller's group keeps no rows")
 
     def apply(self, entry: LogEntry) -> list[Event]:
         """Apply a committed entry; returns what happened, in order. Raises PoisonEntry; nothing has changed then."""

@@ -25,7 +25,7 @@ from raftmq.partition.producers import APPEND, EXPIRY_MS, Placement, ProducerSta
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION
 from raftmq.records.entry import LogEntry
-from raftmq.records.poison import PoisonEntry
+from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.records.state_kinds import StateKind
 from raftmq.v1 import types_pb2
 
@@ -92,8 +92,17 @@ class PartitionMachine:
         self._taken_index = LogIndex(0)
 
     def restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
-        """Take over the rows of an earlier run (none: an empty partition), as they were at their applied index."""
+        """Take over the rows of an earlier run (none: an empty partition), as they were at their applied index.
+
+        Raises CorruptState where they cannot have been written by one.
+        """
         assert self.applied_index == 0, "restore comes before the first entry"
+        try:
+            self._restore(rows)
+        except (AssertionError, DecodeError, ValueError, struct.error) as error:
+            raise CorruptState(str(error)) from error
+
+    def _restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
         states: list[tuple[ProducerId, ProducerState]] = []
         named: list[NamedBatch] = []
         applied = storage_pb2.AppliedRow()

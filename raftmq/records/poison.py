@@ -18,6 +18,10 @@ class PoisonEntry(Exception):
     """
 
 
+class CorruptState(ValueError):
+    """Stored rows of derived state that cannot be what a state machine wrote. The message says why."""
+
+
 def parse_strictly(message_class: type[MessageT], body: bytes) -> MessageT:
     """A message of `message_class`; a field that this version does not know is an error, not something to ignore.
 

@@ -13,6 +13,7 @@ from raftmq.raft.config import RaftConfig
 from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored
 from raftmq.records.entry import LogEntry, chain_follows
+from raftmq.records.poison import CorruptState
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.observer import Observer
 from raftmq.replica.retention import Extents
@@ -57,7 +58,10 @@ def _machine(row: ReplicaRow, store: Store) -> PartitionMachine | MetadataMachin
     machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
     rows = [(kind, key, value) for kind in StateKind for key, value in store.state(row.generation, kind)]
     if rows:
-        machine.restore(rows)
+        try:
+            machine.restore(rows)
+        except CorruptState as error:
+            raise StorageError(f"group {row.group}: derived state cannot be read: {error}") from error
     return machine
 
 

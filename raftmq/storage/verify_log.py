@@ -10,7 +10,6 @@ row       term, commit index and configurations fit the log
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +22,7 @@ from raftmq.ports import Anchor, ReplicaRow, StateKind, StorageError
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import CorruptEntry, LogEntry, chain_follows, crc32c, decode
 from raftmq.records.membership_codec import decode_membership
-from raftmq.records.poison import PoisonEntry
+from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.storage.database import Cursor, Database
 from raftmq.storage.keys import TIME_BUCKET_MS, Family, generation_range, pair_key, pair_number, value_number
 from raftmq.storage.reading import scan_state
@@ -255,7 +254,7 @@ class _Check:
         machine = PartitionMachine()
         try:
             machine.restore([(kind, key, value) for (kind, key), value in self._stored.items()])
-        except (AssertionError, DecodeError, ValueError, struct.error) as error:
+        except CorruptState as error:
             report.problem(f"derived state cannot be read: {error}")
             return
         if self._at_applied is not None and machine.next_offset != self._at_applied.next_offset:
@@ -297,7 +296,7 @@ class _Check:
         applied = [(kind, key, value) for (kind, key), value in self._stored.items() if kind is StateKind.APPLIED]
         try:
             machine.restore(applied)
-        except (AssertionError, DecodeError):
+        except CorruptState:
             return LogIndex(0)
         return machine.applied_index
 
