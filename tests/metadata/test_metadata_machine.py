@@ -13,7 +13,7 @@ from raftmq.metadata.image import MetadataImage
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import CHAIN_START, LogEntry, seal
-from raftmq.records.poison import PoisonEntry
+from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.records.state_kinds import StateKind
 
 
@@ -88,5 +88,5 @@ def test_entries_are_applied_once_and_in_order(index: int) -> None:
 
 
 def test_there_is_nothing_to_restore() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(CorruptState):
         MetadataMachine().restore([(StateKind.APPLIED, b"", b"")])

@@ -19,7 +19,7 @@ from raftmq.partition.producers import APPEND
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION, check_batch, make_batch
 from raftmq.records.entry import CHAIN_START, LogEntry, seal
-from raftmq.records.poison import PoisonEntry
+from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.records.state_kinds import StateKind
 from raftmq.v1 import types_pb2
 
@@ -392,9 +392,9 @@ def test_restore_refuses_what_is_not_a_partitions_state() -> None:
     (_, key, applied), (_, producer_key, producer) = machine.take_rows()
     assert applied is not None
     assert producer is not None
-    with pytest.raises(AssertionError, match="without an applied row"):
+    with pytest.raises(CorruptState, match="without an applied row"):
         PartitionMachine().restore([(StateKind.PRODUCER, producer_key, producer)])
-    with pytest.raises(AssertionError, match="no row of a partition"):
+    with pytest.raises(CorruptState, match="no row of a partition"):
         PartitionMachine().restore([(StateKind.APPLIED, b"x", applied)])
     with pytest.raises(AssertionError, match="before the first entry"):
         machine.restore([(StateKind.APPLIED, key, applied)])
