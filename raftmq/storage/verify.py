@@ -160,6 +160,9 @@ def _check_replicas(database: Database, report: Report) -> None:
         place = f"group {row.group}"
         if row.installing is not None:
             known.add(row.installing)
+            report.note(place, f"a snapshot was being written, to generation {row.installing}: the node will drop it")
+        if row.installing is not None:
+            known.add(row.installing)
             report.note(
                 place, "a snapshot was on its way when the node stopped: the next start removes what came of it"
             )

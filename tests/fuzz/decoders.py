@@ -12,16 +12,29 @@ from raftmq.config import ConfigError, parse
 from raftmq.controller.formation import Formation
 from raftmq.errors import RaftmqError
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, StoreId, Term
+from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata import events
 from raftmq.partition import commands
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
-from raftmq.ports import LostTail, StateKind, StorageError
-from raftmq.raft.types import EntryKind
+from raftmq.ports import (
+    Anchor,
+    LostTail,
+    SnapshotEnd,
+    SnapshotEntries,
+    SnapshotHead,
+    SnapshotPart,
+    SnapshotState,
+    StateKind,
+    StorageError,
+)
+from raftmq.raft.types import EntryKind, SnapshotMeta
 from raftmq.records.batch import check_batch, decode_records, make_batch
 from raftmq.records.entry import CorruptEntry, decode
 from raftmq.records.membership_codec import decode_membership, encode_membership
 from raftmq.records.poison import CorruptState, PoisonEntry
+from raftmq.rpc.codec import MalformedFrame
+from raftmq.rpc.snapshot_codec import decode_part, encode_part
 from raftmq.storage.keys import key_group, pair_key, pair_number, state_key, state_suffix, value_number
 from raftmq.storage.marker import Mark, MarkerLost, decode_mark, encode_mark
 from raftmq.storage.rows import (
@@ -99,6 +112,12 @@ _EVENTS: list[events.Event] = [
     events.TopicDeleted(7),
     events.AssignmentChanged(GroupId(3), (_REPLICA,)),
 ]
+_PARTS: list[SnapshotPart] = [
+    SnapshotHead(SnapshotMeta(LogIndex(9), Term(3), MEMBERS), bytes(8), LogIndex(1), Anchor(), LogIndex(1)),
+    SnapshotEntries(tuple(real_log(2))),
+    SnapshotState(((StateKind.APPLIED, b"", b"row"),)),
+    SnapshotEnd(bytes(16)),
+]
 _CLUSTER = b"""cluster: local
 nodes:
   - {id: 1, client_port: 9401, peer_port: 9501, http_port: 9601, data: data/n1}
@@ -142,6 +161,11 @@ DECODERS: dict[str, Decoder] = {
         _read_batch,
         [_batch_bytes(codec) for codec in (types_pb2.CODEC_UNSPECIFIED, types_pb2.CODEC_ZSTD, types_pb2.CODEC_LZ4)],
         (RaftmqError, DecodeError),
+    ),
+    "snapshot_part": Decoder(
+        lambda data: decode_part(peer_pb2.SnapshotPart.FromString(data)),
+        [encode_part(part).SerializeToString() for part in _PARTS],
+        (MalformedFrame, DecodeError),
     ),
     "formation": Decoder(Formation.decode, [Formation("c" * 32, b"digest", (_REPLICA,)).encode()], (DecodeError,)),
     "cluster_yml": Decoder(
