@@ -17,6 +17,6 @@ What makes a verdict worth something:
   operations, or in which a check found nothing to look at.
 * *The history is kept*, and can be judged again by later and better checks: ``raftmq chaos check FOLDER``.
 
-The package knows the client and the configuration, and nothing of what is inside a node, but for ``wrapped``, which runs
-there and puts a layer around the receiver of frames. Processes are handed in (``nodes.Processes``).
+The package knows the client and the configuration, and nothing of what is inside a node, but for ``wrapped``, which
+runs there and puts a layer around the receiver of frames. Processes are handed in (``nodes.Processes``).
 """
