@@ -37,6 +37,8 @@ class ClusterPlan(Model):
     """None: the majority of the replicas."""
     retention_bytes: Annotated[int, Field(ge=0)] = 0
     """Of each partition of the load's topic; 0: nothing is removed."""
+    snapshot_bytes_per_s: Annotated[int, Field(ge=1024)] | None = None
+    """None: as the configuration has it."""
     heartbeat_interval_ms: Annotated[int, Field(ge=1)] = 100
     election_timeout_ms: Annotated[int, Field(ge=1)] = 1000
     session_timeout_ms: Annotated[int, Field(ge=1)] = 6000

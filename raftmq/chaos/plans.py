@@ -220,6 +220,8 @@ class Outlive(Timed):
     fault: Literal["outlive"]
     target: One = "follower"
     manner: Literal["cut", "kill"] = "cut"
+    interrupt: Annotated[int, Field(ge=0, le=20)] = 0
+    """So often it is killed while it fetches a snapshot; ``cluster.snapshot_bytes_per_s`` makes that long enough."""
 
 
 class MoveReplicas(Timed):

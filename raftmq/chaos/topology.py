@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raftmq.chaos.experiment import ClusterPlan
 from raftmq.chaos.proxies import HOST, free_ports
-from raftmq.config import Address, ClusterConfig, Defaults, NodeEntry, Timeouts, majority
+from raftmq.config import Address, ClusterConfig, Defaults, Limits, NodeEntry, Timeouts, majority
 from raftmq.ids import NodeId
 
 
@@ -77,6 +77,9 @@ def build(plan: ClusterPlan, directory: Path, *, proxied: bool) -> Topology:
             replication_factor=replicas,
             min_in_sync_replicas=plan.min_in_sync or majority(replicas),
         ),
+        limits=Limits()
+        if plan.snapshot_bytes_per_s is None
+        else Limits(snapshot_bytes_per_s=plan.snapshot_bytes_per_s),
         timeouts=Timeouts(
             heartbeat_interval_ms=plan.heartbeat_interval_ms,
             election_timeout_ms=plan.election_timeout_ms,

@@ -18,7 +18,8 @@ from raftmq.ids import NodeId
 
 REMOVED_SECONDS = 90.0
 FETCHED_SECONDS = 60.0
-SAID = "snapshot fetched"
+BEGUN, DONE = "fetching snapshot", "snapshot fetched"
+"""What a node says of it in its log."""
 
 
 class OutliveFault(Fault[Outlive]):
@@ -55,17 +56,33 @@ class OutliveFault(Fault[Outlive]):
     async def heal(self) -> None:
         if self._target is None or self._away is None:
             return
-        log = self.arena.processes.log_file(self._target)
-        before = log.read_text(errors="replace").count(SAID)
+        node, begun, done = self._target, self._said(BEGUN), self._said(DONE)
         await self._away.heal()
         self.proof.evidence["away"] = self._away.proof.evidence
+        interrupted = 0
+        while interrupted < self.plan.interrupt and await self._says(BEGUN, begun):
+            begun = self._said(BEGUN)
+            await self.arena.processes.kill(node)
+            interrupted += 1
+            await self.arena.processes.start(node)
+        fetched = await self._says(DONE, done)
+        self.proof.evidence |= {"interrupted": interrupted, "snapshots_fetched": fetched}
+        is_complete = "others_begin_at" in self.proof.evidence and interrupted == self.plan.interrupt
+        self.proof.fired = self._away.proof.fired and fetched > 0 and is_complete
+
+    def _said(self, words: str) -> int:
+        """How often the node has said something since the run began."""
+        assert self._target is not None
+        return self.arena.processes.log_file(self._target).read_text(errors="replace").count(words)
+
+    async def _says(self, words: str, before: int) -> int:
+        """Wait until it says it once more. Returns how often it has; 0 where it did not in time."""
         deadline = asyncio.get_running_loop().time() + FETCHED_SECONDS
-        fetched = 0
-        while not fetched and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.25)
-            fetched = log.read_text(errors="replace").count(SAID) - before
-        self.proof.evidence["snapshots_fetched"] = fetched
-        self.proof.fired = self._away.proof.fired and fetched > 0 and "others_begin_at" in self.proof.evidence
+        while (more := self._said(words) - before) == 0:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.05)
+        return more
 
 
 class LayeredOutliveFault(OutliveFault, Layered[Outlive]):
