@@ -24,8 +24,7 @@ import structlog
 import uvloop
 
 from raftmq.assembly import Assembly
-from raftmq.broker.interceptor import CallCounts, guarded
-from raftmq.broker.server import FORWARD_METHOD, ClientServer
+from raftmq.broker.server import ClientServer
 from raftmq.config import ClusterConfig, NodeConfig
 from raftmq.controller.formation import Formation, empty_answer
 from raftmq.controller.joining import join, known_formation
@@ -39,6 +38,7 @@ from raftmq.ports import Channel, Frame, PeerInfo, SnapshotPart, StorageError, S
 from raftmq.replica.driver import Driver, SystemClock
 from raftmq.replica.space import SpaceWatch, Watermark, measure
 from raftmq.rpc.calls import identify
+from raftmq.rpc.interceptor import CallCounts
 from raftmq.rpc.outbox import OutboxLimits
 from raftmq.rpc.peer_stream import join_address
 from raftmq.rpc.server import PeerServer
@@ -115,8 +115,8 @@ class Node:
         _log.info("not in a cluster yet", reason=reason)
 
     async def _listen_to_peers(self, info: PeerInfo) -> PeerServer:
-        forwarded = guarded(FORWARD_METHOD, self._forwarded, self._counts)
-        peers = PeerServer(str(self._config.peer_bind), info, "", self, forwarded, self._identified, self._snapshot)
+        bind = str(self._config.peer_bind)
+        peers = PeerServer(bind, info, "", self, self._forwarded, self._identified, self._snapshot, self._counts)
         await peers.start()
         self._observed.peers = peers
         self._closers.push_async_callback(peers.close)
@@ -188,7 +188,7 @@ class Node:
             async for part in parts:
                 yield part
 
-    async def _forwarded(self, call: peer_pb2.ForwardRequest, _context: object) -> peer_pb2.ForwardResponse:
+    async def _forwarded(self, call: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
         if self._assembly is None:
             raise NotReady("this node is still starting")
         return await self._assembly.serve_forwarded(call)

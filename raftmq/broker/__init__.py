@@ -18,11 +18,11 @@ from raftmq.broker.cluster import ClusterView, Host, Operations
 from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.forwarding import Forwarder
-from raftmq.broker.interceptor import CallCounts
 from raftmq.broker.operation_service import OperationService
 from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
 from raftmq.ports import Store
+from raftmq.rpc.interceptor import CallCounts
 
 
 def assemble(

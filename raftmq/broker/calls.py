@@ -10,18 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.deadlines import CallContext, answer_within_ms
 from raftmq.broker.dispatch import Entry, Method, Part, StreamEntry, Target, build_table
 from raftmq.broker.forwarding import Forwarder
+from raftmq.broker.parsing import parse
 from raftmq.broker.patience import NEWS_WAIT_MS, Patience
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
 from raftmq.broker.streaming import Send, Stream
 from raftmq.errors import (
     DeadlineExceeded,
-    InvalidArgument,
     NotReady,
     Outcome,
     RaftmqError,
@@ -70,7 +70,7 @@ class Calls:
         method = self.methods.get(name)
         if method is None:
             raise Unimplemented(f"this node has no method {name[:100]}")
-        request = _parse(method.request_class, data)
+        request = parse(method.request_class, data)
         context = CallContext.starting(answer_within_ms(remaining_ms), forwarded=forwarded)
         if context.remaining_ms == 0:
             raise DeadlineExceeded("there was no time left when the call arrived", outcome=Outcome.NOT_APPLIED)
@@ -219,11 +219,3 @@ async def _in_time(method: Method, context: CallContext, answer: Awaitable[Answe
             raise
         outcome = Outcome.NOT_APPLIED if method.entry.reads else Outcome.UNKNOWN
         raise DeadlineExceeded("the call was not answered in time", outcome=outcome) from None
-
-
-def _parse(request_class: type[Message], data: bytes) -> Message:
-    try:
-        return request_class.FromString(data)
-    except DecodeError:
-        name = request_class.DESCRIPTOR.name
-        raise InvalidArgument(f"the request is not a {name}: the bytes cannot be parsed") from None

@@ -10,13 +10,15 @@ from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.patience import Patience
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
 from raftmq.broker.view import View
-from raftmq.errors import Outcome, RaftmqError
+from raftmq.errors import InvalidArgument, Outcome, RaftmqError
 from raftmq.ids import NodeId, PartitionId
 from raftmq.metadata.image import PartitionRecord, TopicRecord
 from raftmq.v1 import broker_pb2
 
 METHOD = "/raftmq.v1.Broker/ListOffsets"
 LIMIT_MS = 10_000
+PARTITIONS_MAX = 10_000
+"""In one request, repeated ones too."""
 
 Found = dict[PartitionId, broker_pb2.PartitionOffsets]
 
@@ -51,6 +53,8 @@ class Offsets:
     def _wanted(self, request: broker_pb2.ListOffsetsRequest, topic: TopicRecord) -> list[PartitionRecord]:
         if not request.partitions:
             return list(topic.partitions)
+        if len(request.partitions) > PARTITIONS_MAX:
+            raise InvalidArgument(f"{len(request.partitions)} of them, at most {PARTITIONS_MAX}", field="partitions")
         return [
             self._view.partition(topic, number, f"partitions[{position}]")
             for position, number in enumerate(request.partitions)

@@ -15,8 +15,8 @@ from collections import deque
 from raftmq import status
 from raftmq.broker.deadlines import CALL_MAX_MS, CallContext
 from raftmq.broker.dispatch import Target
-from raftmq.broker.interceptor import tell
 from raftmq.broker.streaming import Routed, Stream
+from raftmq.rpc.interceptor import tell
 from raftmq.v1 import broker_pb2
 
 METHOD = "/raftmq.v1.Broker/Produce"

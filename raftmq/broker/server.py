@@ -13,18 +13,16 @@ from grpc_reflection.v1alpha import reflection as grpc_reflection
 from raftmq.broker import health
 from raftmq.broker.calls import Calls
 from raftmq.broker.dispatch import Method, StreamMethod, services
-from raftmq.broker.interceptor import Behaviour, CallCounts, Context, ErrorInterceptor
+from raftmq.rpc.interceptor import Behaviour, CallCounts, CallInterceptor, CallLimits, Context
 
-CONCURRENT_CALLS_MAX = 4_096
-"""Calls under way at once, long polls among them; one more is answered RESOURCE_EXHAUSTED by gRPC itself."""
-FORWARD_METHOD = "/raftmq.internal.v1.Peer/Forward"
-"""Under this name ``guarded`` counts calls that other nodes handed on."""
+BARE_FACTOR = 2
+"""gRPC's own limits are so many times raftmq's: between the two a refusal carries trailers, above it cannot."""
 
 
 def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
     """gRPC's settings for clients, who may be anywhere and may mean harm."""
     return (
-        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", BARE_FACTOR * max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         # Two processes would share the port, and each lose half of the connections to the other.
         ("grpc.so_reuseport", 0),
@@ -53,15 +51,14 @@ class ClientServer:
         calls: Calls,
         *,
         max_message_bytes: int,
-        max_concurrent_calls: int = CONCURRENT_CALLS_MAX,
+        max_concurrent_calls: int = CallLimits.calls,
         counts: CallCounts | None = None,
         reflection: bool = False,
     ) -> None:
         self.counts = CallCounts() if counts is None else counts
         self._address = address
         self._calls = calls
-        self._max_message_bytes = max_message_bytes
-        self._max_concurrent_calls = max_concurrent_calls
+        self._limits = CallLimits(max_message_bytes, max_concurrent_calls)
         self._reflection = reflection
         self._services = tuple(service.full_name for service in services())
         self._health = health.Health(self._services)
@@ -70,9 +67,9 @@ class ClientServer:
     async def start(self) -> int:
         """Listen; the port. Raises OSError where the address is taken or is no address of this machine."""
         server = aio.server(
-            interceptors=(ErrorInterceptor(self.counts),),
-            options=server_options(self._max_message_bytes),
-            maximum_concurrent_rpcs=self._max_concurrent_calls,
+            interceptors=(CallInterceptor(self.counts, self._limits),),
+            options=server_options(self._limits.message_bytes),
+            maximum_concurrent_rpcs=BARE_FACTOR * self._limits.calls,
         )
         server.add_generic_rpc_handlers(tuple(_handlers(self._calls)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from raftmq.broker.deadlines import CallContext
 from raftmq.broker.dispatch import StreamMethod, Target
+from raftmq.broker.parsing import parse
 from raftmq.broker.patience import Patience
-from raftmq.errors import InvalidArgument
 
 T = TypeVar("T")
 Send = Callable[[bytes], Awaitable[None]]
@@ -41,14 +41,9 @@ class Stream:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def requests(self) -> AsyncIterator[Any]:
-        """What the client says, until it closes its side. For one reader. Raises InvalidArgument."""
+        """What the client says, until it closes its side. For one reader. Raises as ``parse`` does."""
         async for data in self._requests:
-            try:
-                request = self._request_class.FromString(data)
-            except DecodeError:
-                name = self._request_class.DESCRIPTOR.name
-                raise InvalidArgument(f"a message is not a {name}: the bytes cannot be parsed") from None
-            yield request
+            yield parse(self._request_class, data)
 
     async def send(self, response: Message) -> None:
         await self._send(response.SerializeToString())

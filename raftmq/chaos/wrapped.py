@@ -107,14 +107,14 @@ class Disturbed:
     def forwards(self, answer: ForwardHandler) -> ForwardHandler:
         """Calls from a node that is not heard are not heard either; answers to one that does not hear are lost."""
 
-        async def disturbed(request: peer_pb2.ForwardRequest, context: Any) -> peer_pb2.ForwardResponse:
+        async def disturbed(request: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
             cells, node = self._cells, request.from_node
             unheard = is_marked(cells, Order.DROP_FROM, node) or is_marked(cells, Order.HOLD_FROM, node)
             if unheard:
                 await self._for_ever()
             if is_marked(cells, Order.DELAY_FROM, node):
                 await asyncio.sleep(2 * cells[Order.DELAY_MS] / 1000)
-            response = await answer(request, context)
+            response = await answer(request)
             if is_marked(cells, Order.MUTE_TO, node):
                 await self._for_ever()
             return response

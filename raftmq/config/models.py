@@ -81,7 +81,7 @@ def _parse_address(value: object) -> object:
 
 
 def _check_host(host: str) -> str:
-    if not host or host != host.strip() or any(c.isspace() or c in "/[]" for c in host):
+    if not host or any(not "!" <= c <= "~" or c in "/[]" for c in host):
         raise ValueError(f"'{host}' is not a host name or IP address")
     return host
 
@@ -194,6 +194,10 @@ class Limits(Model):
     """Of the file system of a node's data. With less room the node takes no records; 0: it never refuses."""
     free_space_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
     """The same, absolutely; the smaller of the two counts. 0: it never refuses."""
+    max_topics: Annotated[int, Field(ge=1)] = 10_000
+    """Of the cluster; one more is refused."""
+    max_partitions: Annotated[int, Field(ge=1)] = 20_000
+    """Of all topics together."""
 
 
 class ClusterConfig(Model):

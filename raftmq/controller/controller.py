@@ -58,6 +58,8 @@ class Controller:
             replication_factor=config.replication_factor,
             min_in_sync_replicas=config.defaults.min_in_sync_replicas or 0,
             max_batch_bytes=config.limits.max_batch_bytes,
+            topics_total_max=config.limits.max_topics,
+            partitions_total_max=config.limits.max_partitions,
         )
         self._replay = Replay(host.replicas)
         self._deciding = asyncio.Lock()

@@ -43,6 +43,8 @@ _WINDOW_COUNT_MAX = 1_000_000
 """Every replica holds the ids in memory."""
 _TEXT_MAX = 253
 """Longest host and rack in characters: that of a name in DNS."""
+_HOST = re.compile(r"[!-.0-Z\\^-~]{1,253}")
+"""Printable ASCII without blanks, slashes and brackets: names and addresses go into other nodes' targets and logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class TopicPolicy:
     message_id_window_ms: int = 10 * 60 * 1000
     message_id_window_count: int = 10_000
     partitions_max: int = 10_000
+    topics_total_max: int = 10_000
+    partitions_total_max: int = 20_000
+    """Of all topics together."""
     batch_bytes_min: int = 1024
     batch_bytes_max: int = 8 * 1024 * 1024
 
@@ -89,8 +94,8 @@ def majority(replicas: int) -> int:
 def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -> list[Event]:
     """A new topic with its replicas placed.
 
-    Raises InvalidArgument, AlreadyExists, PreconditionFailed (more replicas than nodes) or NotEnoughReplicas (more
-    than live nodes).
+    Raises InvalidArgument, AlreadyExists, PreconditionFailed (more replicas than nodes, or more topics or partitions
+    than the cluster may have) or NotEnoughReplicas (more than live nodes).
     """
     _check_topic_name(wish.name)
     if wish.name in image.topics:
@@ -106,6 +111,7 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
             field="replication_factor",
         )
     settled = settle(wish, policy, replicas)
+    _check_quota(image, partitions, policy)
     candidates = [Candidate(node.id, node.rack, node.fenced) for node in staying]
     placed = place(candidates, partitions, replicas, loads(image))
     assigned = tuple(
@@ -172,6 +178,22 @@ def _check_topic_name(name: str) -> None:
         )
     if name.startswith(_RESERVED):
         raise InvalidArgument(f"names that begin with {_RESERVED} are reserved", field="name")
+
+
+def _check_quota(image: MetadataImage, partitions: int, policy: TopicPolicy) -> None:
+    """Every replica costs every node that holds it memory and heartbeats, whether it is used or not."""
+    if len(image.topics) >= policy.topics_total_max:
+        raise PreconditionFailed(
+            f"the cluster has {len(image.topics)} topics and may have no more: delete some, or raise limits.max_topics",
+            field="name",
+        )
+    present = sum(len(topic.partitions) for topic in image.topics.values())
+    if present + partitions > policy.partitions_total_max:
+        raise PreconditionFailed(
+            f"the cluster has {present} partitions and may have {policy.partitions_total_max}: delete topics, or "
+            "raise limits.max_partitions",
+            field="partitions",
+        )
 
 
 def _min_in_sync(wish: CreateTopic, policy: TopicPolicy, replicas: int) -> int:
@@ -241,12 +263,20 @@ def _is_fenced(image: MetadataImage, node: NodeId) -> bool:
     return known.fenced
 
 
+def check_host(host: str, field: str) -> None:
+    """Raises InvalidArgument where `host` can be no name or address of a node."""
+    if not _HOST.fullmatch(host):
+        raise InvalidArgument(
+            f"a host is 1 to {_TEXT_MAX} printable characters without blanks, '/', '[', ']'", field=field
+        )
+
+
 def _check_registration(wish: NodeRegistered) -> None:
     _in_range(wish.id.node, 1, _NODE_ID_MAX, "id.node")
     _in_range(wish.id.store, 1, _STORE_ID_MAX, "id.store")
     _in_range(wish.boot, 1, _STORE_ID_MAX, "boot")
-    _in_range(len(wish.host), 1, _TEXT_MAX, "host")
-    _in_range(len(wish.peer_host), 1, _TEXT_MAX, "peer_host")
+    check_host(wish.host, "host")
+    check_host(wish.peer_host, "peer_host")
     _in_range(len(wish.rack), 0, _TEXT_MAX, "rack")
     _in_range(wish.client_port, 1, _PORT_MAX, "client_port")
     _in_range(wish.peer_port, 1, _PORT_MAX, "peer_port")

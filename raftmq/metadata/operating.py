@@ -20,7 +20,7 @@ from raftmq.errors import (
     UnknownTopic,
 )
 from raftmq.ids import GroupId, NodeId, ReplicaId
-from raftmq.metadata.decisions import loads, majority
+from raftmq.metadata.decisions import check_host, loads, majority
 from raftmq.metadata.events import (
     AssignmentChanged,
     Event,
@@ -42,8 +42,9 @@ InSync = Mapping[GroupId, Collection[NodeId]]
 """Nodes whose replicas are in sync, as the groups' leaders told. A group without a leader is missing, or has none."""
 
 _NO_GROUP, _NO_NODE = GroupId(0), NodeId(0)
-_HOST_MAX = 253
 _PORT_MAX = 65_535
+NAME_SHOWN = 100
+"""Characters of a name from a request that an error repeats."""
 
 
 # -- may it begin? -------------------------------------------------------------------------------------------------
@@ -270,8 +271,7 @@ def _started(
 
 def check_address(peer_host: str, peer_port: int) -> None:
     """Raises InvalidArgument where it can be no node's."""
-    if not 1 <= len(peer_host) <= _HOST_MAX:
-        raise InvalidArgument(f"is to be 1 to {_HOST_MAX} characters", field="peer_host")
+    check_host(peer_host, "peer_host")
     if not 1 <= peer_port <= _PORT_MAX:
         raise InvalidArgument(f"is {peer_port}, allowed are 1 to {_PORT_MAX}", field="peer_port")
 
@@ -289,7 +289,7 @@ def _partition(image: MetadataImage, name: str, number: int) -> tuple[TopicRecor
         raise InvalidArgument("names no topic", field="topic")
     topic = image.topics.get(name)
     if topic is None:
-        raise UnknownTopic(f"there is no topic {name[:_HOST_MAX]!r}", field="topic")
+        raise UnknownTopic(f"there is no topic {name[:NAME_SHOWN]!r}", field="topic")
     if number >= len(topic.partitions):
         raise UnknownPartition(
             f"topic {name} has partitions 0 to {len(topic.partitions) - 1}, not {number}", field="partition"

@@ -123,6 +123,7 @@ def _replicas(readings: Readings, assembly: Assembly) -> None:
     lag = sum(group.node.commit_index - group.machine.applied_index for group in groups)
     readings.put(metrics.REPLICAS_APPLY_LAG, lag)
     readings.put(metrics.TAIL_CACHE, sum(group.tail.bytes for group in groups))
+    readings.put(metrics.TERMS_REFUSED, sum(group.node.terms_refused for group in groups))
     readings.put(metrics.CLOCK_JUMPS, sum(group.clock_jumps for group in groups))
     seen = assembly.elections
     readings.put(metrics.CAMPAIGNS, seen.campaigns)

@@ -92,6 +92,9 @@ CAMPAIGNS = _counter("campaigns_total", "Terms in which a replica of this node a
 ELECTIONS_WON = _counter("elections_won_total", "Elections that a replica of this node won.")
 LEADERSHIPS_ENDED = _counter("leaderships_ended_total", "Leaderships that this node gave away or lost.")
 REPLICA_HALTS = _counter("replica_halts_total", "Replicas halted because of damage.")
+TERMS_REFUSED = _counter(
+    "terms_refused_total", "Messages dropped for a term that no honest cluster can have come to: somebody forges them."
+)
 CLOCK_JUMPS = _counter("clock_jumps_total", "Batches for which the wall clock was too far off to be believed.")
 
 # -- partitions that this node leads

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftmq.assembly import Assembly
-from raftmq.broker.interceptor import CallCounts
 from raftmq.config import NodeConfig
 from raftmq.controller.formation import Formation
 from raftmq.observe.health import NodeState
 from raftmq.ports import DiskLevel, StoreIdentity
 from raftmq.replica.driver import Driver
 from raftmq.replica.space import SpaceWatch
+from raftmq.rpc.interceptor import CallCounts
 from raftmq.rpc.server import PeerServer
 from raftmq.rpc.transport import GrpcTransport
 

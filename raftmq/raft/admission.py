@@ -24,6 +24,9 @@ from raftmq.raft.types import EntryKind
 
 LIMIT = 2**62
 """No term or index of an honest cluster comes anywhere near."""
+TERM_JUMP_MAX = 2**32
+"""A term may be higher than the replica's own by so much: an election a second takes a century to get there. Without
+this one forged message could use up the terms that there are, and the group would never elect again."""
 
 FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot, TimeoutNow)
 REPLIES = (VoteReply, AppendReply, HeartbeatReply)
@@ -32,6 +35,9 @@ REPLIES = (VoteReply, AppendReply, HeartbeatReply)
 def admits(core: Core, message: Message) -> bool:
     """Whether `message` is for this replica, well formed, and from somebody who may send it."""
     if message.target != core.me or message.source == core.me or not 0 <= message.term < LIMIT:
+        return False
+    if message.term > core.term + TERM_JUMP_MAX:
+        core.terms_refused += 1
         return False
     if isinstance(message, REPLIES) and message.source not in core.membership.all:
         return False

@@ -86,6 +86,8 @@ class Core:
         assert restored.start_index <= restored.applied_index + 1
         self.durability = Durability(restored.hard_state.term, restored.last_index)
         self.suspect = restored.suspect
+        self.terms_refused = 0
+        """Messages dropped for a term that no honest cluster can have come to."""
         self.leader: ReplicaId | None = None
         self.outbox = Outbox()
         self._handed_out = restored.last_index  # the end of the log as the host knows it

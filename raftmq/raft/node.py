@@ -326,6 +326,11 @@ class RaftNode:
             peers=peers,
         )
 
+    @property
+    def terms_refused(self) -> int:
+        """Messages dropped since the start for a term that no honest cluster can have come to: somebody forges them."""
+        return self._core.terms_refused
+
     # cheap views, for the host's every round
     @property
     def term(self) -> Term:

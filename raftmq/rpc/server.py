@@ -17,22 +17,24 @@ import grpc
 import structlog
 from grpc import aio
 
-from raftmq import status
-from raftmq.errors import NotReady, RaftmqError
+from raftmq.errors import InvalidArgument, NotReady, PreconditionFailed
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import Channel, Frame, PeerInfo, Receiver, SnapshotPart
 from raftmq.rpc.codec import NUMBER_MAX, Decoded, MalformedFrame, decode_frame, node_id, parse_frame
-from raftmq.rpc.options import server_options
+from raftmq.rpc.interceptor import CallCounts, CallInterceptor, CallLimits, Context
+from raftmq.rpc.options import MAX_MESSAGE_BYTES, server_options
 from raftmq.rpc.peer_stream import BOOT_METADATA, PROTOCOL_VERSION
 from raftmq.rpc.snapshot_codec import encode_part, requested
 
 HELLO_TIMEOUT_S = 10.0
 _REASONS_LOGGED_MAX = 256
 
-Context = aio.ServicerContext[Any, Any]
-ForwardHandler = Callable[[peer_pb2.ForwardRequest, Context], Awaitable[peer_pb2.ForwardResponse]]
-"""Answers a forwarded call; errors go out through the context, with trailers. What it raises is a bug."""
+CALL_LIMITS = CallLimits(MAX_MESSAGE_BYTES, calls=2**20, arrival_s=HELLO_TIMEOUT_S)
+"""No limit on calls: a flood of forwarded ones must not keep a stream out. What they hold is bounded elsewhere."""
+
+ForwardHandler = Callable[[peer_pb2.ForwardRequest], Awaitable[peer_pb2.ForwardResponse]]
+"""Answers a forwarded call. Raises RaftmqError; anything else is a bug."""
 SnapshotHandler = Callable[[GroupId, LogIndex], AsyncGenerator[SnapshotPart, None]]
 """Parts of a snapshot from an entry on. Raises RaftmqError."""
 IdentifyHandler = Callable[[peer_pb2.IdentifyRequest], Awaitable[peer_pb2.IdentifyResponse]]
@@ -80,8 +82,10 @@ class PeerServer:
         forward_handler: ForwardHandler,
         identify_handler: IdentifyHandler,
         snapshot_handler: SnapshotHandler,
+        counts: CallCounts | None = None,
     ) -> None:
         self.cluster_id = cluster_id
+        self._counts = CallCounts() if counts is None else counts
         self._address = address
         self._identity = identity
         self._me = ReplicaId(identity.node, identity.store)
@@ -106,7 +110,7 @@ class PeerServer:
 
     async def start(self) -> int:
         """Listen; the port. Raises OSError where the address is taken or is no address of this machine."""
-        server = aio.server(options=server_options())
+        server = aio.server(interceptors=(CallInterceptor(self._counts, CALL_LIMITS),), options=server_options())
         server.add_generic_rpc_handlers((self._handlers(),))
         try:
             port = int(server.add_insecure_port(self._address))
@@ -123,7 +127,7 @@ class PeerServer:
             await server.stop(grace=None)
 
     def _handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
-        # Frames arrive as bytes: what is no frame is counted here, not thrown at gRPC.
+        # Frames arrive as bytes: what is no frame is counted here, and does not end its stream.
         return grpc.method_handlers_generic_handler(
             "raftmq.internal.v1.Peer",
             {
@@ -156,7 +160,7 @@ class PeerServer:
         except (HelloRefused, MalformedFrame, TimeoutError) as error:
             reason = str(error) or f"no hello within {HELLO_TIMEOUT_S} s"
             self._refuse(reason, context)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
+            raise PreconditionFailed(reason, field="hello") from None
         await context.send_initial_metadata(((BOOT_METADATA, str(self._identity.boot)),))
         key = (stream.peer.node, stream.channel)
         try:
@@ -233,27 +237,23 @@ class PeerServer:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    async def _forward(self, request: peer_pb2.ForwardRequest, context: Context) -> peer_pb2.ForwardResponse:
+    async def _forward(self, request: peer_pb2.ForwardRequest, _context: Context) -> peer_pb2.ForwardResponse:
         if not self.cluster_id or request.cluster_id != self.cluster_id:
-            # With raftmq's trailers: the node that asks can then say for sure that nothing happened.
-            wire = status.encode(NotReady(f"node {self._me.node} is not in that cluster"))
-            await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
-        return await self._forward_handler(request, context)
+            raise NotReady(f"node {self._me.node} is not in that cluster", field="cluster_id")
+        return await self._forward_handler(request)
 
     async def _fetch_snapshot(
-        self, request: peer_pb2.FetchSnapshotRequest, context: Context
+        self, request: peer_pb2.FetchSnapshotRequest, _context: Context
     ) -> AsyncGenerator[peer_pb2.SnapshotPart, None]:
+        if not self.cluster_id or request.cluster_id != self.cluster_id:
+            raise NotReady(f"node {self._me.node} is not in that cluster", field="cluster_id")
         try:
-            if not self.cluster_id or request.cluster_id != self.cluster_id:
-                raise NotReady(f"node {self._me.node} is not in that cluster")
-            async with aclosing(self._snapshot_handler(*requested(request))) as parts:
-                async for part in parts:
-                    yield encode_part(part)
+            wanted = requested(request)
         except MalformedFrame as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except RaftmqError as error:
-            wire = status.encode(error)
-            await context.abort(grpc.StatusCode[wire.code], wire.message, trailing_metadata=wire.trailers)
+            raise InvalidArgument(str(error)) from None
+        async with aclosing(self._snapshot_handler(*wanted)) as parts:
+            async for part in parts:
+                yield encode_part(part)
 
     async def _identify(self, request: peer_pb2.IdentifyRequest, _context: Context) -> peer_pb2.IdentifyResponse:
         return await self._identify_handler(request)

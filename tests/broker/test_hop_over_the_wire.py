@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import pytest
 from structlog.testing import capture_logs
 
 from raftmq.broker import CallCounts, Calls, Forwarder
-from raftmq.broker.interceptor import Context, guarded
-from raftmq.broker.server import FORWARD_METHOD
 from raftmq.errors import (
     DeadlineExceeded,
     InternalError,
@@ -30,8 +29,10 @@ from raftmq.rpc.transport import GrpcTransport
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.broker.cluster import Node
 from tests.broker.fakes import CLUSTER_ID
+from tests.clock import LoopClock
 
 PRODUCE = "/raftmq.v1.Broker/Produce"
+FORWARD = "/raftmq.internal.v1.Peer/Forward"
 
 
 class Deaf:
@@ -50,7 +51,7 @@ def info(number: int) -> PeerInfo:
 async def way_to(calls: Calls, counts: CallCounts) -> AsyncIterator[Forwarder]:
     """From node 2 to node 1, which answers with `calls`."""
 
-    async def serve(call: peer_pb2.ForwardRequest, _context: Context) -> peer_pb2.ForwardResponse:
+    async def serve(call: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
         response = await calls.serve(call.method, call.request, call.remaining_ms or None, forwarded=True)
         return peer_pb2.ForwardResponse(response=response)
 
@@ -61,8 +62,7 @@ async def way_to(calls: Calls, counts: CallCounts) -> AsyncIterator[Forwarder]:
         for part in list[SnapshotPart]():
             yield part
 
-    handler = guarded(FORWARD_METHOD, serve, counts)
-    peers = PeerServer("127.0.0.1:0", info(1), CLUSTER_ID, Deaf(), handler, identify, send_snapshot)
+    peers = PeerServer("127.0.0.1:0", info(1), CLUSTER_ID, Deaf(), serve, identify, send_snapshot, counts)
     port = await peers.start()
     transport = GrpcTransport(info(2), CLUSTER_ID, Deaf(), Random(1))
     transport.set_peers({NodeId(1): ("127.0.0.1", port)})
@@ -90,7 +90,7 @@ async def test_an_answer_comes_back_as_it_was_given(node: Node) -> None:
     async with way_to(node.calls, counts) as forwarder:
         data = await forwarder(NodeId(1), PRODUCE, produce(), 10_000)
     assert broker_pb2.ProduceResponse.FromString(data).receipt.count == 1
-    assert counts.snapshot() == {(FORWARD_METHOD, "OK"): 1}
+    assert counts.snapshot()[FORWARD, "OK"] == 1
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,15 @@ async def test_a_bug_over_there_is_told_by_its_id(node: Node) -> None:
     assert "inside" not in caught.value.message
 
 
-async def test_a_node_that_hangs_answers_before_its_caller_gives_up(node: Node) -> None:
+async def test_a_node_that_hangs_answers_before_its_caller_gives_up(node: Node, clock: LoopClock) -> None:
+    node.host.on_stuck = partial(clock.advance, 60)
     node.host.stuck = True
     counts = CallCounts()
     async with way_to(node.calls, counts) as forwarder:
         with pytest.raises(DeadlineExceeded) as caught:
-            await forwarder(NodeId(1), PRODUCE, produce(), 600)
+            await forwarder(NodeId(1), PRODUCE, produce(), 60_000)
     assert caught.value.outcome is Outcome.UNKNOWN
-    assert counts.snapshot() == {(FORWARD_METHOD, "DEADLINE_EXCEEDED"): 1}
+    assert counts.snapshot()[FORWARD, "DEADLINE_EXCEEDED"] == 1
 
 
 async def test_a_node_without_an_address_was_sent_nothing(node: Node) -> None:

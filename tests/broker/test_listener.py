@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from raftmq import status
 from raftmq.broker import CallCounts, ClientServer
-from raftmq.broker.interceptor import Context, guarded
 from raftmq.errors import InternalError, MessageTooLarge, NotEnoughReplicas, Outcome, Overloaded, Unimplemented
 from raftmq.ids import GroupId
 from raftmq.records.batch import make_batch
+from raftmq.rpc.interceptor import Context, guarded
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.broker.cluster import MAX_MESSAGE_BYTES, Node, refusal
 
@@ -71,8 +71,10 @@ async def test_calls_are_counted_by_method_and_end(node: Node) -> None:
 
 async def test_an_unknown_method_is_said_to_be_unimplemented(node: Node) -> None:
     call = node.channel.unary_unary("/raftmq.v1.Broker/Nothing", request_serializer=None, response_deserializer=None)
-    assert type(await refusal(call(b""))) is Unimplemented
-    assert node.server.counts.snapshot() == {}
+    error = await refusal(call(b""))
+    assert (type(error), error.outcome) == (Unimplemented, Outcome.NOT_APPLIED)
+    assert "/raftmq.v1.Broker/Nothing" in error.message
+    assert node.server.counts.snapshot() == {("unknown", "UNIMPLEMENTED"): 1}
 
 
 async def test_a_request_above_the_limit_is_refused_and_the_next_is_served(node: Node) -> None:
@@ -123,6 +125,16 @@ async def test_a_call_that_its_client_gave_up_is_ended_and_not_counted_as_an_err
         await task
     assert ended.is_set()
     assert counts.snapshot() == {}
+
+
+async def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_bug(node: Node) -> None:
+    async def behaviour(request: bytes, context: Context) -> bytes:
+        raise cast(Any, aio).InternalError("what writing raises")
+
+    counts = CallCounts()
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await guarded("m", behaviour, counts)(b"", None)  # type: ignore[arg-type]
+    assert (logs, counts.snapshot()) == ([], {})
 
 
 async def test_a_taken_port_is_an_error(node: Node) -> None:

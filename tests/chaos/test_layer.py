@@ -154,14 +154,14 @@ async def test_nothing_comes_again_of_a_process_that_is_over(layer: Disturbed, h
 async def test_calls_of_a_node_that_is_not_heard_get_no_answer(layer: Disturbed, cells: Frames) -> None:
     asked: list[int] = []
 
-    async def answer(request: peer_pb2.ForwardRequest, _context: Any) -> peer_pb2.ForwardResponse:
+    async def answer(request: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
         asked.append(request.from_node)
         return peer_pb2.ForwardResponse()
 
     forward = layer.forwards(answer)
 
     async def call(node: int) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(forward(peer_pb2.ForwardRequest(from_node=node), None))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(forward(peer_pb2.ForwardRequest(from_node=node)))
         for _ in range(10):
             await asyncio.sleep(0)
         return task

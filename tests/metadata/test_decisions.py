@@ -173,6 +173,16 @@ class TestCreateTopic:
         error = refused(THREE, **wish)
         assert (type(error), error.field) == (InvalidArgument, field)
 
+    @pytest.mark.parametrize(
+        ("policy", "field"),
+        [(TopicPolicy(topics_total_max=1), "name"), (TopicPolicy(partitions_total_max=5), "partitions")],
+    )
+    def test_more_than_the_cluster_may_have(self, policy: TopicPolicy, field: str) -> None:
+        first = decisions.create_topic(THREE, CreateTopic("first"), policy)
+        error = refused(replayed(THREE, first), policy)
+        assert (type(error), error.field) == (PreconditionFailed, field)
+        assert "limits.max_" in error.message
+
     def test_more_replicas_than_nodes(self) -> None:
         error = refused(THREE, replication_factor=4)
         assert (type(error), error.field) == (PreconditionFailed, "replication_factor")

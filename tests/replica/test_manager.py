@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from raftmq.errors import LeadershipLost
-from raftmq.ids import BootCount, GroupId, NodeId, ReplicaId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, Term
 from raftmq.ports import DropReplica, Frame, GroupMessage, PeerInfo, PutReplica, TruncateFrom
-from raftmq.raft.messages import AppendEntries, AppendReply
+from raftmq.raft.admission import TERM_JUMP_MAX
+from raftmq.raft.messages import AppendEntries, AppendReply, RequestVote
 from raftmq.raft.types import Entry, Membership
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 from raftmq.replica.waits import Acks
@@ -317,3 +318,27 @@ def test_a_log_is_not_cut_for_entries_that_are_refused(world: World) -> None:
     assert world.group(leader).node.last_index == last
     world.heal()
     assert world.run(10_000, world.equal), "an intact leader's entries are taken"
+
+
+# -- terms that nobody can have come to --------------------------------------------------------------------------------
+
+
+def test_a_forged_term_is_dropped_and_a_large_one_is_followed(world: World) -> None:
+    """One message must not use up the terms that there are: the group could never elect again."""
+    leader = world.elect()
+    other = follower_of(leader)
+    peer, target = node(world, other).info, node(world, leader)
+    term = world.group(leader).node.term
+    for forged in (term + TERM_JUMP_MAX + 1, 2**48, 2**63 - 1):
+        for message in (
+            AppendReply(node(world, other).replica, target.replica, Term(forged), LogIndex(0)),
+            RequestVote(node(world, other).replica, target.replica, Term(forged), LogIndex(9), term, transfer=True),
+        ):
+            target.replicas.on_frame(peer, Frame(messages=(GroupMessage(GROUP, message),)))
+    world.run(50)
+    assert (world.leaders(), world.group(leader).node.term) == ([leader], term)
+    assert world.group(leader).node.terms_refused == 4  # the largest one is no term at all
+    honest = AppendReply(node(world, other).replica, target.replica, Term(term + 1000), LogIndex(0))
+    target.replicas.on_frame(peer, Frame(messages=(GroupMessage(GROUP, honest),)))
+    assert world.group(leader).node.term == term + 1000
+    world.elect()

@@ -15,7 +15,7 @@ from raftmq.raft.messages import AppendEntries, AppendReply
 from raftmq.raft.types import Entry, EntryKind
 from raftmq.records.entry import CHAIN_START, seal
 from raftmq.rpc.outbox import OutboxLimits
-from raftmq.rpc.server import Context, PeerServer
+from raftmq.rpc.server import PeerServer
 from raftmq.rpc.transport import GrpcTransport
 
 CLUSTER = "cluster-a"
@@ -113,7 +113,7 @@ class Recorder:
                 await self._changed.wait()
 
 
-async def echo_forward(request: peer_pb2.ForwardRequest, context: Context) -> peer_pb2.ForwardResponse:
+async def echo_forward(request: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
     return peer_pb2.ForwardResponse(response=request.request)
 
 
