@@ -250,7 +250,7 @@ class PeerServer:
         try:
             wanted = requested(request)
         except MalformedFrame as error:
-            raise InvalidArgument(str(error)) from None
+            raise InvalidArgument(str(error), field="group" if request.group > NUMBER_MAX else "from_index") from None
         async with aclosing(self._snapshot_handler(*wanted)) as parts:
             async for part in parts:
                 yield encode_part(part)

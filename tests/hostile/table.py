@@ -224,6 +224,26 @@ def topics() -> Iterator[Row]:
         )
 
 
+def alterations() -> Iterator[Row]:
+    def alter(what: str, field: str, reason: str = "INVALID_ARGUMENT", **wish: Any) -> Row:
+        request = filled(admin_pb2.AlterTopicRequest, {"name": TOPIC} | wish)
+        return row(f"{ADMIN}/AlterTopic", what, request, reason, field)
+
+    yield alter("no topic", "name", name="")
+    yield alter("an unknown topic", "name", "UNKNOWN_TOPIC", name="nope")
+    yield alter("a reserved one", "name", "UNKNOWN_TOPIC", name="__controller")
+    yield alter("another number of partitions", "partitions", partitions=2**32 - 1)
+    yield alter("another number of replicas", "replication_factor", replication_factor=2**32 - 1)
+    yield alter("more in sync than there are", "min_in_sync_replicas", min_in_sync_replicas=2**32 - 1)
+    yield alter("batches of four gibibytes", "max_batch_bytes", max_batch_bytes=2**32 - 1)
+    yield alter("retention backwards", "retention", retention=Duration(seconds=-1))
+    yield alter("retention without end", "retention_bytes", retention_bytes=2**64 - 1)
+    yield alter("a window backwards", "message_id_window", message_id_window=Duration(seconds=-1))
+    yield alter("a window without end", "message_id_window_count", message_id_window_count=2**64 - 1)
+    wrong = {"expected_version": 2**64 - 1, "retention_bytes": 1}
+    yield alter("a version that it does not have", "expected_version", "UNEXPECTED_VERSION", **wrong)
+
+
 def fetches() -> Iterator[Row]:
     def fetch(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Row:
         values = {"topic": TOPIC, "partition": 0, "offset": 0} | values
@@ -440,6 +460,13 @@ def operations() -> Iterator[Row]:
 def peers() -> Iterator[Row]:
     yield row(f"{PEER}/Forward", "another cluster", peer_pb2.ForwardRequest(cluster_id="x"), "NOT_READY", "cluster_id")
     yield row(f"{PEER}/Forward", "no cluster", peer_pb2.ForwardRequest(), "NOT_READY", "cluster_id")
+    yield row(
+        f"{PEER}/FetchSnapshot",
+        "another cluster",
+        peer_pb2.FetchSnapshotRequest(cluster_id="x"),
+        "NOT_READY",
+        "cluster_id",
+    )
     for what, hello in {
         "no hello": peer_pb2.Frame(),
         "another cluster": peer_pb2.Frame(hello=peer_pb2.Hello(cluster_id="x", protocol_version=1)),
@@ -454,6 +481,6 @@ def peers() -> Iterator[Row]:
 
 
 ROWS = [
-    *unparsable(), *too_many_parts(), *names(), *topics(), *fetches(), *produced(), *subscribes(), *operations(),
-    *peers(),
+    *unparsable(), *too_many_parts(), *names(), *topics(), *alterations(), *fetches(), *produced(), *subscribes(),
+    *operations(), *peers(),
 ]  # fmt: skip
