@@ -30,8 +30,9 @@ from raftmq.metadata.image import MetadataImage
 from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, SnapshotPart, Store
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
+from raftmq.replica.answers import BatchReader
 from raftmq.replica.group import ReplicaGroup
-from raftmq.replica.host import BatchReader, ReplicaHost
+from raftmq.replica.host import ReplicaHost
 from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas

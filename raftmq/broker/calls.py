@@ -22,6 +22,7 @@ from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again,
 from raftmq.broker.streaming import Send, Stream
 from raftmq.errors import (
     DeadlineExceeded,
+    NotLeader,
     NotReady,
     Outcome,
     RaftmqError,
@@ -123,9 +124,17 @@ class Calls:
         self, method: Method, request: Message, data: bytes | None, target: Target, context: CallContext
     ) -> Answer:
         """Route once, by what is known at this moment."""
+        leads = self._host.leads(target.group)
+        if target.any_replica and not leads and self._host.follows(target.group):
+            try:
+                answer: Message = await method.entry.handler(request, context)
+            except (NotReady, NotLeader):
+                pass  # this replica is behind: the leader is not
+            else:
+                return answer
         decision = route(
             self._cluster.node_id,
-            leads=self._host.leads(target.group),
+            leads=leads,
             leader=self._leader(target),
             no_forward=target.no_forward,
             forwarded=context.forwarded,

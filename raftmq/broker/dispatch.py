@@ -31,6 +31,8 @@ class Target:
     no_forward: bool = False
     amended: bool = False
     """The request was completed (its partition chosen): the next node must get it as it is now."""
+    any_replica: bool = False
+    """A replica that follows may answer too, if it is in sync."""
     parts: tuple[Part, ...] = ()
     """The request is for several leaders: what it falls into, each with a target of its own. Empty: it is not."""
 

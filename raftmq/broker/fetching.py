@@ -44,23 +44,22 @@ class Fetching:
         limit_ms = _max_wait_ms(request) + LEADER_WAIT_MS
         if request.min_offset:
             limit_ms += max(_max_wait_ms(request), MIN_OFFSET_WAIT_MS)
-        return Target(partition.group, limit_ms, request.no_forward)
+        return Target(partition.group, limit_ms, request.no_forward, any_replica=request.any_replica)
 
     async def fetch(self, request: broker_pb2.FetchRequest, context: CallContext) -> broker_pb2.FetchResponse:
-        """Read as the leader; `target` has passed."""
+        """Read as the leader, or from a replica that follows; `target` has passed."""
         topic = self._view.topic(request.topic)
         partition = self._view.partition(topic, request.partition)
         max_bytes, min_bytes = _limits(request)
-        if request.min_offset:
-            wait_ms = context.within(max(_max_wait_ms(request), MIN_OFFSET_WAIT_MS))
-            await self._view.host.reached(partition.group, Offset(request.min_offset), wait_ms)
-        fetched = await self._view.host.fetch(
-            partition.group,
-            Offset(request.offset),
-            max_bytes,
-            min_bytes,
-            min(_max_wait_ms(request), max(0, context.remaining_ms - RESERVE_MS)),
-        )
+        host, group, offset, least = (
+            self._view.host, partition.group, Offset(request.offset), Offset(request.min_offset)
+        )  # fmt: skip
+        if request.any_replica and not host.leads(group):
+            fetched = await host.fetch_replica(group, offset, max_bytes, min_bytes, _wait_ms(request, context), least)
+        else:
+            if least:
+                await host.reached(group, least, context.within(max(_max_wait_ms(request), MIN_OFFSET_WAIT_MS)))
+            fetched = await host.fetch(group, offset, max_bytes, min_bytes, _wait_ms(request, context))
         batches, bounds = fetched.batches, fetched.bounds
         response = broker_pb2.FetchResponse(
             header=self._view.header(partition.group, bounds.term),
@@ -91,6 +90,11 @@ def _limits(request: broker_pb2.FetchRequest) -> tuple[int, int]:
     if min_bytes > max_bytes:
         raise InvalidArgument(f"{min_bytes} is more than max_bytes, {max_bytes}", field="min_bytes")
     return max_bytes, min_bytes
+
+
+def _wait_ms(request: broker_pb2.FetchRequest, context: CallContext) -> int:
+    """How long it may still wait for records."""
+    return min(_max_wait_ms(request), max(0, context.remaining_ms - RESERVE_MS))
 
 
 def _max_wait_ms(request: broker_pb2.FetchRequest) -> int:

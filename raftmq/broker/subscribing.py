@@ -111,6 +111,7 @@ def _first_fetch(request: broker_pb2.SubscribeRequest) -> broker_pb2.FetchReques
         offset=wanted.offset if wanted.HasField("offset") else None,
         isolation=wanted.isolation,
         no_forward=wanted.no_forward,
+        any_replica=wanted.any_replica,
     )
     fetch.max_wait.FromMilliseconds(POLL_MS)
     return fetch

@@ -196,6 +196,7 @@ class Client:
         max_wait_ms: int = 1_000,
         prefetch_bytes: int = 4 * 1024 * 1024,
         unavailable_timeout_ms: int = 120_000,
+        rack: str = "",
     ) -> Consumer:
         """A consumer of one topic; see `Consumer`.
 
@@ -208,6 +209,8 @@ class Client:
         the start (`Consumer.trimmed` counts what was skipped).
         max_bytes, max_wait_ms: of one fetch, at most 8 MiB and 60 s. prefetch_bytes: per partition, soft.
         unavailable_timeout_ms: how long a partition may fail to answer before its last error is raised.
+        rack: read each partition from a replica in this rack if one is in sync, else from its leader. Never shows what
+        is not committed, but may be behind the leader: by a heartbeat, or for an election timeout once it is cut off.
 
         Raises InvalidArgument, naming the parameter.
         """
@@ -232,6 +235,7 @@ class Client:
             prefetch_bytes=prefetch_bytes,
             unavailable_timeout_ms=unavailable_timeout_ms,
             skip_trimmed=on_trimmed == "earliest",
+            rack=rack,
         )
         return Consumer(topic, self._router, settings, partitions=partitions, start=start, until=until)
 

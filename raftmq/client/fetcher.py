@@ -38,6 +38,8 @@ class FetchSettings:
     prefetch_bytes: int
     unavailable_timeout_ms: int
     skip_trimmed: bool
+    rack: str = ""
+    """Read from a replica in this rack where one is in sync; empty: from the leader."""
 
 
 class PartitionFetcher:
@@ -126,6 +128,7 @@ class PartitionFetcher:
             offset=self._fetch_offset,
             max_bytes=self._settings.max_bytes,
             isolation=self._settings.isolation.value,
+            any_replica=bool(self._settings.rack),
         )
         request.max_wait.FromMilliseconds(self._settings.max_wait_ms)
         return await self._router.to_partition(
@@ -134,6 +137,7 @@ class PartitionFetcher:
             lambda node: node.broker.Fetch,
             request,
             timeout_ms=self._settings.max_wait_ms + ANSWER_MARGIN_MS,
+            rack=self._settings.rack,
         )
 
     def _may_retry(self, error: RaftmqError) -> bool:

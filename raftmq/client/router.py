@@ -45,11 +45,12 @@ class Router:
         request: Request,
         *,
         timeout_ms: int,
+        rack: str = "",
     ) -> Reply:
-        """One attempt at a partition's leader. Where the error says that the picture is stale, it is drawn anew
-        before the error is raised, so that the next attempt goes elsewhere.
+        """One attempt at a partition's leader, or at a replica of it in `rack` that is in sync. Where the error says
+        that the picture is stale, it is drawn anew before the error is raised, so that the next attempt goes elsewhere.
         """
-        channel = self._channel_for(topic, partition)
+        channel = (self._channel_in(rack, topic, partition) if rack else None) or self._channel_for(topic, partition)
         try:
             reply = await channel.call(select(channel), request, timeout_ms=timeout_ms)
         except RaftmqError as error:
@@ -81,6 +82,22 @@ class Router:
         """Refresh if any node answers. None need, and the error that led here must not be hidden by another."""
         with contextlib.suppress(RaftmqError):
             await self.metadata.refresh()
+
+    def _channel_in(self, rack: str, topic: str, partition: int) -> NodeChannel | None:
+        """A node of `rack` with a replica that is in sync, as far as is known; the leader before others. The node finds
+        out if it is not, and then asks the leader."""
+        image = self.metadata.image
+        leader = image.leader(topic, partition).node_id
+        known = image.topics.get(topic)
+        described = [] if known is None else [one for one in known.partitions if one.partition == partition]
+        near = [
+            node
+            for one in described
+            for node in (*((leader,) if leader is not None else ()), *one.in_sync)
+            if node in image.nodes and image.nodes[node].rack == rack
+        ]
+        channels = [self.metadata.node(node) for node in near]
+        return next((channel for channel in channels if not channel.avoided), None)
 
     def _channel_for(self, topic: str, partition: int) -> NodeChannel:
         leader = self.metadata.image.leader(topic, partition).node_id

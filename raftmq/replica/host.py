@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from raftmq.errors import (
     DataLoss,
@@ -20,12 +21,14 @@ from raftmq.errors import (
     RaftmqError,
     StorageFull,
 )
-from raftmq.ids import Generation, GroupId, NodeId, Offset, ReplicaId, Term, Tick
+from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import BatchRow, Clock, DiskLevel
 from raftmq.raft import errors as raft
 from raftmq.raft.types import Role
 from raftmq.records.batch import CheckedBatch
-from raftmq.records.entry import LogEntry
+from raftmq.replica.answers import BatchReader, row_of
+from raftmq.replica.answers import Bounds as Bounds
+from raftmq.replica.answers import Fetched as Fetched
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
@@ -38,33 +41,8 @@ T = TypeVar("T")
 
 CONFIRM_MS = 1_000
 """How long a leader asks for a quorum's word before it says that an offset does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a partition's leader knows of it: ``high_watermark`` is the first offset not visible to consumers."""
-
-    log_start_offset: Offset
-    high_watermark: Offset
-    term: Term
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Batches read, with the bounds as of then."""
-
-    batches: list[BatchRow]
-    bounds: Bounds
-
-
-class BatchReader(Protocol):
-    """Reads batches off the loop."""
-
-    async def read_batches(
-        self, generation: Generation, offset: Offset, end: Offset, max_bytes: int
-    ) -> list[BatchRow]: ...
-
-    async def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None: ...
+BEHIND_MS = 1_000
+"""How long a replica that follows waits at least to hear of what its reader knows already."""
 
 
 class ReplicaHost:
@@ -197,18 +175,65 @@ class ReplicaHost:
         """Batches from `offset` on, at least one if it is visible within `max_wait_ms`; else none."""
         deadline = Tick(self._clock.tick() + max_wait_ms)
         await self._until_serving(group_id, Tick(max(deadline, self._clock.tick() + 1000)))
-        group = self._led(group_id)
+        return await self._gather(self._led, group_id, offset, max_bytes, min_bytes, deadline)
+
+    async def fetch_replica(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int, min_offset: Offset
+    ) -> Fetched:
+        """As ``fetch``, from the replica on this node, which follows: what *it* knows to be committed.
+
+        Raises NotLeader where the replica is not in sync, and NotReady where `offset` and `min_offset` do not come
+        within its high watermark in time.
+        """
+        deadline = Tick(self._clock.tick() + max_wait_ms)
+        group, least = self._followed(group_id), max(offset, min_offset)
+        if least > group.machine.next_offset:
+            await self._visible(group, Offset(least - 1), max(max_wait_ms, BEHIND_MS))
+        if least > self._followed(group_id).machine.next_offset:
+            raise NotReady(f"this replica's high watermark is {group.machine.next_offset}, below {least}")
+        return await self._gather(self._followed, group_id, offset, max_bytes, min_bytes, deadline)
+
+    def follows(self, group_id: GroupId) -> bool:
+        """This node holds a replica that follows a leader, and is in sync as far as that leader has told."""
+        group = self.replicas.group(group_id)
+        notice = self.replicas.leaders.get(group_id)
+        return (
+            group is not None
+            and not group.is_out_of_service
+            and group.node.leader not in (None, group.me)
+            and notice is not None
+            and notice.term == group.node.term
+            and group.me.node in notice.in_sync
+        )
+
+    def _followed(self, group_id: GroupId) -> ReplicaGroup:
+        group = self.replicas.group(group_id)
+        if group is None or not (self.follows(group_id) or group.can_serve()):
+            raise NotLeader("the replica on this node is not in sync")
+        return group
+
+    async def _gather(
+        self,
+        hold: Callable[[GroupId], ReplicaGroup],
+        group_id: GroupId,
+        offset: Offset,
+        max_bytes: int,
+        min_bytes: int,
+        deadline: Tick,
+    ) -> Fetched:
+        """Read until there is enough or `deadline` has passed. ``hold`` raises where this replica must not answer."""
+        group = hold(group_id)
         while True:
             await self._readable(group, offset)
-            batches = await self._read(group, offset, max_bytes)
-            self._led(group_id)
+            batches = await self._read(group, offset, max_bytes, hold)
+            group = hold(group_id)
             wanted = batches[-1].next_offset if batches else offset
             remaining = deadline - self._clock.tick()
             if remaining <= 0 or sum(len(batch.payload) for batch in batches) >= min_bytes:
                 break
             if not await self._visible(group, wanted, remaining):
                 break
-        fetched = Fetched(batches, self._bounds(self._led(group_id)))
+        fetched = Fetched(batches, self._bounds(hold(group_id)))
         self.traffic.read(group_id, batches)
         return fetched
 
@@ -238,19 +263,19 @@ class ReplicaHost:
         if offset > group.machine.next_offset and not await self._visible(group, Offset(offset - 1), wait_ms):
             raise NotReady(f"the high watermark is {group.machine.next_offset}, below {offset}", field="min_offset")
 
-    async def _read(self, group: ReplicaGroup, offset: Offset, max_bytes: int) -> list[BatchRow]:
+    async def _read(
+        self, group: ReplicaGroup, offset: Offset, max_bytes: int, hold: Callable[[GroupId], ReplicaGroup]
+    ) -> list[BatchRow]:
         end = group.machine.next_offset
         if offset >= end:
             return []
         held = group.tail.batches(offset, end, max_bytes)
         if held is not None:
-            return [_row(entry) for entry in held]
+            return [row_of(entry) for entry in held]
         try:
             return await self._reader.read_batches(group.generation, offset, end, max_bytes)
         except DataLoss:
-            await self._readable(
-                self._led(group.id), offset
-            )  # the topic may have been deleted under the read, or trimmed
+            await self._readable(hold(group.id), offset)  # the topic may have been deleted under the read, or trimmed
             raise
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
@@ -362,7 +387,3 @@ def _settle(future: asyncio.Future[T], answer: T | RaftmqError) -> None:
 def _tell(future: asyncio.Future[bool], holds: bool) -> None:
     if not future.done():
         future.set_result(holds)
-
-
-def _row(entry: LogEntry) -> BatchRow:
-    return BatchRow(entry.base_offset, entry.count, entry.index, entry.term, entry.wall_ms, entry.inline, entry.payload)

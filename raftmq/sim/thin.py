@@ -130,12 +130,18 @@ class _ThinClient:
         self._oracle.bounds(partition, floor, convert.offsets(answer.partitions[0]))
 
     async def fetch(self, channel: NodeChannel, partition: Partition) -> None:
-        """Read a little below the end, and every other time only from somebody who knows of that end."""
+        """Read a little below the end, every other time only from somebody who knows of that end; and from a replica
+        that follows, where the number of the offset says so."""
         end = self._oracle.ends.get(partition, 0)
         offset = self._task.rng.randint(max(0, end - 20), end)
         least = end if self._task.rng.random() < 0.5 else 0
         request = broker_pb2.FetchRequest(
-            topic=partition.topic, partition=partition.number, offset=offset, max_bytes=500, min_offset=least
+            topic=partition.topic,
+            partition=partition.number,
+            offset=offset,
+            max_bytes=500,
+            min_offset=least,
+            any_replica=offset % 2 == 0,
         )
         try:
             answer = await channel.call(channel.broker.Fetch, request, timeout_ms=self._plan.timeout_ms)

@@ -238,6 +238,7 @@ class Subscription(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     NO_FORWARD_FIELD_NUMBER: _builtins.int
+    ANY_REPLICA_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     """Required."""
@@ -248,6 +249,8 @@ class Subscription(_message.Message):
     """Serve it only as the partition's leader; otherwise, and when leadership moves on, end with NOT_LEADER, which names the
     leader. Unset: any node serves it, and goes on under the next leader.
     """
+    any_replica: _builtins.bool
+    """As in FetchRequest."""
     def __init__(
         self,
         *,
@@ -256,10 +259,11 @@ class Subscription(_message.Message):
         offset: _builtins.int | None = ...,
         isolation: _types_pb2.IsolationLevel.ValueType = ...,
         no_forward: _builtins.bool = ...,
+        any_replica: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "offset", b"offset", "partition", b"partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "isolation", b"isolation", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "any_replica", b"any_replica", "isolation", b"isolation", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
@@ -358,6 +362,7 @@ class FetchRequest(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     NO_FORWARD_FIELD_NUMBER: _builtins.int
     MIN_OFFSET_FIELD_NUMBER: _builtins.int
+    ANY_REPLICA_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     """Required."""
@@ -372,6 +377,12 @@ class FetchRequest(_message.Message):
     min_offset: _builtins.int
     """To read one's own writes through any node: do not answer before the high watermark has reached this, such as the
     `high_watermark` of a produce's answer. Waits for 5 s, or `max_wait` if that is longer; then NOT_READY.
+    """
+    any_replica: _builtins.bool
+    """Let the asked node answer if it holds a replica that is in sync, although it does not lead: cheaper, where it is the
+    nearest. It tells of nothing that is not committed, as ever, but it may be behind: by a heartbeat as a rule, by an
+    election timeout if it has just been cut off. It waits for `offset` and `min_offset` to come within its own high
+    watermark, at most for `max_wait` or 1 s, whichever is longer; then, or if it is not in sync, the leader answers.
     """
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
@@ -389,10 +400,11 @@ class FetchRequest(_message.Message):
         isolation: _types_pb2.IsolationLevel.ValueType = ...,
         no_forward: _builtins.bool = ...,
         min_offset: _builtins.int = ...,
+        any_replica: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "max_wait", b"max_wait", "offset", b"offset", "partition", b"partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "isolation", b"isolation", "max_bytes", b"max_bytes", "max_wait", b"max_wait", "min_bytes", b"min_bytes", "min_offset", b"min_offset", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "any_replica", b"any_replica", "isolation", b"isolation", "max_bytes", b"max_bytes", "max_wait", b"max_wait", "min_bytes", b"min_bytes", "min_offset", b"min_offset", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015

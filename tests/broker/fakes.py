@@ -120,6 +120,11 @@ class FakeHost:
         self.stuck = False
         self.on_stuck: Callable[[], None] = lambda: None
         self.on_leader_asked: Callable[[GroupId], None] = lambda group: None
+        self.following: set[GroupId] = set()
+        self.replica_reads: list[tuple[GroupId, Offset, Offset]] = []
+        """Group, offset and least watermark of what was read without leading."""
+        self.behind = False
+        """Whether what is read without leading is not there yet."""
         self.polls = False
         """Whether a fetch that finds nothing waits; else it answers at once."""
         self.news = asyncio.Event()
@@ -183,6 +188,17 @@ class FakeHost:
             await self.news.wait()
         finally:
             self.watchers -= 1
+
+    def follows(self, group_id: GroupId) -> bool:
+        return group_id in self.following
+
+    async def fetch_replica(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int, min_offset: Offset
+    ) -> Fetched:
+        self.replica_reads.append((group_id, offset, min_offset))
+        if self.behind:
+            raise NotReady("behind")
+        return Fetched([], self._bounds(group_id))
 
     async def bounds(self, group_id: GroupId, timeout_ms: int) -> Bounds:
         await self._pass(group_id)

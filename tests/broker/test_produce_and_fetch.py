@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from raftmq import status
-from raftmq.errors import LeadershipLost, NotEnoughReplicas, NotReady, Outcome
+from raftmq.errors import LeadershipLost, NotEnoughReplicas, NotLeader, NotReady, Outcome
 from raftmq.ids import GroupId, Offset
 from raftmq.records.batch import decode_records, make_batch
 from raftmq.records.slots import partition_for_key
@@ -150,6 +150,23 @@ async def test_each_part_of_a_request_has_its_message_id() -> None:
     async with running(1, leaders=dict.fromkeys(LEADERS, 1)) as [node]:
         await node.broker.Produce(Produce(topic="orders", records=of_everybody(40), message_id="m"))
         assert [one.batch.message_id for one in node.host.produced] == ["m"] * 3
+
+
+async def test_any_replica_in_sync_answers_where_that_is_asked_for(pair: tuple[Node, Node]) -> None:
+    """Node 2 leads partition 1. Node 1 answers for it if it may, if it is in sync, and if it is not behind."""
+    first, second = pair
+    asked = Fetch(topic="orders", partition=1, offset=0, min_offset=0, any_replica=True)
+    assert (await first.broker.Fetch(asked)).header.node_id == 2
+    first.host.following.add(GroupId(2))
+    answer = await first.broker.Fetch(asked)
+    assert (answer.header.node_id, answer.header.leader_node_id) == (1, 2)
+    assert first.host.replica_reads == [(GroupId(2), Offset(0), Offset(0))]
+    assert (await first.broker.Fetch(Fetch(topic="orders", partition=1, offset=0))).header.node_id == 2
+    first.host.behind = True
+    assert (await first.broker.Fetch(asked)).header.node_id == 2
+    asked.no_forward = True
+    assert type(await refusal(first.broker.Fetch(asked))) is NotLeader
+    assert second.host.replica_reads == []
 
 
 async def test_partitions_fail_by_themselves(pair: tuple[Node, Node]) -> None:

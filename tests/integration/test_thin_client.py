@@ -16,6 +16,7 @@ from raftmq.ids import NodeId
 from raftmq.records.batch import decode_records, make_batch
 from raftmq.records.slots import partition_for_key
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
+from tests.integration.workload import until
 
 pytestmark = pytest.mark.integration
 
@@ -208,3 +209,28 @@ async def test_reading_begins_at_a_time(
             async with client.consumer(TOPIC, start=begin, partitions=[0], until="high_watermark") as consumer:
                 read = [each.append_time_ms async for each in consumer]
             assert read == [other for other in stamps if other >= stamp]
+
+
+async def test_every_replica_in_sync_gives_what_was_acknowledged(
+    cluster: LocalCluster, brokers: dict[NodeId, broker_pb2_grpc.BrokerAsyncStub]
+) -> None:
+    sent = [b"%d" % number for number in range(20)]
+    for value in sent:
+        await brokers[NodeId(1)].Produce(broker_pb2.ProduceRequest(topic=TOPIC, partition=0, records=[record(value)]))
+    for node, broker in brokers.items():
+
+        async def answered_here(node: NodeId = node, broker: broker_pb2_grpc.BrokerAsyncStub = broker) -> bool:
+            """Where a slow machine has put it out of sync for a moment, the leader answers instead: the same."""
+            request = broker_pb2.FetchRequest(topic=TOPIC, partition=0, offset=0, min_offset=20, any_replica=True)
+            answer = await broker.Fetch(request)
+            read = [each.value for batch in answer.batches for each in decode_records(batch.header, batch.records)]
+            assert (read, answer.high_watermark) == (sent, 20)
+            return answer.header.node_id == node
+
+        await until(answered_here)
+    async with raftmq.connect(cluster.bootstrap) as client:
+        for rack in ("r1", "r2", "r3", "nowhere"):
+            async with client.consumer(
+                TOPIC, start="earliest", partitions=[0], until="high_watermark", rack=rack
+            ) as consumer:
+                assert [each.value async for each in consumer] == sent

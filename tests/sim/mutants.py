@@ -24,6 +24,7 @@ from raftmq.raft.follower import Follower
 from raftmq.raft.leader import Leader
 from raftmq.raft.quorum import quorum_value
 from raftmq.raft.types import HardState
+from raftmq.replica.answers import row_of
 from raftmq.replica.barriers import Barriers
 from raftmq.replica.host import Bounds, ReplicaHost
 from raftmq.replica.produce import Leadership
@@ -136,11 +137,9 @@ def watermark_above_commit(patch: Patch) -> None:
     def bounds(self: ReplicaHost, group: Any) -> Bounds:
         return Bounds(group.machine.log_start_offset, group.end_offset, group.node.term)
 
-    async def read(self: ReplicaHost, group: Any, offset: Any, max_bytes: int) -> Any:
-        from raftmq.replica.host import _row
-
+    async def read(self: ReplicaHost, group: Any, offset: Any, max_bytes: int, hold: Any) -> Any:
         held = group.tail.batches(offset, group.end_offset, max_bytes)
-        return [_row(entry) for entry in held or []]
+        return [row_of(entry) for entry in held or []]
 
     patch.setattr(ReplicaHost, "_bounds", bounds)
     patch.setattr(ReplicaHost, "_read", read)
