@@ -49,6 +49,9 @@ def consume(
     key_separator: Annotated[
         str, typer.Option(metavar="TEXT", help="In text, print the key and this before each value.")
     ] = "",
+    rack: Annotated[
+        str, typer.Option(help="Read from replicas in this rack, where they are in sync; may be a moment behind.")
+    ] = "",
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -64,7 +67,7 @@ def consume(
         async with (
             Target(bootstrap, config).client() as client,
             client.consumer(
-                name, partitions=partition, start=begin, until=None if follow else "high_watermark"
+                name, partitions=partition, start=begin, until=None if follow else "high_watermark", rack=rack
             ) as consumer,
         ):
             async for batch in consumer.batches():

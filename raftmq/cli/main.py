@@ -25,6 +25,7 @@ VERBS = {
     "consume": "consume",
     "cluster": "cluster",
     "verify": "verify",
+    "completion": "completion",
     "demo": "demo.command",
     "sim": "sim",
     "chaos": "chaos",
