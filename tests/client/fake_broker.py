@@ -34,7 +34,7 @@ from raftmq.errors import (
     UnknownProducer,
     UnknownTopic,
 )
-from raftmq.records.batch import check_batch, decode_records
+from raftmq.records.batch import check_batch, decode_records, make_batch
 from raftmq.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -75,6 +75,8 @@ class FakePartition:
     batches: list[types_pb2.StoredBatch] = field(default_factory=list)
     accepted: dict[int, tuple[int, list[tuple[int, int, int, int]]]] = field(default_factory=dict)
     """Producer id -> epoch and (first sequence, count, CRC, base offset) of its batches."""
+    named: dict[str, int] = field(default_factory=dict)
+    """Base offset by message id."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     violations: list[str] = field(default_factory=list)
     """What a correct client never does."""
@@ -86,6 +88,10 @@ class FakePartition:
     def append(self, batch: types_pb2.RecordBatch, expected: int | None = None) -> tuple[int, bool]:
         """Base offset, and whether it was a duplicate."""
         checked = check_batch(batch, max_batch_bytes=MAX_BATCH_BYTES)
+        if checked.message_id:
+            if checked.message_id in self.named:
+                return self.named[checked.message_id], True
+            self.named[checked.message_id] = self.end
         if checked.producer_id:
             original = self._decide(checked.producer_id, checked.producer_epoch, checked.first_sequence, checked.crc)
             if original is not None:
@@ -290,14 +296,17 @@ class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
     async def Produce(self, request: broker_pb2.ProduceRequest, context: Any) -> broker_pb2.ProduceResponse:
         async def work() -> broker_pb2.ProduceResponse:
             partition = self._led(request.topic, request.partition)
+            batch = request.batch
+            if request.records:
+                batch = make_batch(request.records, message_id=request.message_id)
             offset, duplicate = partition.append(
-                request.batch, request.expected_offset if request.HasField("expected_offset") else None
+                batch, request.expected_offset if request.HasField("expected_offset") else None
             )
             receipt = types_pb2.Receipt(
                 topic=request.topic,
                 partition=request.partition,
                 base_offset=offset,
-                count=request.batch.header.count,
+                count=batch.header.count,
                 leader_epoch=partition.epoch,
                 log_index=offset + 1,
                 append_time_ms=1_700_000_000_000,
