@@ -79,8 +79,10 @@ class AdminService:
         return admin_pb2.DeleteTopicResponse(header=self._view.controller_header())
 
     async def list_topics(
-        self, _request: admin_pb2.ListTopicsRequest, _context: CallContext
+        self, _request: admin_pb2.ListTopicsRequest, context: CallContext
     ) -> admin_pb2.ListTopicsResponse:
+        """As this node knows them: never less than was committed when it started, never less than it told before."""
+        await self._view.until_replayed(context)
         return admin_pb2.ListTopicsResponse(header=self._view.controller_header(), topics=self._view.topics())
 
     async def describe_topic(

@@ -83,9 +83,10 @@ class BrokerService:
         )
 
     async def get_metadata(
-        self, request: broker_pb2.GetMetadataRequest, _context: CallContext
+        self, request: broker_pb2.GetMetadataRequest, context: CallContext
     ) -> broker_pb2.GetMetadataResponse:
         """A topic that is asked for by name and not known here is left out."""
+        await self._view.until_replayed(context)
         image = self._view.cluster.image
         names = sorted(set(request.topics) & image.topics.keys()) if request.topics else sorted(image.topics)
         controller = self._view.cluster.controller()

@@ -31,6 +31,9 @@ class ClusterView(Protocol):
     def is_current(self) -> bool:
         """False while the image is being replayed, or the controller has no leader: what it does not show may exist."""
 
+    def was_current(self) -> bool:
+        """The image has been current once since the start of this process: it may be behind, but not by a restart."""
+
     @property
     def cluster_id(self) -> str: ...
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from raftmq.broker.cluster import ClusterView, Host
+from raftmq.broker.deadlines import CallContext
 from raftmq.errors import InvalidArgument, NotReady, UnknownPartition, UnknownTopic
 from raftmq.ids import GroupId, Offset, PartitionId, Term
 from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
@@ -12,6 +14,8 @@ from raftmq.partition.message_ids import DEFAULT_WINDOW
 from raftmq.records.slots import HASH_SLOTS, partition_for_key
 from raftmq.v1 import broker_pb2, types_pb2
 
+REPLAY_WAIT_MS = 1_000
+REPLAY_PAUSE_MS = 50
 NAME_SHOWN = 100
 """Characters of a name from a request that an error repeats."""
 
@@ -44,6 +48,16 @@ class View:
                 f"topic {topic.name} has partitions 0 to {len(topic.partitions) - 1}, not {number}", field=field
             )
         return topic.partitions[number]
+
+    async def until_replayed(self, context: CallContext) -> None:
+        """Return once this node knows at least what was committed when it started. Raises NotReady where that takes
+        longer than a second, or than the call has: other nodes can tell."""
+        waited_ms = 0
+        while not self.cluster.was_current():
+            if waited_ms >= min(REPLAY_WAIT_MS, context.remaining_ms - REPLAY_PAUSE_MS):
+                raise NotReady("this node has yet to learn from the controller which topics there are")
+            await asyncio.sleep(REPLAY_PAUSE_MS / 1000)
+            waited_ms += REPLAY_PAUSE_MS
 
     # -- telling ---------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,10 @@ class Controller:
         Otherwise it is still being replayed, and what it does not show may well exist."""
         return self._replay.is_current()
 
+    def was_current(self) -> bool:
+        """The image has been current once: it holds at least what was committed when this process began."""
+        return self._replay.was_current()
+
     @property
     def cluster_id(self) -> str:
         return self._cluster_id

@@ -88,6 +88,8 @@ class Core:
         self.suspect = restored.suspect
         self.terms_refused = 0
         """Messages dropped for a term that no honest cluster can have come to."""
+        self.heard_commit: LogIndex | None = None
+        """The highest commit index that a leader has named to this process, whether the log reaches so far or not."""
         self.leader: ReplicaId | None = None
         self.outbox = Outbox()
         self._handed_out = restored.last_index  # the end of the log as the host knows it

@@ -39,6 +39,7 @@ class Follower(RoleBehaviour):
     def on_append_entries(self, message: AppendEntries) -> None:
         core = self.core
         core.heard_leader(message.source)
+        core.heard_commit = LogIndex(max(core.heard_commit or 0, message.commit_index))
         if message.prev_index > core.log.last or (
             message.prev_index >= core.log.start - 1 and not core.log.matches(message.prev_index, message.prev_term)
         ):

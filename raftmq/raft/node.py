@@ -358,6 +358,11 @@ class RaftNode:
         return self._core.commit_index
 
     @property
+    def heard_commit(self) -> LogIndex | None:
+        """The highest commit index that a leader has named to this process; None: none has. Not capped by this log."""
+        return self._core.heard_commit
+
+    @property
     def applied_index(self) -> LogIndex:
         return self._core.applied_index
 

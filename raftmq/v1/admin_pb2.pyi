@@ -266,6 +266,10 @@ Global___DeleteTopicResponse: _TypeAlias = DeleteTopicResponse  # noqa: Y015
 
 @_typing.final
 class ListTopicsRequest(_message.Message):
+    """Any node answers from its own copy of the metadata. What was created through another node may be missing for a moment,
+    but no node tells less than it told before, nor less than was committed when it started: until it knows, NOT_READY.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(

@@ -601,6 +601,8 @@ Global___InitProducerResponse: _TypeAlias = InitProducerResponse  # noqa: Y015
 
 @_typing.final
 class GetMetadataRequest(_message.Message):
+    """Any node answers from its own copy, as with `ListTopics`."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPICS_FIELD_NUMBER: _builtins.int

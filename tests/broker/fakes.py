@@ -249,6 +249,9 @@ class FakeCluster:
         self.current = True
         self.on_current_asked: Callable[[], None] = lambda: None
 
+    def was_current(self) -> bool:
+        return self.is_current()
+
     def is_current(self) -> bool:
         self.on_current_asked()
         return self.current

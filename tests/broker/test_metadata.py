@@ -120,6 +120,31 @@ async def test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does
     assert len(known.partitions) == 1, "what it does know, it serves"
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "request_"),
+    [
+        ("broker", "GetMetadata", broker_pb2.GetMetadataRequest()),
+        ("admin", "ListTopics", admin_pb2.ListTopicsRequest()),
+    ],
+)
+async def test_a_node_that_replays_its_metadata_lists_no_topics_until_it_knows_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch, service: str, method: str, request_: object
+) -> None:
+    """A new client would take what is missing for what does not exist."""
+    node.cluster.current = False
+    assert type(await refusal(getattr(getattr(node, service), method)(request_))) is NotReady
+    looks: list[int] = []
+
+    def replaying() -> bool:
+        looks.append(1)
+        return len(looks) == 3
+
+    monkeypatch.setattr(node.cluster, "was_current", replaying)
+    answer = await getattr(getattr(node, service), method)(request_)
+    assert [topic.name for topic in answer.topics] == ["orders", "single"]
+    assert len(looks) == 3
+
+
 async def test_a_call_waits_for_a_node_to_learn_of_its_topic(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 

@@ -210,3 +210,13 @@ def test_metadata_is_current_once_the_controller_has_spoken(cluster: Nodes) -> N
     for number in (2, 3):
         cluster.nodes[number].boot()
     cluster.until(lambda: len(cluster.up()) == 3 and all(cluster.at(number).is_current() for number in (1, 2, 3)))
+
+
+def test_a_node_that_was_away_is_current_only_with_what_was_committed_meanwhile(cluster: Nodes) -> None:
+    """Its log ends in the present term, and is applied to its end: that alone does not say what came after."""
+    away = next(number for number in (1, 2, 3) if number != cluster.leader())
+    cluster.stop(away)
+    cluster.create_topic("meanwhile")
+    cluster.nodes[away].boot()
+    cluster.until(lambda: away in cluster.up() and cluster.at(away).was_current())
+    assert "meanwhile" in cluster.at(away).image.topics
