@@ -22,7 +22,7 @@ from raftmq.sim.simulation import Result, run_seed
 PACKAGE = Path(__file__).parent.parent
 SIMULATED = (
     "ids.py", "errors.py", "ports.py", "status.py", "assembly.py", "raft", "records", "partition", "metadata", "config",
-    "replica", "controller", "broker", "client", "storage/memory.py", "storage/suspicion.py", "storage/marker.py",
+    "replica", "controller", "broker", "client", "storage",
     "rpc/codec.py", "sim",
 )  # fmt: skip
 """What a verdict is about."""

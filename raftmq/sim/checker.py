@@ -26,6 +26,7 @@ class Checker:
         self.oracle = Oracle(self.ended)
         self._nodes = nodes
         self._sights: dict[tuple[int, GroupId], Sight] = {}
+        self._halted: set[ReplicaGroup] = set()
         self._turns = 0
         invariants = all_invariants(nodes, self.oracle)
         self.invariants = invariants
@@ -109,7 +110,11 @@ class Checker:
         sight.before = None  # one step back is enough
 
     def require_running(self, process: NodeProcess, group: ReplicaGroup) -> None:
-        """A replica that halts does so for damage, and the simulator damages nothing that it could halt for."""
+        """A replica that halts does so for damage: there must have been some."""
+        if process.node.store.corrupted:
+            self._halted.add(group)
+            self.states["replicas halted over damage"] = len(self._halted)
+            return
         raise AssertionError(f"{process.name}: group {group.id} halted: {group.halted}")
 
     def _first(self, process: NodeProcess, group: ReplicaGroup) -> Sight:

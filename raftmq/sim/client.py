@@ -56,6 +56,12 @@ class SimChannel(NodeChannel):
         self._process = process
         self._number = number
 
+    @property
+    def boot(self) -> int:
+        """Of the process that answers there now; 0: none."""
+        process = self._network.find(NodeId(self.address.port - CLIENT_PORT))
+        return 0 if process is None else process.info.boot
+
     async def ready(self) -> None:
         """The network says by itself where there is no connection."""
 

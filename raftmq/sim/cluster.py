@@ -62,6 +62,8 @@ class SimCluster:
                 self.config.node(number), self.agenda, self.network, rng, self, StoreId(rng.getrandbits(62) + 1)
             )
             node.speed.sync = plan.sync
+            node.clock_rate = plan.clock_rates[number - 1] if plan.clock_rates else 1000
+            node.clock.set_rate(node.clock_rate)
             self.nodes[number] = node
 
     # -- running -----------------------------------------------------------------------------------------------------

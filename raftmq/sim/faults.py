@@ -13,7 +13,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from raftmq.errors import RaftmqError
-from raftmq.ids import CONTROLLER_GROUP, GroupId
+from raftmq.sim.disk import DiskSpeed
+from raftmq.sim.disk_faults import DiskFaults
 from raftmq.sim.node import SimNode
 from raftmq.sim.plan import KINDS, Step
 from raftmq.sim.weather import Cut
@@ -24,16 +25,12 @@ if TYPE_CHECKING:
 _CUTS = (Cut.DROP, Cut.HOLD, Cut.REFUSE, Cut.DROP)
 
 
-class Faults:
+class Faults(DiskFaults):
     """Executes steps. ``fired`` counts those that had an effect, by kind."""
 
     def __init__(self, cluster: SimCluster, rng: Random) -> None:
+        super().__init__(cluster, rng)
         self.fired: Counter[str] = Counter()
-        self._cluster = cluster
-        self._agenda = cluster.agenda
-        self._network = cluster.network
-        self._rng = rng
-        self._mended = False
         self._fast = cluster.network.weather.latency
         self._loss = cluster.plan.weather.call_loss
         self._does: dict[str, Callable[[Step], bool]] = {kind: getattr(self, f"_{kind}") for kind in KINDS}
@@ -48,10 +45,6 @@ class Faults:
             self.fired[step.kind] += 1
             self._cluster.note("fault", f"{step.kind} {step.length} {step.picks}")
 
-    def _later(self, delay: int, call: Callable[..., None], *args: object) -> None:
-        """Unless everything has been mended by then."""
-        self._agenda.after(delay, lambda: None if self._mended else call(*args))
-
     def mend(self) -> None:
         """Faults are over: links whole, clocks right, every process running."""
         self._mended = True
@@ -62,7 +55,13 @@ class Faults:
         for node in self._nodes:
             node.speed.hung = False
             node.speed.sync = self._cluster.plan.sync
-            node.clock.set_rate(1000)
+            node.speed.read = DiskSpeed().read
+            node.store.corrupt_next_read(None)
+            node.clock.set_rate(node.clock_rate)
+            if node.is_halted:
+                # Its log could not be read. It is whole again when it is read anew, as after a bad cable.
+                node.kill()
+                node.store.kill()
             if node.process is None:
                 self._boot(node)
             elif node.process.is_paused:
@@ -72,55 +71,7 @@ class Faults:
         if unruly:
             self._network.reset_all()
 
-    # -- choosing ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _nodes(self) -> list[SimNode]:
-        return [node for _, node in sorted(self._cluster.nodes.items())]
-
-    def _some_node(self, pick: int) -> SimNode:
-        return self._nodes[pick % len(self._nodes)]
-
-    def _victim(self, step: Step) -> SimNode:
-        """A node, or by preference the leader of some group."""
-        if step.picks[1] % 3:
-            leader = self._leader(step.picks[0])
-            if leader is not None:
-                return leader
-        return self._some_node(step.picks[0])
-
-    def _leader(self, pick: int) -> SimNode | None:
-        """The leader of some group; every fourth time of the controller's."""
-        led: list[tuple[GroupId, SimNode]] = []
-        for node in self._nodes:
-            if node.assembly is not None:
-                led += [(group, node) for group in node.assembly.host.led_groups()]
-        if pick % 4 == 0:
-            led = [pair for pair in led if pair[0] == CONTROLLER_GROUP] or led
-        return led[pick // 4 % len(led)][1] if led else None
-
-    def _minority(self, pick: int) -> list[SimNode]:
-        nodes = self._nodes
-        size = max(1, (len(nodes) - 1) // 2)
-        start = pick % len(nodes)
-        return [nodes[(start + step) % len(nodes)] for step in range(size)]
-
     # -- processes ---------------------------------------------------------------------------------------------------
-
-    def _boot(self, node: SimNode) -> None:
-        if node.process is None:
-            node.boot()
-
-    def _stop(self, node: SimNode, step: Step, *, power: bool) -> bool:
-        if node.process is None:
-            return False
-        node.kill(silently=power and bool(step.picks[2] & 1))
-        if power:
-            node.store.crash(self._rng if step.picks[2] & 2 else None)
-        else:
-            node.store.kill()
-        self._later(step.length, self._boot, node)
-        return True
 
     def _kill(self, step: Step) -> bool:
         return self._stop(self._victim(step), step, power=False)
@@ -274,92 +225,6 @@ class Faults:
         self._later(step.length, better)
         return True
 
-    # -- disks -------------------------------------------------------------------------------------------------------
-
-    def _slow_disk(self, step: Step) -> bool:
-        node = self._victim(step)
-        node.speed.sync = (10_000, 20_000 + step.picks[2] * 10)
-
-        def fast() -> None:
-            node.speed.sync = self._cluster.plan.sync
-
-        self._later(step.length, fast)
-        return True
-
-    def _hung_disk(self, step: Step) -> bool:
-        node = self._victim(step)
-        node.speed.hung = True
-
-        def free() -> None:
-            node.speed.hung = False
-
-        self._later(step.length, free)
-        return True
-
-    def _stalled_write(self, step: Step) -> bool:
-        self._victim(step).store.stall_next_write()
-        return True
-
-    def _failed_write(self, step: Step) -> bool:
-        node = self._victim(step)
-        if node.process is None:
-            return False
-        node.store.fail_next_write()
-        return True
-
-    def _failed_sync(self, step: Step) -> bool:
-        node = self._victim(step)
-        if node.process is None:
-            return False
-        node.store.fail_next_sync()
-        return True
-
-    def storage_failed(self, node: SimNode) -> None:
-        """A write or sync has failed, and the process has ended: what was not synced may be there or not."""
-        node.kill()
-        node.store.crash(self._rng)
-        self._agenda.after(self._rng.randint(50_000, 500_000), self._boot, node)
-
-    def _lost_tail(self, step: Step) -> bool:
-        """Power is cut, and the disk has lied about some of its last syncs."""
-        node = self._some_node(step.picks[0])
-        if node.process is None or self._anybody_suspect() or self._cluster.plan.replication_factor < 3:
-            return False  # of two replicas no majority can do without one
-        leader = self._leader(step.picks[0])
-        if not node.lose_tail(1 + step.picks[1] % 20):
-            return False
-        self._later(step.length, self._boot, node)
-        if step.picks[2] & 8 and leader is not None and leader is not node:
-            # Those who are left decide together with the one that has forgotten something.
-            self._stop(leader, Step(0, "kill", 4 * step.length, step.picks), power=False)
-        return True
-
-    def _trap(self, step: Step) -> bool:
-        """The process dies at a point where it hurts: after a write, before its sync; or after the sync, before anybody
-        is told. It is back at once, or after a while."""
-        process = self._victim(step).process
-        if process is None or process.driver is None:
-            return False
-        wanted = ("written", "synced")[step.picks[0] & 1]
-        left = step.picks[1] % 20
-
-        def dies(moment: str) -> bool:
-            nonlocal left
-            if moment != wanted or self._mended:
-                return False
-            left -= 1
-            if left >= 0:
-                return False
-            length = step.length if step.picks[2] & 4 else 1_000
-            self._stop(process.node, Step(0, "trap", length, step.picks), power=True)
-            return True
-
-        process.driver.trap = dies
-        return True
-
-    def _anybody_suspect(self) -> bool:
-        return any(node.has_lost or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes)
-
     # -- clocks, leaders ---------------------------------------------------------------------------------------------
 
     def _clock_rate(self, step: Step) -> bool:
@@ -375,7 +240,15 @@ class Faults:
                 node.process.rearm()
 
         run_at(per_mille)
-        self._later(length, run_at, 1000)
+        self._later(length, run_at, node.clock_rate)
+
+    def _clock_jump(self, step: Step) -> bool:
+        """The monotonic clock leaps forward, as after a suspended machine: everything is due at once."""
+        node = self._victim(step)
+        node.clock.jump(self._cluster.plan.election_ms * (100 + step.picks[1] % 3_000))
+        if node.process is not None:
+            node.process.rearm()
+        return True
 
     def _wall_jump(self, step: Step) -> bool:
         delta = (step.picks[1] - 32_768) * 220

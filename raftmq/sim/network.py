@@ -63,7 +63,7 @@ class Network:
         """Told of every frame that reaches a node; may give another one to deliver instead."""
         self._agenda = agenda
         self._rng = rng
-        self._find = find
+        self.find = find
         self._cuts: dict[tuple[int, int], Cut] = {}
         self._streams: dict[tuple[int, int], list[Stream]] = {}
         self._limbo: dict[tuple[int, int], list[Stream]] = {}
@@ -148,7 +148,7 @@ class Network:
         how = self._cuts.get((source, target))
         if how in (Cut.DROP, Cut.HOLD):
             return  # the dialer loses patience
-        process = self._find(target)
+        process = self.find(target)
         if how is Cut.REFUSE or process is None:
             self._agenda.after(self.delay(), dialer.source.post, dialer.refused, attempt)
             return
@@ -252,7 +252,7 @@ class Network:
 
     def _probed(self, dialer: Dialer) -> None:
         how = self._cuts.get((dialer.source.number, dialer.node))
-        gone = how is Cut.REFUSE or (how is None and self._find(dialer.node) is None)
+        gone = how is Cut.REFUSE or (how is None and self.find(dialer.node) is None)
         dialer.source.post(dialer.probed, gone)
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class _Call:
 
     def _arrive(self) -> None:
         cut = self._network.is_cut(*self._link)
-        process = self._network._find(self._node)
+        process = self._network.find(self._node)
         if cut in (Cut.DROP, Cut.HOLD):
             return
         if cut is Cut.REFUSE or process is None:

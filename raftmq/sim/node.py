@@ -102,6 +102,8 @@ class SimNode:
         self.number = config.node_id
         self.config = config
         self.clock = SimClock(agenda, rng.randint(1, 10**10))
+        self.clock_rate = 1000
+        """How fast the clock runs while nobody tampers with it, in thousandths."""
         self.speed = DiskSpeed()
         self.store = MemoryStore(node=config.node_id, store_id=store_id)
         self.durable = DurableState()
@@ -157,6 +159,12 @@ class SimNode:
     @property
     def assembly(self) -> Assembly | None:
         return None if self.process is None else self.process.assembly
+
+    @property
+    def is_halted(self) -> bool:
+        """Some replica here takes no further part."""
+        assembly = self.assembly
+        return assembly is not None and any(group.halted for group in assembly.replicas.groups.values())
 
     @property
     def _processes(self) -> list[NodeProcess]:

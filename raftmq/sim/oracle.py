@@ -47,6 +47,8 @@ class Send:
     log_index: int = 0
     replicas: tuple[int, ...] = ()
     reason: str = ""
+    is_surely_stored: bool = False
+    """It failed, and its producer was told that it is committed all the same."""
 
     @property
     def is_promised(self) -> bool:
@@ -115,6 +117,7 @@ class Oracle:
         """It was not, as far as its producer knows."""
         surely = isinstance(error, RaftmqError) and error.outcome is Outcome.NOT_APPLIED
         send.told = Told.FAILED if surely else Told.UNKNOWN
+        send.is_surely_stored = isinstance(error, RaftmqError) and error.outcome is Outcome.APPLIED
         send.reason = error.reason if isinstance(error, RaftmqError) else repr(error)
         self.counts[f"records {send.told.value}"] += 1
         self.counts[f"error {send.reason}"] += 1

@@ -19,7 +19,7 @@ KINDS = (
     "kill", "kill_many", "power", "power_many", "crash_loop", "pause", "pause_many", "isolate", "halves", "one_way",
     "one_link", "bridge", "ring", "flapping", "cut_client", "slow_disk", "hung_disk", "stalled_write", "failed_write",
     "failed_sync", "lost_tail", "trap", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
-    "deposed",
+    "deposed", "torn_write", "corrupt_log", "corrupt_read", "slow_reads", "clock_jump",
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
 
@@ -63,6 +63,10 @@ class Plan:
     churn: bool = False
     min_in_sync: int = 0
     """Of the topics; 0: the majority."""
+    clock_rates: tuple[int, ...] = ()
+    """How fast each node's clock runs, in thousandths; no two quartz crystals are the same."""
+    reader_pause_ms: float = 0.0
+    """How long consumers take for a record, on average."""
     steps: list[Step] = field(default_factory=list)
 
 
@@ -91,6 +95,8 @@ def draw(seed: int) -> Plan:
     plan.thin = [_thin(rng, topics, election) for _ in range(rng.randint(0, 2))]
     plan.min_in_sync = rng.choice((0, 0, 0, plan.replication_factor))
     plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
+    plan.clock_rates = tuple(rng.randint(900, 1100) for _ in range(nodes)) if rng.random() < 0.5 else (1000,) * nodes
+    plan.reader_pause_ms = rng.choice((0.0, 0.0, 5.0, 60.0))
     plan.steps = _steps(rng, plan)
     rng = Random(f"ids {seed}")  # of its own, so that what was drawn above stays as it was
     if rng.random() < 0.35:

@@ -70,6 +70,10 @@ class SimClock:
         self._base, self._began = self.micros(), self._agenda.now
         self._rate = per_mille
 
+    def jump(self, micros: int) -> None:
+        """Time has passed for this machine that did not pass for others."""
+        self._base += micros
+
     def jump_wall(self, delta_ms: int) -> None:
         """Somebody, or a time server, sets the wall clock."""
         self._wall_ms += delta_ms

@@ -158,7 +158,7 @@ class Simulation:
                     self._client(
                         f"c{number}",
                         lambda task, topic=topic, partition=partition: workload.consume(  # type: ignore[misc]
-                            task, topic, partition, 400 if plan.seed % 2 else 100_000
+                            task, topic, partition, 400 if plan.seed % 2 else 100_000, plan.reader_pause_ms
                         ),
                         reads=True,
                     )

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from raftmq.client import convert
-from raftmq.client.connection import NodeChannel
 from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
-from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError
+from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError, UnknownTopic
 from raftmq.records.batch import decode_records
+from raftmq.sim.client import SimChannel
 from raftmq.sim.oracle import Partition, Told
 from raftmq.sim.workload import Task
 from raftmq.v1 import broker_pb2, types_pb2
@@ -30,7 +30,7 @@ class ThinPlan:
     timeout_ms: int
 
 
-async def call_anybody(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel]) -> None:
+async def call_anybody(task: Task, plan: ThinPlan, channels: Sequence[SimChannel]) -> None:
     """Send, ask and read, until told to stop. Questions go on while a record waits for its answer."""
     client = _ThinClient(task, plan)
     await asyncio.gather(
@@ -39,7 +39,7 @@ async def call_anybody(task: Task, plan: ThinPlan, channels: Sequence[NodeChanne
     )
 
 
-async def call_under_ids(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel]) -> None:
+async def call_under_ids(task: Task, plan: ThinPlan, channels: Sequence[SimChannel]) -> None:
     """Send one record after the other, each again and again until it is acknowledged, and some even then."""
     number = 0
     while not task.stopping():
@@ -50,7 +50,7 @@ async def call_under_ids(task: Task, plan: ThinPlan, channels: Sequence[NodeChan
 
 
 async def _send_under_id(
-    task: Task, plan: ThinPlan, channels: Sequence[NodeChannel], partition: Partition, message_id: str
+    task: Task, plan: ThinPlan, channels: Sequence[SimChannel], partition: Partition, message_id: str
 ) -> None:
     send = task.oracle.sending(message_id.encode(), partition, plan.acks)
     request = broker_pb2.ProduceRequest(
@@ -83,16 +83,20 @@ async def _send_under_id(
         task.oracle.unsent(send, worst)
 
 
-_Work = Callable[[NodeChannel, Partition], Awaitable[None]]
+_Work = Callable[[SimChannel, Partition], Awaitable[None]]
 
 
-async def _again_and_again(task: Task, plan: ThinPlan, channels: Sequence[NodeChannel], works: Sequence[_Work]) -> None:
+async def _again_and_again(task: Task, plan: ThinPlan, channels: Sequence[SimChannel], works: Sequence[_Work]) -> None:
     while not task.stopping():
         channel = task.rng.choice(channels)
         partition = Partition(plan.topic, task.rng.randrange(plan.partitions))
+        boot = channel.boot
         try:
             await task.rng.choice(works)(channel, partition)
         except RaftmqError as error:
+            # All topics are older than any process but the first, which may still hear of them.
+            if boot > 1 and isinstance(error, UnknownTopic):
+                raise AssertionError(f"a node that has started {boot} times denies {partition}: {error}") from error
             task.oracle.counts[f"thin {error.reason}"] += 1
         await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
 
@@ -104,7 +108,7 @@ class _ThinClient:
         self._plan = plan
         self._number = 0
 
-    async def send(self, channel: NodeChannel, partition: Partition) -> None:
+    async def send(self, channel: SimChannel, partition: Partition) -> None:
         """One record, without a producer id."""
         self._number += 1
         send = self._oracle.sending(f"{self._task.name}:{self._number}".encode(), partition, self._plan.acks)
@@ -122,14 +126,14 @@ class _ThinClient:
         else:
             self._oracle.sent(send, RecordReceipt(convert.receipt(answer.receipt, latency_us=0, attempts=1), 0))
 
-    async def ask(self, channel: NodeChannel, partition: Partition) -> None:
+    async def ask(self, channel: SimChannel, partition: Partition) -> None:
         """Where does the partition end? Linearizable, whoever is asked."""
         floor = self._oracle.bounds_floor(partition)
         request = broker_pb2.ListOffsetsRequest(topic=partition.topic, partitions=[partition.number])
         answer = await channel.call(channel.broker.ListOffsets, request, timeout_ms=self._plan.timeout_ms)
         self._oracle.bounds(partition, floor, convert.offsets(answer.partitions[0]))
 
-    async def fetch(self, channel: NodeChannel, partition: Partition) -> None:
+    async def fetch(self, channel: SimChannel, partition: Partition) -> None:
         """Read a little below the end, every other time only from somebody who knows of that end; and from a replica
         that follows, where the number of the offset says so."""
         end = self._oracle.ends.get(partition, 0)

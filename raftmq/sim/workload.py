@@ -10,7 +10,7 @@ from random import Random
 from raftmq.client.client import Client
 from raftmq.client.producer import Producer
 from raftmq.client.types import Acks, RecordReceipt
-from raftmq.errors import NotFound, Outcome, RaftmqError
+from raftmq.errors import DataLoss, NotFound, Outcome, RaftmqError
 from raftmq.sim.oracle import Oracle, Partition, Send
 
 
@@ -95,8 +95,8 @@ class _Ending:
             self._oracle.sent(self._send, future.result())
 
 
-async def consume(task: Task, topic: str, partition: int, max_bytes: int) -> None:
-    """Read from the start, on and on, keeping count of the offset."""
+async def consume(task: Task, topic: str, partition: int, max_bytes: int, pause_ms: float = 0.0) -> None:
+    """Read from the start, on and on, keeping count of the offset. `pause_ms`: what a record takes, on average."""
     expected = 0
     key = Partition(topic, partition)
     while not task.stopping():
@@ -114,9 +114,12 @@ async def consume(task: Task, topic: str, partition: int, max_bytes: int) -> Non
                     expected = record.offset + 1
                     if task.stopping():
                         return
+                    if pause_ms:
+                        await asyncio.sleep(task.rng.expovariate(1.0) * pause_ms / 1000)
         except RaftmqError as error:
             task.oracle.counts[f"consumer {error.reason}"] += 1
-            if not error.retriable and not isinstance(error, NotFound):
+            # One disk that cannot read does not lose anything: others hold the same records.
+            if not error.retriable and not isinstance(error, (NotFound, DataLoss)):
                 raise
             await asyncio.sleep(0.1)
 

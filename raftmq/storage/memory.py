@@ -30,7 +30,7 @@ from raftmq.ports import (
     WriteOp,
 )
 from raftmq.records.entry import LogEntry
-from raftmq.storage.checks import checked
+from raftmq.storage.checks import checked, decode_entry
 from raftmq.storage.keys import node_key
 from raftmq.storage.marker import Mark
 from raftmq.storage.memory_image import NO_LOG, Image, MemoryLog
@@ -68,6 +68,9 @@ class MemoryStore:
             self._image.apply(ops)
         self._failure: str | None = None
         self._stall_next = self._fail_write_next = self._fail_sync_next = False
+        self._flip: int | None = None
+        self.corrupted = 0
+        """How many reads of this process were given something else than what had been written."""
         self._pending: Mark | None = None
         self._boot(self._image.disk)
 
@@ -106,12 +109,19 @@ class MemoryStore:
         """The next sync raises StorageError, and every call after it."""
         self._fail_sync_next = True
 
+    def corrupt_next_read(self, bit: int | None) -> None:
+        """Of the next entries or batches that are read, one comes with this bit of it flipped. None: none does."""
+        self._flip = bit
+
     def kill(self) -> None:
         """The process dies, the machine stays up: what was written is there, synced or not."""
         self._failure = "the process was killed"
 
-    def crash(self, rng: Random | None = None, *, lose_synced: int = 0) -> None:
+    def crash(self, rng: Random | None = None, *, lose_synced: int = 0, torn: int | None = None) -> None:
         """Power is cut: unsynced batches are lost, but for a prefix that `rng` chooses (None: all are lost).
+
+        `torn`: the number of an unsynced batch, counted around, that was being written: a batch is there whole or not
+        at all, so that it is lost, and everything after it.
 
         `lose_synced`: the disk also loses up to so many of the newest synced batches (the last 64 at most), and
         then everything after them. The store is dead afterwards; ``reopen`` goes on with what is left.
@@ -120,12 +130,19 @@ class MemoryStore:
         kept = disk.synced
         if lose_synced:
             kept = max(0, disk.synced - lose_synced)
+        elif torn is not None:
+            kept += torn % max(1, len(disk.journal) - disk.synced)
         elif rng is not None:
             kept += rng.randint(0, len(disk.journal) - disk.synced)
         disk.sequence -= len(disk.journal) - kept
         del disk.journal[kept:]
         disk.synced = kept
         self._failure = "the power was cut"
+
+    @property
+    def unsynced(self) -> int:
+        """Batches written and not synced."""
+        return len(self._disk.journal) - self._disk.synced
 
     @property
     def losable(self) -> int:
@@ -173,7 +190,7 @@ class MemoryStore:
         found: list[LogEntry] = []
         size = 0
         start, stop = log.position(first), log.position(LogIndex(last + 1))
-        for entry in checked(generation, first, log.entries[start:stop]):
+        for entry in checked(generation, first, self._as_read(generation, log.entries[start:stop])):
             size += entry.size
             if found and size > max_bytes:
                 return found
@@ -196,7 +213,7 @@ class MemoryStore:
             expected = log.offsets[at]
         found: list[BatchRow] = []
         size = 0
-        for entry in log.batches[at : bisect_left(log.offsets, end)]:
+        for entry in self._as_read(generation, log.batches[at : bisect_left(log.offsets, end)]):
             if entry.base_offset != expected:
                 missing = offset if expected is None else expected
                 raise StorageError(f"generation {generation}: no batch holds offset {missing}")
@@ -206,6 +223,20 @@ class MemoryStore:
                 break
             found.append(_batch(entry))
         return found
+
+    def _as_read(self, generation: Generation, entries: list[LogEntry]) -> list[LogEntry]:
+        """What the disk gives back: what was written, unless a bit was asked to be flipped. Raises StorageError where
+        that is noticed."""
+        if self._flip is None or not entries:
+            return entries
+        flip, self._flip = self._flip, None
+        self.corrupted += 1
+        entry = entries[flip % len(entries)]
+        row, payload = bytearray(entry.row), bytearray(entry.payload)
+        damaged = payload if payload and flip & 1 else row
+        damaged[flip % len(damaged)] ^= 1 << flip % 8
+        read = decode_entry(generation, bytes(row), bytes(payload))
+        return [read if each is entry else each for each in entries]
 
     def offset_at(self, generation: Generation, wall_ms: int) -> Offset | None:
         """See ``ports.Store.offset_at``."""

@@ -15,4 +15,10 @@ REGRESSIONS: dict[int, str] = {
     26: "controller: a node that restarted within a term made replicas of deleted topics anew, without their votes; "
     "tests/controller/test_reconciler.py: "
     "test_a_follower_that_restarts_in_the_same_term_replays_to_its_end_first",
+    159: "broker: a node that replayed its metadata denied topics that had existed all along; "
+    "tests/broker/test_metadata.py: "
+    "test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist",
+    235: "controller: a write that stalled while the formation was written down ended the node; "
+    "tests/controller/test_formation.py: "
+    "test_a_disk_that_stalls_is_asked_again",
 }
