@@ -52,12 +52,20 @@ class Groups:
         return peer_pb2.ChangeGroupResponse().SerializeToString()
 
     async def _ask(self, group_id: GroupId, method: str, request: bytes, timeout_ms: int) -> bytes:
-        leader = self._host.leader_of(group_id)
+        leader = self._leader(group_id)
         if leader is None:
             raise NoLeader(f"no leader of group {group_id} is known")
-        if leader[0] == self._host.replicas.me.node:
+        if leader == self._host.replicas.me.node:
             return await self.handle(method, request, timeout_ms)
-        return await self._forward(leader[0], method, request, timeout_ms)
+        return await self._forward(leader, method, request, timeout_ms)
+
+    def _leader(self, group_id: GroupId) -> NodeId | None:
+        """By notice, where the replica here knows of none: it may have been removed, and nobody tells it any more."""
+        leader = self._host.leader_of(group_id)
+        if leader is not None:
+            return leader[0]
+        notice = self._host.replicas.leaders.get(group_id)
+        return None if notice is None or notice.leader == self._host.replicas.me.node else notice.leader
 
 
 def _to_proto(found: Configuration) -> peer_pb2.InspectGroupResponse:

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from raftmq.sim.plan import KINDS
+from raftmq.sim.plan import KINDS, MEMBER_KINDS
 from raftmq.sim.simulation import Result, run_seed
 
 PACKAGE = Path(__file__).parent.parent
@@ -77,7 +77,8 @@ class Summary:
     @property
     def holes(self) -> list[str]:
         """Faults that never fired, and states that were never reached."""
-        return [kind for kind in KINDS if not self.faults[kind]] + [s for s in WORTH_REACHING if not self.states[s]]
+        kinds = [kind for kind in (*KINDS, *MEMBER_KINDS) if not self.faults[kind]]
+        return kinds + [state for state in WORTH_REACHING if not self.states[state]]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -108,6 +108,8 @@ class SimNode:
         self.store = MemoryStore(node=config.node_id, store_id=store_id)
         self.durable = DurableState()
         self.process: NodeProcess | None = None
+        self.disks = 1
+        """How many it has had so far."""
         self.losses = 0
         """How often its disk has lost what it synced."""
         self.has_lost = False
@@ -209,7 +211,8 @@ class NodeProcess(Process):
 
     def __init__(self, node: SimNode, agenda: Agenda, network: Network, rng: Random, watcher: Watcher) -> None:
         identity = node.store.identity
-        super().__init__(agenda, f"n{node.number}.{identity.boot_count}", node.clock, rng)
+        name = f"n{node.number}.{identity.boot_count}" + "'" * (node.disks - 1)
+        super().__init__(agenda, name, node.clock, rng)
         self.node = node
         self.number = node.number
         self.info = PeerInfo(NodeId(node.number), identity.store_id, identity.boot_count)

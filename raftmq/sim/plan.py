@@ -23,6 +23,9 @@ KINDS = (
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
 
+MEMBER_KINDS = ("move", "drain", "cancel", "wipe")
+"""What operators do meanwhile; see ``members``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -74,6 +77,10 @@ def draw(seed: int) -> Plan:
     """The plan of a seed: the same for ever, in this version."""
     rng = Random(f"plan {seed}")
     nodes = rng.choices((3, 5, 4, 1), weights=(14, 3, 2, 1))[0]
+    operators = Random(f"operators {seed}")
+    has_operators = operators.random() < 0.25
+    if has_operators:
+        nodes = max(nodes, 4)
     heartbeat = rng.choice((20, 50, 100))
     election = heartbeat * rng.choice((10, 10, 15))
     topics = {f"t{number}": rng.randint(1, 3) for number in range(rng.choice((1, 1, 2)))}
@@ -101,6 +108,8 @@ def draw(seed: int) -> Plan:
     rng = Random(f"ids {seed}")  # of its own, so that what was drawn above stays as it was
     if rng.random() < 0.35:
         plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
+    if has_operators:
+        plan.steps = _with_operators(operators, plan)
     return plan
 
 
@@ -141,6 +150,18 @@ def _thin(rng: Random, topics: dict[str, int], election_ms: int) -> ThinPlan:
         pause_ms=rng.choice((10.0, 50.0)),
         timeout_ms=int(election_ms * rng.choice((0.5, 2))),
     )
+
+
+def _with_operators(rng: Random, plan: Plan) -> list[Step]:
+    """The plan's steps, and those of operators. A disk that is lost is as much as a group can bear."""
+    kinds = [kind for kind in MEMBER_KINDS if rng.random() < 0.6] or ["move"]
+    plan.safety = max(plan.safety, 4_000_000)
+    steps = [step for step in plan.steps if step.kind != "lost_tail" or "wipe" not in kinds]
+    for _ in range(rng.choice((2, 5, 10))):
+        length = int(plan.election_ms * 1000 * rng.uniform(0.1, 3.0))
+        picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
+        steps.append(Step(rng.randrange(plan.safety), rng.choice(kinds), length, picks))
+    return sorted(steps, key=lambda step: step.at)
 
 
 def _steps(rng: Random, plan: Plan) -> list[Step]:

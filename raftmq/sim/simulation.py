@@ -22,8 +22,9 @@ from raftmq.sim import workload
 from raftmq.sim.cluster import Failure, SimCluster
 from raftmq.sim.faults import Faults
 from raftmq.sim.invariants import Final, Violated
+from raftmq.sim.members import Members
 from raftmq.sim.oracle import Oracle, Partition, Told
-from raftmq.sim.plan import Plan, draw
+from raftmq.sim.plan import MEMBER_KINDS, Plan, draw
 from raftmq.sim.process import Process
 from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
 from raftmq.sim.workload import Task
@@ -82,7 +83,7 @@ def finish(simulation: Simulation) -> Result:
         error,
         details,
         cluster.trace.lines() if error or simulation.keeps_trace else [],
-        simulation.faults.fired,
+        simulation.faults.fired + simulation.members.fired,
         states,
     )
     cluster.close()
@@ -115,6 +116,7 @@ class Simulation:
         """Called when the safety phase begins: for faults that are not in the plan."""
         self.cluster = SimCluster(plan, keep_trace=keep_trace)
         self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
+        self.members = Members(self.cluster, Random(f"members {plan.seed}"))
         self.cluster.storage_failed = self.faults.storage_failed
         self._is_over = False
         self._running: list[asyncio.Task[None]] = []
@@ -172,7 +174,8 @@ class Simulation:
             for name in ("m0", "m1"):
                 self._client(name, lambda task: workload.churn_topics(task, plan.election_ms))
         cluster.network.weather.call_loss = plan.weather.call_loss
-        self.faults.schedule(plan.steps)
+        self.faults.schedule([step for step in plan.steps if step.kind not in MEMBER_KINDS])
+        self.members.schedule([step for step in plan.steps if step.kind in MEMBER_KINDS])
         self.began()
         cluster.run(plan.safety)
 
@@ -180,6 +183,7 @@ class Simulation:
         self.phase = "liveness"
         plan, cluster = self.plan, self.cluster
         self.faults.mend()
+        self.members.mend()
         self._is_over = True
         limit = HEAL_ELECTIONS * plan.election_ms * 1000 + 5_000_000
         if not cluster.run(limit, self._is_well_every_so_often()):
@@ -234,6 +238,8 @@ class Simulation:
                 end = group.end_chain, raft.last_index
                 if ends.setdefault(group_id, end) != end:
                     return f"{where} differs from another replica"
+        if unwell := self.members.unwell():
+            return unwell
         if len(versions) > 1:
             return f"nodes have metadata of versions {sorted(versions)}"
         missing = sorted(groups - leaders.keys())
