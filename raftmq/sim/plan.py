@@ -156,7 +156,8 @@ def _with_operators(rng: Random, plan: Plan) -> list[Step]:
     """The plan's steps, and those of operators. A disk that is lost is as much as a group can bear."""
     kinds = [kind for kind in MEMBER_KINDS if rng.random() < 0.6] or ["move"]
     plan.safety = max(plan.safety, 4_000_000)
-    steps = [step for step in plan.steps if step.kind != "lost_tail" or "wipe" not in kinds]
+    too_much = ("lost_tail", "corrupt_log") if "wipe" in kinds else ()
+    steps = [step for step in plan.steps if step.kind not in too_much]
     for _ in range(rng.choice((2, 5, 10))):
         length = int(plan.election_ms * 1000 * rng.uniform(0.1, 3.0))
         picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
