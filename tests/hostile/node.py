@@ -123,11 +123,13 @@ class Node:
         return self.broker.GetMetadata(broker_pb2.GetMetadataRequest(), timeout=PATIENCE_S)
 
     def state(self) -> list[tuple[object, ...]]:
-        """Everything that is replicated: term, ends and chain hash of every log, the controller's among them."""
+        """Everything that is replicated, but for the canary's records: term, ends and chain hash of every log, the
+        controller's among them."""
         answer = self.operators.ListReplicas(cluster_pb2.ListReplicasRequest(), timeout=PATIENCE_S)
         return [
             (one.group_id, one.term, one.role, one.last_index, one.log_end_offset, one.chain_hash)
             for one in answer.replicas
+            if one.topic != CANARY
         ] + [(self.metadata().metadata_version,)]
 
     def canary(self) -> None:
