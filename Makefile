@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo test sim mutants bench chaos toxiproxy verify fix proto clean
+.PHONY: help demo test sim mutants fuzz bench chaos toxiproxy verify fix proto clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ sim: $(STAMP) ## Simulate SEEDS clusters under faults, over all cores; clean see
 
 mutants: $(STAMP) ## Put every known bug back, one at a time: simulation or tests must catch it; goes on where it stopped
 	@$(BIN)/python -m tests.mutants --table
+
+EXAMPLES ?= 500
+
+fuzz: $(STAMP) ## EXAMPLES random requests to each method of a real node
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q tests/hostile/test_fuzz.py --timeout 0
 
 bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table in README.md
 	@$(BIN)/raftmq bench all --readme README.md

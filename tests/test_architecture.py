@@ -117,6 +117,54 @@ def test_the_rule_of_purity_allows_a_generator_that_is_given() -> None:
     )
 
 
+RUNS_ITS_INPUT = {"eval", "exec", "compile", "__import__"}
+BUILDS_ANY_OBJECT = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}
+
+
+def dangers(module: ast.Module) -> list[str]:
+    """What would let input run code: loaders that build any object, evaluation, shells. A YAML loader has to be named,
+    and to be a safe one's class (``_StrictLoader``); ``safe_load`` always is."""
+    found = [f"imports {target}" for target in imported(module) if target.split(".")[0] in BUILDS_ANY_OBJECT]
+    for node in ast.walk(module):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if called in RUNS_ITS_INPUT or called in ("os.system", "os.popen") or given.get("shell", "False") != "False":
+            found.append(f"line {node.lineno}: {called}()")
+        if called.startswith("asyncio.create_subprocess_shell"):
+            found.append(f"line {node.lineno}: {called}()")
+        if called == "yaml.load" and given.get("Loader") not in ("yaml.SafeLoader", "_StrictLoader"):
+            found.append(f"line {node.lineno}: {called}()")
+        if called in ("yaml.full_load", "yaml.unsafe_load", "yaml.load_all"):
+            found.append(f"line {node.lineno}: {called}()")
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_no_input_can_run_code(path: Path) -> None:
+    assert dangers(tree(path)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from marshal import loads",
+        "eval(text)",
+        "exec(text)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+        "await asyncio.create_subprocess_shell(text)",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+    ],
+)
+def test_the_rule_against_running_input_finds_what_it_is_for(code: str) -> None:
+    assert len(dangers(ast.parse(code))) >= 1
+
+
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_functions_are_short(path: Path) -> None:
     long = [

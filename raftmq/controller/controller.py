@@ -12,11 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from raftmq.config import ClusterConfig
 from raftmq.controller.replay import Replay
 from raftmq.errors import (
     DeadlineExceeded,
+    InvalidArgument,
     NoLeader,
     NotLeader,
     NotReady,
@@ -43,6 +45,8 @@ Forward = Callable[[NodeId, str, bytes, int], Awaitable[bytes]]
 
 REGISTER_NODE = "raftmq.controller/RegisterNode"
 ALLOCATE_PRODUCER_IDS = "raftmq.controller/AllocateProducerIds"
+NAME_SHOWN = 100
+"""Characters of a method's name that an error repeats."""
 
 
 class Controller:
@@ -219,6 +223,12 @@ class Controller:
 
     async def handle(self, method: str, request: bytes, timeout_ms: int) -> bytes:
         """Answer another node's controller. Raises RaftmqError."""
+        try:
+            return await self._handle(method, request, timeout_ms)
+        except DecodeError:
+            raise InvalidArgument(f"the bytes are no request of {method}") from None
+
+    async def _handle(self, method: str, request: bytes, timeout_ms: int) -> bytes:
         if method == REGISTER_NODE:
             wish = events.registration_from_proto(storage_pb2.NodeRegistered.FromString(request))
             await self.decide(lambda image: decisions.register_node(image, wish), timeout_ms)
@@ -227,7 +237,7 @@ class Controller:
             asked = storage_pb2.ProducerIdsAllocated.FromString(request)
             block = await self._allocate(NodeId(asked.node), timeout_ms)
             return block.SerializeToString()
-        raise Unimplemented(f"{method} is not known here")
+        raise Unimplemented(f"{method[:NAME_SHOWN]} is not known here")
 
     async def ask_leader(self, method: str, request: bytes, timeout_ms: int) -> bytes:
         """Have the controller's leader answer, wherever it is. Raises NoLeader where none is known."""

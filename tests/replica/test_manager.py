@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from raftmq.errors import LeadershipLost
-from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, Term
-from raftmq.ports import DropReplica, Frame, GroupMessage, PeerInfo, PutReplica, TruncateFrom
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId, Term
+from raftmq.ports import Channel, DropReplica, Frame, GroupMessage, PeerInfo, PutReplica, TruncateFrom
 from raftmq.raft.admission import TERM_JUMP_MAX
 from raftmq.raft.messages import AppendEntries, AppendReply, RequestVote
 from raftmq.raft.types import Entry, Membership
@@ -342,3 +342,62 @@ def test_a_forged_term_is_dropped_and_a_large_one_is_followed(world: World) -> N
     target.replicas.on_frame(peer, Frame(messages=(GroupMessage(GROUP, honest),)))
     assert world.group(leader).node.term == term + 1000
     world.elect()
+
+
+# -- frames of nobody, and frames of yesterday -------------------------------------------------------------------------
+
+
+def test_frames_of_a_node_that_is_none_of_the_cluster_do_nothing(world: World) -> None:
+    leader = world.elect()
+    target, stranger = node(world, leader), ReplicaId(NodeId(9), StoreId(109))
+    term = world.group(leader).node.term
+    before = world.group(leader).node.status()
+    for message in (
+        RequestVote(stranger, target.replica, Term(term + 1), LogIndex(99), term, transfer=True),
+        AppendReply(stranger, target.replica, Term(term + 1), LogIndex(99)),
+        AppendEntries(stranger, target.replica, Term(term + 1), LogIndex(0), Term(0), (), LogIndex(99)),
+    ):
+        target.replicas.on_frame(
+            PeerInfo(NodeId(9), StoreId(109), BootCount(1)), Frame(messages=(GroupMessage(GROUP, message),))
+        )
+    assert world.group(leader).node.status() == before
+
+
+def test_messages_of_a_group_that_is_not_here_do_nothing(world: World) -> None:
+    leader = world.elect()
+    other = follower_of(leader)
+    target = node(world, leader)
+    before = {group: replica.node.status() for group, replica in target.replicas.groups.items()}
+    message = AppendReply(node(world, other).replica, target.replica, Term(99), LogIndex(99))
+    target.replicas.on_frame(node(world, other).info, Frame(messages=(GroupMessage(GroupId(2**62), message),)))
+    assert {group: replica.node.status() for group, replica in target.replicas.groups.items()} == before
+
+
+def test_all_that_was_ever_sent_comes_again_and_changes_nothing(world: World) -> None:
+    """A recorded connection, played into a new one: of two leaders, and of what was replicated under each."""
+    recorded: list[tuple[NodeId, PeerInfo, Frame]] = []
+    send = world.send
+
+    def record(source: NodeId, target: NodeId, channel: Channel, frame: Frame) -> None:
+        if target in world.nodes:
+            recorded.append((target, world.nodes[source].info, frame))
+        send(source, target, channel, frame)
+
+    world.send = record  # type: ignore[method-assign]
+    first = world.elect()
+    world.produce(first, b"a")
+    world.run(1_000)
+    world.group(first).node.transfer_leadership(node(world, follower_of(first)).replica, world.time.tick())
+    node(world, first).replicas.touch(GROUP)
+    world.run(3_000)
+    world.produce(world.elect(), b"b")
+    world.run(2_000)
+    assert world.equal()
+    chain, term = world.group(1).end_chain, world.group(1).node.term
+    world.send = send  # type: ignore[method-assign]
+    for target, info, frame in recorded:
+        world.nodes[target].replicas.on_frame(info, frame)
+    world.run(5_000)
+    assert world.equal()
+    assert world.group(1).end_chain == chain
+    assert world.group(world.elect()).node.term == term, "no election was won by votes of the past"
