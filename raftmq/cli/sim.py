@@ -15,9 +15,7 @@ from raftmq.cli.runtime import JsonOption
 from raftmq.sim.batch import Summary, clean_so_far, note_clean, run_batch, source_hash
 from raftmq.sim.plan import Plan
 from raftmq.sim.shrink import shrink
-from raftmq.sim.simulation import Result, run_seed
-
-TRACE_LINES = 60
+from raftmq.sim.simulation import STORY_EVENTS, Result, run_seed
 
 
 def sim(
@@ -99,10 +97,10 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_result(result: Result, *, everything: bool) -> None:
-    for line in result.trace if everything else result.trace[-TRACE_LINES:]:
-        print(line)
+    events = len(result.trace) if everything else STORY_EVENTS
     if not result.passed:
-        print(f"\n{result.details}\nseed {result.seed} FAILED: {result.error}")
-        print(f"repeat it: raftmq sim --seed {result.seed}    fewest faults: raftmq sim --seed {result.seed} --shrink")
-    else:
-        print(f"seed {result.seed} passed: {result.events:,} events, trace {result.digest}")
+        print(result.story(events))
+        return
+    for line in result.trace[-events:]:
+        print(line)
+    print(f"seed {result.seed} passed: {result.events:,} events, trace {result.digest}")

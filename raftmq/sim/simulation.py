@@ -30,6 +30,7 @@ from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
 from raftmq.sim.workload import Task
 
 FORM_MICROS = 60_000_000
+STORY_EVENTS = 60
 HEAL_ELECTIONS = 40
 """How many election timeouts a healed cluster may take until everything is well again."""
 
@@ -51,6 +52,18 @@ class Result:
     @property
     def passed(self) -> bool:
         return not self.error
+
+    def story(self, events: int = STORY_EVENTS) -> str:
+        """Of a failure, for people: what led to it, every node's state, what was wrong, and how to see it again."""
+        return "\n".join(
+            [
+                *self.trace[-events:],
+                "",
+                self.details,
+                f"seed {self.seed} FAILED: {self.error}",
+                f"repeat it: raftmq sim --seed {self.seed}    fewest faults: raftmq sim --seed {self.seed} --shrink",
+            ]
+        )
 
 
 def run_seed(seed: int, *, keep_trace: bool = False) -> Result:

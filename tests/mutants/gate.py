@@ -6,14 +6,14 @@ is not run again, and a search goes on at the seed where it stopped.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -30,8 +30,6 @@ CHUNK = 10
 """Seeds that one process runs before it says how far it has come."""
 SEED_CPU_S = 120
 """A seed that takes longer spins: that is a way to fail, too."""
-TEST_FAILED = 1
-"""Exit code of pytest."""
 
 
 @dataclass
@@ -84,17 +82,19 @@ def run_gate(mutants: list[Mutant], results: Results, jobs: int, seeds_max: int)
     """Run what is not known yet, and no more seeds than `seeds_max`; yields each mutant when it is decided."""
     source = source_hash()
     left = {mutant.name: mutant for mutant in mutants}
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.mutants.gate"])  # a process for each step, and the imports once
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         running: dict[Future[tuple[int, str] | str], Mutant] = {}
         while left or running:
             for mutant in list(left.values())[: jobs - len(running)]:
                 del left[mutant.name]
                 found = results.of(mutant, source)
+                more = min(mutant.seeds, seeds_max) - found.tried
                 if mutant.test and not found.tested:
                     running[pool.submit(run_test, mutant.name, mutant.test)] = mutant
-                elif not found.check and found.tried < min(mutant.seeds, seeds_max):
-                    running[pool.submit(search, mutant.name, found.tried, CHUNK)] = mutant
+                elif not found.check and more > 0:
+                    running[pool.submit(search, mutant.name, found.tried, min(CHUNK, more))] = mutant
                 else:
                     yield mutant, found
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -111,12 +111,14 @@ def run_gate(mutants: list[Mutant], results: Results, jobs: int, seeds_max: int)
 
 def run_test(name: str, test: str) -> str:
     """Run the named test with the mutant: it has to fail."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin", test]
-    environment = {**os.environ, "RAFTMQ_MUTANT": name}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, TEST_FAILED):
-        raise RuntimeError(f"{name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return "caught" if done.returncode == TEST_FAILED else "missed"
+    os.chdir(ROOT)
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        all_mutants()[name].apply(patch)
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", test])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"{name}: pytest ended with {code!r}\n{said.getvalue()[-2000:]}")
+    return "caught" if code == pytest.ExitCode.TESTS_FAILED else "missed"
 
 
 def search(name: str, first: int, count: int) -> tuple[int, str]:
