@@ -183,6 +183,8 @@ class Simulation:
                 lambda task, topic=topic, partitions=partitions: workload.ask_bounds(task, topic, partitions),  # type: ignore[misc]
             )
             number += 1
+        if plan.named:
+            self._client("alter", lambda task: workload.alter_topics(task, sorted(plan.topics), plan.election_ms))
         if plan.churn:
             for name in ("m0", "m1"):
                 self._client(name, lambda task: workload.churn_topics(task, plan.election_ms))

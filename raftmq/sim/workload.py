@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -152,6 +152,29 @@ async def churn_topics(task: Task, pause_ms: float) -> None:
                 task.oracle.counts["topics deleted"] += 1
         except RaftmqError as error:
             task.oracle.counts[f"topics {error.reason}"] += 1
+        await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
+
+
+async def alter_topics(task: Task, topics: Sequence[str], pause_ms: float) -> None:
+    """Alter how long topics remember message ids, to and fro, always by the version that was looked at.
+
+    The windows are wide enough for every record of a run, so that nothing that clients were promised changes.
+    """
+    while not task.stopping():
+        name = task.rng.choice(topics)
+        count = task.rng.choice((5_000, 10_000, 20_000))
+        try:
+            seen = await task.client.admin.describe_topic(name, timeout_ms=4_000)
+            told = await task.client.admin.alter_topic(
+                name, message_id_window_count=count, expected_version=seen.version, timeout_ms=6_000
+            )
+            changed = count != seen.message_id_window_count
+            assert (told.version, told.message_id_window_count) == (seen.version + changed, count), (
+                f"{seen}, then {told}"
+            )
+            task.oracle.counts["topics altered"] += changed
+        except RaftmqError as error:
+            task.oracle.counts[f"alter {error.reason}"] += 1
         await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
 
 

@@ -264,6 +264,9 @@ def test_rows_taken_at_any_point_and_restored_equal_a_straight_replay(
             restarted = PartitionMachine(EXPIRY_MS)
             restarted.restore((kind, key, value) for (kind, key), value in disk.items())
     assert snapshot(restarted) == snapshot(straight)
+    installed = PartitionMachine(EXPIRY_MS)
+    installed.restore(restarted.all_rows())
+    assert snapshot(installed) == snapshot(straight)
     write(disk, restarted)
     at_once: dict[tuple[StateKind, bytes], bytes] = {}
     write(at_once, straight)
