@@ -9,6 +9,7 @@ import pytest
 
 from raftmq.errors import AlreadyExists, PreconditionFailed, RaftmqError, UnknownNode, UnknownTopic
 from raftmq.ids import CONTROLLER_GROUP, NodeId
+from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import TopicRecord
 from raftmq.metadata.operation import OperationRecord, OperationState
 from tests.controller.nodes import Nodes, running
@@ -111,6 +112,31 @@ def test_a_move_that_waits_can_be_taken_back(cluster: Nodes) -> None:
     cluster.until(lambda: cluster.assembly(target).replicas.group(group) is None)
     configuration = cluster.group(cluster.leader(group), group).node.membership
     assert not configuration.learners
+
+
+def test_a_newcomer_behind_the_start_of_the_log_is_brought_up_by_snapshot(cluster: Nodes) -> None:
+    spec = CreateTopic("orders", partitions=1, replication_factor=3, retention_bytes=1_000)
+    controller = cluster.leader()
+    topic = cluster.do(controller, cluster.at(controller).create_topic(spec, 20_000))
+    group = topic.partitions[0].group
+    process, client = cluster.client()
+
+    async def fill() -> None:
+        async with client, client.producer("orders") as producer:
+            for number in range(40):
+                await producer.send(f"{number}".encode() * 100)
+
+    cluster.finish(process, fill())
+    cluster.until(lambda: cluster.group(cluster.leader(group), group).row.raft_start > 10)
+    # The invariants look at whole logs, from their first entry.
+    cluster.checker.mute()
+    cluster.checker.turned = lambda process, groups: None  # type: ignore[method-assign]
+    source, target = topic.partitions[0].replicas[0].node, spare(cluster, topic)
+    assert until_over(cluster, move(cluster, topic, source, target)).state is OperationState.DONE
+    newcomer = cluster.group(target, group)
+    assert newcomer.row.raft_start > 10, "it never had what lies before"
+    leader = cluster.leader(group)
+    cluster.until(lambda: cluster.group(target, group).end_chain == cluster.group(leader, group).end_chain)
 
 
 async def _transfer(cluster: Nodes, number: int) -> None:
