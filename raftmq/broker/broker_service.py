@@ -20,7 +20,7 @@ from raftmq.records.batch import PRODUCER_EPOCH_MAX, PRODUCER_ID_MAX
 from raftmq.v1 import broker_pb2
 from raftmq.version import __version__
 
-API_LEVEL = 3
+API_LEVEL = 4
 """Grows when calls or fields are added."""
 INIT_PRODUCER_LIMIT_MS = 10_000
 

@@ -123,14 +123,14 @@ class Replicas(Observer):
         return hosted.group
 
     def drop(self, group_id: GroupId) -> None:
-        """Remove a replica and its data. The group is gone, or this node is no longer part of it."""
+        """Remove a replica and its data. The group is gone, or this node is no longer part of it: then calls are still
+        handed on to its leader."""
         hosted = self._hosted.pop(group_id)
         self._leading.end(hosted)
         hosted.group.halt("the replica was removed from this node")
         for known in (self._dirty, self._watched):
             known.discard(group_id)
         self._upkeep.dropped(group_id)
-        self.leaders.pop(group_id, None)
         self.heartbeats.term_changed(group_id)
         self.installs.dropped(group_id)
         self._write([DropReplica(group_id, generation) for generation in hosted.group.generations], must_sync=True)

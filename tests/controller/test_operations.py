@@ -71,6 +71,9 @@ def test_a_replica_moves_and_the_old_one_is_deleted(cluster: Nodes, which: str) 
     assert not configuration.is_joint
     assert not configuration.learners
     cluster.until(lambda: cluster.assembly(source).replicas.group(group) is None)
+    told = cluster.assembly(source).host.leader_of(group)
+    assert told is not None, "calls for the group still come here"
+    assert told[0] == new
     cluster.restart(target)
     cluster.until(
         lambda: cluster.nodes[target].assembly is not None and cluster.group(target, group).node.leader is not None

@@ -24,6 +24,9 @@ REGRESSIONS: dict[int, str] = {
     38: "controller: votes on the metadata were taken from first voters that had yet to register; "
     "tests/metadata/test_voters.py: test_first_voters_that_have_yet_to_register_keep_their_vote",
     86: "simulator: the process on a replaced disk had the name of one on the disk before",
+    411: "replica: a node whose replica had moved away forgot who leads the group, and told callers that nobody does; "
+    "tests/controller/test_operations.py: "
+    "test_a_replica_moves_and_the_old_one_is_deleted",
     155: "controller: a move never ended where the controller's leader had lost its own replica of the group; "
     "tests/controller/test_groups.py: "
     "test_the_leader_of_a_group_that_this_node_was_removed_from_is_known_by_notice",
