@@ -68,6 +68,7 @@ async def test_the_page_of_the_client(
     capsys.readouterr()
     await run(next(blocks), known)(client)
     assert capsys.readouterr().out.count("\n") == 3
+    assert run(next(blocks), known).__name__ == "replace", "operations are not for a cluster of fakes"
 
     await client.admin.delete_topic("orders")
     await asyncio.to_thread(run(next(blocks), known))
