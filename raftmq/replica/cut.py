@@ -37,12 +37,12 @@ class Cut:
     head: SnapshotHead
     rows: Sequence[StateRow]
 
-    def ending(self) -> Iterator[SnapshotState | SnapshotEnd]:
+    def ending(self, part_bytes: int = PART_BYTES) -> Iterator[SnapshotState | SnapshotEnd]:
         """The parts after the entries."""
         part: list[StateRow] = []
         size = 0
         for row in self.rows:
-            if part and size + len(row[2]) > PART_BYTES:
+            if part and size + len(row[2]) > part_bytes:
                 yield SnapshotState(tuple(part))
                 part, size = [], 0
             part.append(row)

@@ -51,6 +51,8 @@ class SnapshotSender:
     def __init__(self, replicas: Replicas, reader: LogReader, bytes_per_s: int) -> None:
         self._replicas = replicas
         self._reader = reader
+        self.part_bytes = PART_BYTES
+        """About how much goes into one part."""
         self._bytes_per_s = bytes_per_s
         self._sending = 0
 
@@ -70,7 +72,7 @@ class SnapshotSender:
                 index = LogIndex(entries[-1].index + 1)
                 yield SnapshotEntries(tuple(entries))
                 await asyncio.sleep(sum(entry.size for entry in entries) / self._bytes_per_s)
-            for part in cut.ending():
+            for part in cut.ending(self.part_bytes):
                 yield part
         finally:
             self._sending -= 1
@@ -92,7 +94,7 @@ class SnapshotSender:
 
     async def _read(self, group_id: GroupId, cut: Cut, index: LogIndex) -> list[LogEntry]:
         try:
-            return await self._reader.read_entries(cut.generation, index, cut.head.meta.index, PART_BYTES)
+            return await self._reader.read_entries(cut.generation, index, cut.head.meta.index, self.part_bytes)
         except DataLoss:
             group = self._replicas.group(group_id)
             if group is None or group.generation != cut.generation or group.row.raft_start > index:

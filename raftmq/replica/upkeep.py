@@ -35,9 +35,9 @@ class Upkeep:
         self._hosted = hosted
         self._heartbeats = heartbeats
         self._flush_interval = settings.flush_interval
-        self._trim_interval = TRIM_INTERVAL * settings.raft.election_timeout
-        self._waited_for = WAITED_FOR * settings.raft.election_timeout
-        self._held_bytes_max = settings.held_bytes_max
+        self.trim_interval = TRIM_INTERVAL * settings.raft.election_timeout
+        self.waited_for = WAITED_FOR * settings.raft.election_timeout
+        self.held_bytes_max = settings.held_bytes_max
         self._unflushed: set[GroupId] = set()
         self._next_flush = self._next_trim = self._next_windows = now
 
@@ -89,7 +89,7 @@ class Upkeep:
         return leadership is not None and leadership.remember_ids(window, now, wall_ms)
 
     def _trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
-        self._next_trim = Tick(now + self._trim_interval)
+        self._next_trim = Tick(now + self.trim_interval)
         wanted = ((self._hosted.get(group_id), retention) for group_id, retention in sorted(self.retention.items()))
         return [
             hosted.group.id
@@ -109,7 +109,7 @@ class Upkeep:
             raft_start=group.machine.raft_start,
             wall_ms=stamp[1],
             needed_from=self._needed_from(hosted, now),
-            held_bytes_max=self._held_bytes_max,
+            held_bytes_max=self.held_bytes_max,
         )
         if command is None:
             return False
@@ -130,5 +130,5 @@ class Upkeep:
         node = hosted.group.node
         others = sorted(node.membership.all - {hosted.group.me})
         gone = self._heartbeats.is_gone
-        waited_for = [node.match_index(member) for member in others if not gone(member, now, self._waited_for)]
+        waited_for = [node.match_index(member) for member in others if not gone(member, now, self.waited_for)]
         return LogIndex(min(waited_for, default=node.applied_index) + 1)

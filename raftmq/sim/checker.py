@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from raftmq.ids import GroupId, LogIndex, Term
+from raftmq.ids import GroupId, LogIndex
 from raftmq.ports import Frame
 from raftmq.raft.types import Role
 from raftmq.records.entry import LogEntry
@@ -12,6 +12,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.invariants import Invariant, Sight, all_invariants
 from raftmq.sim.node import NodeProcess, SimNode
 from raftmq.sim.oracle import Operation, Oracle
+from raftmq.sim.retaining import Histories
 
 FULL_EVERY = 256
 """Turns between two looks at everything."""
@@ -25,6 +26,7 @@ class Checker:
         """How often the run came through states that are worth reaching."""
         self.oracle = Oracle(self.ended)
         self._nodes = nodes
+        self.histories = Histories()
         self._sights: dict[tuple[int, GroupId], Sight] = {}
         self._halted: set[ReplicaGroup] = set()
         self._turns = 0
@@ -50,6 +52,9 @@ class Checker:
         assert process.assembly is not None
         if process.node.store.identity.suspect:
             self.states["suspect disks"] += 1
+        for row in process.node.store.replicas():
+            if row.installing is not None:
+                self.states["snapshots interrupted by a crash"] += 1
 
     def turned(self, process: NodeProcess, groups: set[GroupId]) -> None:
         """The process ran, and `groups` may have changed."""
@@ -92,17 +97,23 @@ class Checker:
         if group.halted is not None:
             self.require_running(process, group)
             return
+        if group.is_out_of_service:
+            return  # between two generations: neither is what it is
         key = process.number, group.id
         before = self._sights.get(key)
         node = group.node
         if before is None or before.group is not group:
             sight = self._first(process, group)
+        elif before.generation != group.generation:
+            sight = self._installed(process, group, before)
         else:
             sight = Sight(
                 process.node, process, group, node.role, node.term, node.last_index, node.commit_index,
-                group.row.suspect, before, before.chains, before.terms,
+                group.row.suspect, before, before.chains, before.terms, group.row.raft_start,
+                group.generation,
             )  # fmt: skip
             self._compare(sight, before)
+        self.histories.of(group.id).note(sight.commit, lambda index: self._entry(sight, index))
         self._sights[key] = sight
         self._count(sight, before)
         for invariant in self._saw:
@@ -125,13 +136,35 @@ class Checker:
         for index in range(group.row.raft_start, last + 1):
             entry = group.entry(LogIndex(index)) or stored[index - group.row.raft_start]
             entries.append(entry)
-        chains = [group.row.anchor.chain, *(entry.chain for entry in entries)]
-        terms = [Term(0), *(entry.term for entry in entries)]
+        chains, terms = self.histories.of(group.id).before(group)
+        chains += [entry.chain for entry in entries]
+        terms += [entry.term for entry in entries]
         node = group.node
         return Sight(
             process.node, process, group, node.role, node.term, last, node.commit_index, group.row.suspect, None,
-            chains, terms, LogIndex(0), tuple(entries),
+            chains, terms, group.row.raft_start, group.generation, LogIndex(0), tuple(entries),
         )  # fmt: skip
+
+    def _installed(self, process: NodeProcess, group: ReplicaGroup, before: Sight) -> Sight:
+        """A snapshot took the place of the log."""
+        sight = self._first(process, group)
+        kept = min(before.last, sight.last)
+        while sight.chains[kept] != before.chains[kept]:
+            kept = LogIndex(kept - 1)
+        sight.before, sight.kept = before, kept
+        sight.entries = tuple(entry for entry in sight.entries if entry.index > kept)
+        self.states["snapshots installed"] += 1
+        assert process.assembly is not None
+        if process.assembly.orders[group.id] != group.node.term:
+            self.states["snapshots installed under a leader change"] += 1
+        return sight
+
+    def _entry(self, sight: Sight, index: LogIndex) -> LogEntry:
+        """Of the log that was seen, payload and all."""
+        group = sight.group
+        if index < group.row.raft_start:
+            return self.histories.of(group.id).entry(index)
+        return group.entry(index) or sight.node.store.read_entries(group.generation, index, index, 1)[0]
 
     def _compare(self, sight: Sight, before: Sight) -> None:
         """Find what is new in the log, by its chain."""
@@ -150,9 +183,7 @@ class Checker:
         del chains[kept + 1 :], terms[kept + 1 :]
         entries: list[LogEntry] = []
         for index in range(kept + 1, sight.last + 1):
-            entry = group.entry(LogIndex(index))
-            if entry is None:
-                entry = sight.node.store.read_entries(group.generation, LogIndex(index), LogIndex(index), 1)[0]
+            entry = self._entry(sight, LogIndex(index))
             entries.append(entry)
             chains.append(entry.chain)
             terms.append(entry.term)
@@ -165,6 +196,8 @@ class Checker:
                 self.states["leader changes with uncommitted entries"] += 1
         if before is not None and before.is_suspect and not sight.is_suspect:
             self.states["suspect replicas cleared"] += 1
+        if before is not None and sight.generation == before.generation and sight.start > before.start:
+            self.states["trims applied"] += 1
 
 
 def _overriding(invariants: list[Invariant], method: str) -> list[Invariant]:

@@ -64,6 +64,7 @@ class SimCluster:
             node.speed.sync = plan.sync
             node.clock_rate = plan.clock_rates[number - 1] if plan.clock_rates else 1000
             node.clock.set_rate(node.clock_rate)
+            node.tune = plan.retention.tune
             self.nodes[number] = node
 
     # -- running -----------------------------------------------------------------------------------------------------
@@ -254,7 +255,10 @@ def _config(plan: Plan) -> ClusterConfig:
                 "replica_lag_max_ms": 2 * plan.election_ms,
                 "session_timeout_ms": 6 * plan.election_ms,
             },
-            "limits": {"tail_cache_bytes": plan.tail_bytes},
+            "limits": {
+                "tail_cache_bytes": plan.tail_bytes,
+                "snapshot_bytes_per_s": plan.retention.bytes_per_s,
+            },
         }
     )
 

@@ -66,6 +66,8 @@ class SimDriver:
         self._timer: Handle | None = None
         self._queue: list[Round] = []
         self._is_busy = False
+        self._unsynced: list[WriteOp] = []
+        """Written, and durable with the next sync, whoever asks for that."""
         self._unsettled = 0
         self._stopped = False
         self.syncs = 0
@@ -180,6 +182,7 @@ class SimDriver:
         try:
             if ops:
                 self._store.write(ops)
+                self._unsynced += ops
         except StorageStalled:
             self._on_thread(STALL_PAUSE_MICROS, self._write, rounds)
         except StorageError as error:
@@ -188,13 +191,13 @@ class SimDriver:
             if self.trap("written"):
                 return
             if any(each.must_sync for each in rounds):
-                self._on_thread(self._rng.randint(*self._speed.sync), self._sync, rounds, ops)
+                self._on_thread(self._rng.randint(*self._speed.sync), self._sync, rounds)
             else:
                 self._done(rounds)
 
-    def _sync(self, rounds: list[Round], ops: list[WriteOp]) -> None:
+    def _sync(self, rounds: list[Round]) -> None:
         if self._speed.hung:
-            self._on_thread(STALL_PAUSE_MICROS, self._sync, rounds, ops)
+            self._on_thread(STALL_PAUSE_MICROS, self._sync, rounds)
             return
         try:
             self._store.sync()
@@ -202,7 +205,8 @@ class SimDriver:
             self._process.post(self.fail, error)
             return
         self.syncs += 1
-        self._durable(ops)
+        durable, self._unsynced = self._unsynced, []
+        self._durable(durable)
         if self.trap("synced"):
             return
         self._unsettled += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncGenerator, Mapping
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ from raftmq.errors import Unavailable
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import Channel, Frame, SnapshotPart
-from raftmq.rpc.snapshot_codec import decode_part, encode_part
 from raftmq.sim.loop import Handle
 from raftmq.sim.network import Network, Stream
+from raftmq.sim.transfers import Transfer
 
 if TYPE_CHECKING:
     from raftmq.sim.node import NodeProcess
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 HANDSHAKE_S = 1.5
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 1.0
-SNAPSHOT_TIMEOUT_S = 15.0
-_LENGTH = struct.Struct(">I")
 
 
 class Dialer:
@@ -153,23 +150,11 @@ class Links:
         """Ask who listens at an address. Raises RaftmqError."""
         return await self._source.identify(host, port, request, timeout_s)
 
-    async def fetch_snapshot(
-        self, node: NodeId, group: GroupId, from_index: LogIndex
-    ) -> AsyncGenerator[SnapshotPart, None]:
-        """The parts of a snapshot of `node`'s replica, which arrive together or not at all. Raises RaftmqError."""
+    def fetch_snapshot(self, node: NodeId, group: GroupId, from_index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        """The parts of a snapshot of `node`'s replica. Raises RaftmqError."""
         if node not in self._dialers:
             raise Unavailable(f"the address of node {node} is not known")
-
-        async def serve(target: NodeProcess) -> bytes:
-            sent = [encode_part(part).SerializeToString() async for part in target.send_snapshot(group, from_index)]
-            return b"".join(_LENGTH.pack(len(part)) + part for part in sent)
-
-        data = await self.network.call(self._source, self._source.number, node, serve, SNAPSHOT_TIMEOUT_S)
-        at = 0
-        while at < len(data):
-            begin = at + _LENGTH.size
-            at = begin + _LENGTH.unpack_from(data, at)[0]
-            yield decode_part(peer_pb2.SnapshotPart.FromString(data[begin:at]))
+        return Transfer(self.network, self._source, node, group, from_index).parts()
 
     def lost(self, node: NodeId, boot: BootCount) -> None:
         """The process is gone for good: told once."""

@@ -57,6 +57,8 @@ class Network:
         self.delivered = 0
         self.refusals: Counter[str] = Counter()
         """How calls to nodes failed, by reason."""
+        self.transfers: Counter[str] = Counter()
+        """What became of snapshots on their way."""
         self.sent: Callable[[NodeProcess, Frame], None] = lambda source, frame: None
         """Told of every frame that leaves a node."""
         self.arrives: Callable[[NodeProcess, NodeProcess, Channel, Frame], Frame] = lambda s, t, c, frame: frame
@@ -138,6 +140,10 @@ class Network:
     def delay(self) -> int:
         """One way, for one message."""
         return self._rng.randint(*self.weather.latency)
+
+    def later(self, call: Callable[..., None], *arguments: object) -> None:
+        """Something arrives after one way."""
+        self._agenda.after(self.delay(), call, *arguments)
 
     def dial(self, dialer: Dialer, attempt: int) -> None:
         """A node wants a stream. ``dialer`` is told what comes of it."""

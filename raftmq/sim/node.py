@@ -6,7 +6,7 @@ memory; it forms its cluster by the real exchange of ``Identify``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,7 @@ from raftmq.config import NodeConfig
 from raftmq.controller.formation import empty_answer
 from raftmq.controller.joining import join, known_formation
 from raftmq.errors import NotReady
-from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId, Term
 from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import (
     Channel,
@@ -30,6 +30,7 @@ from raftmq.ports import (
     WriteOp,
 )
 from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.installing import SnapshotOrder
 from raftmq.sim.disk import DiskSpeed, SimDriver
 from raftmq.sim.links import Links
 from raftmq.sim.network import Network, Stream
@@ -58,11 +59,21 @@ class _Observed(Assembly):
 
     def __init__(self, *parts: Any) -> None:
         self.touched: set[GroupId] = set()
+        self.orders: dict[GroupId, Term] = {}
+        """In which term each group's newest snapshot was ordered."""
+        self.resumed = 0
         super().__init__(*parts)
 
     def group_progressed(self, group: ReplicaGroup) -> None:
         super().group_progressed(group)
         self.touched.add(group.id)
+
+    def snapshot_ordered(self, order: SnapshotOrder) -> None:
+        super().snapshot_ordered(order)
+        group = self.replicas.group(order.group)
+        if group is not None:
+            self.orders[order.group] = group.node.term
+        self.resumed += order.from_index > 0
 
 
 class DurableState:
@@ -108,6 +119,8 @@ class SimNode:
         self.store = MemoryStore(node=config.node_id, store_id=store_id)
         self.durable = DurableState()
         self.process: NodeProcess | None = None
+        self.tune: Callable[[Assembly], None] = lambda assembly: None
+        """Told of every assembly before it starts."""
         self.disks = 1
         """How many it has had so far."""
         self.losses = 0
@@ -184,6 +197,11 @@ class SimNode:
         """How often a follower needed entries from this disk."""
         return sum(process.driver.catch_ups for process in self._processes if process.driver is not None)
 
+    @property
+    def resumed(self) -> int:
+        """How often this node went on with a snapshot that had broken off."""
+        return sum(process.assembly.resumed for process in self._processes if process.assembly is not None)
+
     def describe(self) -> str:
         """For people: the process and its replicas."""
         process = self.process
@@ -251,6 +269,7 @@ class NodeProcess(Process):
             config, formation, store, links, self.driver, self.driver.wake, self.clock, Random(self.rng.getrandbits(64))
         )
         assembly.touched = set(assembly.replicas.groups)
+        self.node.tune(assembly)
         self.assembly = assembly
         self.is_formed = True
         self._watcher.booted(self)

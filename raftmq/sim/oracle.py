@@ -13,7 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
-from raftmq.errors import Outcome, RaftmqError
+from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError
 
 
 class Partition(NamedTuple):
@@ -75,7 +75,17 @@ class Bounds:
     answer: PartitionOffsets
 
 
-Operation = Send | Poll | Bounds
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """A read that was told that what it wants is gone, with both bounds."""
+
+    partition: Partition
+    offset: int
+    start: int
+    end: int
+
+
+Operation = Send | Poll | Bounds | OutOfRange
 
 
 class Oracle:
@@ -127,6 +137,16 @@ class Oracle:
         """A consumer was given a record; it expected the offset `expected`."""
         self.counts["records consumed"] += 1
         self._heard(Poll(client, partition, expected, record))
+
+    def out_of_range(self, partition: Partition, offset: int, error: OffsetOutOfRange) -> int:
+        """A read at `offset` was refused. Where it may go on. Raises the error where `offset` is not too low."""
+        bounds = error.metadata
+        told = OutOfRange(partition, offset, int(bounds["log_start_offset"]), int(bounds["high_watermark"]))
+        if told.start <= offset:
+            raise error
+        self.counts["reads below the log start"] += 1
+        self._heard(told)
+        return told.start
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

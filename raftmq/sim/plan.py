@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from raftmq.client.types import Acks
+from raftmq.sim.retaining import RetentionPlan, draw_retention
 from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
 from raftmq.sim.workload import ProducerPlan
@@ -71,6 +72,7 @@ class Plan:
     reader_pause_ms: float = 0.0
     """How long consumers take for a record, on average."""
     steps: list[Step] = field(default_factory=list)
+    retention: RetentionPlan = field(default_factory=RetentionPlan)
 
 
 def draw(seed: int) -> Plan:
@@ -110,7 +112,24 @@ def draw(seed: int) -> Plan:
         plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
     if has_operators:
         plan.steps = _with_operators(operators, plan)
+    rng = Random(f"retention {seed}")  # of its own, too
+    plan.retention = draw_retention(rng, election)
+    if plan.retention.forgets:
+        plan.steps = sorted([*plan.steps, *_absences(rng, plan)], key=lambda step: step.at)
     return plan
+
+
+def _absences(rng: Random, plan: Plan) -> list[Step]:
+    """Nodes that are away, one way or another, until the others may have forgotten what they lack."""
+    return [
+        Step(
+            rng.randrange(plan.safety),
+            rng.choice(("isolate", "kill", "power", "pause")),
+            int(plan.election_ms * 1000 * rng.uniform(1, 4)),
+            (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16)),
+        )
+        for _ in range(rng.randint(0, 6))
+    ]
 
 
 def _weather(rng: Random) -> Weather:

@@ -17,7 +17,6 @@ from raftmq.client.client import Client
 from raftmq.client.types import Acks
 from raftmq.ids import CONTROLLER_GROUP, LogIndex
 from raftmq.raft.types import Role
-from raftmq.records.entry import LogEntry
 from raftmq.sim import workload
 from raftmq.sim.cluster import Failure, SimCluster
 from raftmq.sim.faults import Faults
@@ -26,6 +25,7 @@ from raftmq.sim.members import Members
 from raftmq.sim.oracle import Oracle, Partition, Told
 from raftmq.sim.plan import MEMBER_KINDS, Plan, draw
 from raftmq.sim.process import Process
+from raftmq.sim.retaining import records
 from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
 from raftmq.sim.workload import Task
 
@@ -85,6 +85,8 @@ def finish(simulation: Simulation) -> Result:
         error, details = _tell(found, simulation)
     cluster = simulation.cluster
     states = cluster.checker.states + cluster.checker.oracle.counts
+    states += cluster.network.transfers
+    states["snapshots resumed"] += sum(node.resumed for node in cluster.nodes.values())
     for reason, count in cluster.network.refusals.items():
         states[f"call {reason}"] = count
     states["catch-ups from disk"] = sum(node.catch_ups for node in cluster.nodes.values())
@@ -149,7 +151,9 @@ class Simulation:
         plan = self.plan
         created = cluster.spawn(
             process,
-            workload.create(self._task(client, "setup", 0), plan.topics, plan.replication_factor, plan.min_in_sync),
+            workload.create(
+                self._task(client, "setup", 0), plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention
+            ),
         )
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")
@@ -295,6 +299,9 @@ class Simulation:
                         ) as consumer:
                             found.extend([(r.offset, r.value or b"", r.leader_epoch) async for r in consumer])
 
+        for node in final.nodes:
+            assert node.assembly is not None
+            node.assembly.replicas.upkeep.retention = {}  # what is read now is judged as a whole
         done = cluster.spawn(process, read())
         if not cluster.run(60_000_000, done.done):
             raise NotWell("the final read does not end")
@@ -307,6 +314,7 @@ class Simulation:
             invariant.final(final)
 
     def _read_logs(self, final: Final) -> None:
+        """What is on the disks, and before it what was removed from them: properties are about all of it."""
         for node in final.nodes:
             assembly = node.assembly
             assert assembly is not None
@@ -315,16 +323,16 @@ class Simulation:
                 for partition in image.topics[topic].partitions:
                     group = assembly.replicas.group(partition.group)
                     if group is not None:
-                        last = group.node.last_index
-                        entries: list[LogEntry] = []
-                        for index in range(group.row.raft_start, last + 1):
-                            entry = group.entry(LogIndex(index))
-                            if entry is None:
-                                entry = node.store.read_entries(
-                                    group.generation, LogIndex(index), LogIndex(index), 1 << 30
-                                )[0]
-                            entries.append(entry)
-                        final.logs.setdefault(Partition(topic, partition.partition), []).append(entries)
+                        key = Partition(topic, partition.partition)
+                        history = self.cluster.checker.histories.of(group.id)
+                        start, last = group.row.raft_start, group.node.last_index
+                        stored = node.store.read_entries(group.generation, start, last, 1 << 40)
+                        removed = [history.entry(LogIndex(index)) for index in range(1, start)]
+                        final.logs.setdefault(key, []).append(removed + stored)
+                        final.starts[key] = group.machine.log_start_offset
+        for key, start_offset in final.starts.items():
+            removed_records = [record for record in records(final.logs[key][0]) if record[0] < start_offset]
+            final.read[key] = removed_records + final.read[key]
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -150,6 +150,9 @@ class _ThinClient:
         try:
             answer = await channel.call(channel.broker.Fetch, request, timeout_ms=self._plan.timeout_ms)
         except OffsetOutOfRange as error:
+            if int(error.metadata["log_start_offset"]) > offset:
+                self._oracle.out_of_range(partition, offset, error)
+                return
             raise AssertionError(f"{partition}: {end} records are acknowledged, offset {offset}: {error}") from error
         bounds = PartitionOffsets(partition.number, answer.log_start_offset, answer.high_watermark, 0)
         self._oracle.bounds(partition, least, bounds)

@@ -10,8 +10,9 @@ from random import Random
 from raftmq.client.client import Client
 from raftmq.client.producer import Producer
 from raftmq.client.types import Acks, RecordReceipt
-from raftmq.errors import DataLoss, NotFound, Outcome, RaftmqError
+from raftmq.errors import DataLoss, NotFound, OffsetOutOfRange, Outcome, RaftmqError
 from raftmq.sim.oracle import Oracle, Partition, Send
+from raftmq.sim.retaining import RetentionPlan
 
 
 @dataclass(slots=True)
@@ -116,6 +117,8 @@ async def consume(task: Task, topic: str, partition: int, max_bytes: int, pause_
                         return
                     if pause_ms:
                         await asyncio.sleep(task.rng.expovariate(1.0) * pause_ms / 1000)
+        except OffsetOutOfRange as error:
+            expected = task.oracle.out_of_range(key, expected, error)
         except RaftmqError as error:
             task.oracle.counts[f"consumer {error.reason}"] += 1
             # One disk that cannot read does not lose anything: others hold the same records.
@@ -178,7 +181,13 @@ async def alter_topics(task: Task, topics: Sequence[str], pause_ms: float) -> No
         await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
 
 
-async def create(task: Task, topics: dict[str, int], replication_factor: int, min_in_sync: int) -> None:
+async def create(
+    task: Task,
+    topics: dict[str, int],
+    replication_factor: int,
+    min_in_sync: int,
+    retention: RetentionPlan,
+) -> None:
     """Create the topics of the run, however long it takes."""
     for name, partitions in sorted(topics.items()):
 
@@ -189,6 +198,8 @@ async def create(task: Task, topics: dict[str, int], replication_factor: int, mi
                     partitions=partitions,
                     replication_factor=replication_factor,
                     min_in_sync_replicas=min_in_sync,
+                    retention_ms=retention.age_ms,
+                    retention_bytes=retention.size_bytes,
                     timeout_ms=10_000,
                 )
             except RaftmqError as error:

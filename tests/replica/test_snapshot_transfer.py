@@ -12,7 +12,7 @@ from raftmq.errors import DataLoss, Overloaded, Unavailable
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId
 from raftmq.ports import SnapshotEntries, SnapshotPart, StorageError, TrimBefore, TrimPoint
 from raftmq.records.entry import LogEntry
-from raftmq.replica import cut, snapshots
+from raftmq.replica import snapshots
 from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.snapshots import AT_ONCE, SnapshotReceiver, SnapshotSender
 from tests.replica.test_snapshots import comes_back, generations, left_behind
@@ -38,13 +38,9 @@ class Disk:
 
 
 def sender(world: World, number: int, bytes_per_s: int = FAST) -> SnapshotSender:
-    return SnapshotSender(world.nodes[NodeId(number)].replicas, Disk(world, number), bytes_per_s)
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "PART_BYTES", 1)
-    monkeypatch.setattr(cut, "PART_BYTES", 1)
+    made = SnapshotSender(world.nodes[NodeId(number)].replicas, Disk(world, number), bytes_per_s)
+    made.part_bytes = 1
+    return made
 
 
 @pytest.fixture
@@ -78,7 +74,6 @@ async def received(
     return receiver
 
 
-@pytest.mark.usefixtures("small_parts")
 async def test_what_one_side_sends_the_other_one_installs(behind: tuple[World, int, int]) -> None:
     world, leader, away = behind
     source = sender(world, leader)
@@ -94,7 +89,6 @@ async def test_what_one_side_sends_the_other_one_installs(behind: tuple[World, i
     comes_back(world)
 
 
-@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("error", [Unavailable("reset"), ValueError("no part")])
 async def test_a_source_that_breaks_off_is_let_go_and_the_next_one_goes_on(
     behind: tuple[World, int, int], error: Exception
@@ -121,7 +115,6 @@ async def test_a_source_that_breaks_off_is_let_go_and_the_next_one_goes_on(
     assert [order.from_index for order in world.fetches] == [stopped_at]
 
 
-@pytest.mark.usefixtures("small_parts")
 async def test_a_stream_that_ends_early_is_no_snapshot(behind: tuple[World, int, int]) -> None:
     world, leader, away = behind
 
@@ -136,7 +129,6 @@ async def test_a_stream_that_ends_early_is_no_snapshot(behind: tuple[World, int,
     assert world.group(away).machine.applied_index == before
 
 
-@pytest.mark.usefixtures("small_parts")
 async def test_a_receiver_whose_disk_hangs_lets_its_source_go(
     behind: tuple[World, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +163,6 @@ async def test_no_more_than_so_many_are_sent_at_once(behind: tuple[World, int, i
         await parts.aclose()
 
 
-@pytest.mark.usefixtures("small_parts")
 async def test_what_is_sent_is_paced(behind: tuple[World, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     world, leader, _ = behind
     slept: list[float] = []
@@ -189,7 +180,6 @@ async def test_what_is_sent_is_paced(behind: tuple[World, int, int], monkeypatch
     assert sum(slept) == pytest.approx(sent / 1_000_000)
 
 
-@pytest.mark.usefixtures("small_parts")
 async def test_a_log_that_is_trimmed_under_the_sender_is_unavailable_and_a_damaged_one_is_lost(
     behind: tuple[World, int, int],
 ) -> None:

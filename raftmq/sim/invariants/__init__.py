@@ -44,7 +44,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         ElectionSafety(), LeaderAppendOnly(), LogMatching(), LeaderCompleteness(), StateMachineSafety(), Commit(nodes),
         OneVote(), TermsNeverFall(), DurableFirst(), OwnTerm(), Configurations(),
         OffsetAgreement(), NoDuplicate(), NoLostWrite(), Unseen(), NoPhantom(oracle), RealTime(), ProducerOrder(),
-        ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(), EqualReplicas(),
+        ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(nodes), EqualReplicas(),
         Receipts(nodes),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
     ]  # fmt: skip

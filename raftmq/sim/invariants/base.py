@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from raftmq.ids import GroupId, LogIndex, NodeId, Term
+from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Term
 from raftmq.raft.messages import Message
 from raftmq.raft.types import Role
 from raftmq.records.entry import LogEntry
@@ -36,6 +36,9 @@ class Sight:
     chains: list[bytes]
     """Chain hash by log index; [0] is the hash before the first entry."""
     terms: list[Term]
+    start: LogIndex
+    """First entry that is on its disk; ``chains`` and ``terms`` go back to the beginning all the same."""
+    generation: Generation
     kept: LogIndex = LogIndex(0)
     """Up to here the log is as it was the turn before."""
     entries: tuple[LogEntry, ...] = ()
@@ -58,9 +61,11 @@ class Final:
     nodes: list[SimNode]
     oracle: Oracle
     read: dict[Partition, list[tuple[int, bytes, int]]] = field(default_factory=dict)
-    """(offset, value, leader epoch) of everything that a client could read."""
+    """(offset, value, leader epoch) of everything that a client could read, behind what was removed."""
     logs: dict[Partition, list[list[LogEntry]]] = field(default_factory=dict)
-    """Every replica's log."""
+    """Every replica's log, behind what was removed."""
+    starts: dict[Partition, int] = field(default_factory=dict)
+    """First offset that could still be read."""
 
 
 class Invariant:
