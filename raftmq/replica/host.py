@@ -272,9 +272,12 @@ class ReplicaHost:
         held = group.tail.batches(offset, end, max_bytes)
         if held is not None:
             return [row_of(entry) for entry in held]
+        generation = group.generation
         try:
-            return await self._reader.read_batches(group.generation, offset, end, max_bytes)
+            return await self._reader.read_batches(generation, offset, end, max_bytes)
         except DataLoss:
+            if group.generation != generation:
+                raise NotReady("a snapshot took this replica's place under the read") from None
             await self._readable(hold(group.id), offset)  # the topic may have been deleted under the read, or trimmed
             raise
 
