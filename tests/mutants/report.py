@@ -26,8 +26,11 @@ def table(rows: list[tuple[Mutant, Found]]) -> str:
         lines.append(
             f"| {mutant.area} | `{mutant.name}` | {mutant.what} | {_simulated(found)} | {_tested(mutant, found)} |"
         )
-    caught = sum(found.is_caught for _, found in rows)
-    return "\n".join([*lines, "", f"{caught} of {len(rows)} caught."])
+    run = [found for _, found in rows if found.tried or found.tested]
+    caught = sum(found.is_caught for found in run)
+    sources = sorted({found.key.split()[0] for found in run})
+    told = f"{len(rows)} mutants, {len(run)} of them run, {caught} caught; on source {', '.join(sources) or 'none'}."
+    return "\n".join([*lines, "", told])
 
 
 def _simulated(found: Found) -> str:
