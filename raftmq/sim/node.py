@@ -26,6 +26,7 @@ from raftmq.ports import (
     PutReplica,
     ReplicaRow,
     SnapshotPart,
+    StorageError,
     TruncateFrom,
     WriteOp,
 )
@@ -252,6 +253,8 @@ class NodeProcess(Process):
     async def _guarded(self) -> None:
         try:
             await self._main()  # made here: who is killed before its first step must leave no coroutine behind
+        except StorageError as error:
+            self._storage_failed(error)
         except Exception as error:  # noqa: BLE001  the end of the process's main coroutine is a finding
             self.loop.failures.append(error)
 

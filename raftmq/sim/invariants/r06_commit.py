@@ -1,7 +1,8 @@
 """R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader
 commits is durable on a majority of its voters at that moment (Raft, figure 2; section 5.3).
 
-Exception: a disk that loses what it synced may take an entry away again afterwards.
+Exception: a disk that loses what it synced may take an entry away again, also one that it has acknowledged and that is
+not committed yet. It counts until then: the suspect does not vote before it has everything again.
 """
 
 from __future__ import annotations
@@ -42,4 +43,6 @@ class Commit(Invariant):
 
 def _holds(node: SimNode, sight: Sight, index: LogIndex) -> bool:
     row = node.durable.rows.get(sight.group_id)
+    if node.losses and (row is None or row.suspect):
+        return True
     return row is not None and node.durable.last.get(row.generation, 0) >= index
