@@ -164,7 +164,7 @@ class Checker:
         group = sight.group
         if index < group.row.raft_start:
             return self.histories.of(group.id).entry(index)
-        return group.entry(index) or sight.node.store.read_entries(group.generation, index, index, 1)[0]
+        return group.entry(index) or sight.node.store.peek(group.generation, index)
 
     def _compare(self, sight: Sight, before: Sight) -> None:
         """Find what is new in the log, by its chain."""

@@ -224,6 +224,11 @@ class MemoryStore:
             found.append(_batch(entry))
         return found
 
+    def peek(self, generation: Generation, index: LogIndex) -> LogEntry:
+        """The entry at `index` as it was written: for those who only watch, whom no fault of the disk concerns."""
+        log = self._log(generation)
+        return log.entries[log.position(index)]
+
     def _as_read(self, generation: Generation, entries: list[LogEntry]) -> list[LogEntry]:
         """What the disk gives back: what was written, unless a bit was asked to be flipped. Raises StorageError where
         that is noticed."""
