@@ -75,6 +75,8 @@ class Elections:
     won: int = 0
     leaderships_ended: int = 0
     halts: int = 0
+    started_over: int = 0
+    """Replicas that were found damaged, and get everything from the others again."""
 
 
 class Assembly(Events):
@@ -209,6 +211,10 @@ class Assembly(Events):
     def leadership_ended(self, group: ReplicaGroup) -> None:
         self.elections.leaderships_ended += 1
         _log.info("leadership ended", group=group.id, term=group.node.term)
+
+    def replica_started_over(self, group: GroupId, reason: str) -> None:
+        self.elections.started_over += 1
+        _log.error("replica is damaged and starts over", group=group, reason=reason)
 
     def replica_halted(self, group: ReplicaGroup) -> None:
         self.elections.halts += 1

@@ -56,6 +56,9 @@ class ReplicaRow:
     suspect: bool = False
     installing: Generation | None = None
     """A snapshot is being written there, to take this one's place. Of no use to any other process: drop it at start."""
+    damaged: Generation | None = None
+    """What this replica was before it was found damaged and started over. Kept until it is no longer suspect: then it
+    has everything again."""
 
 
 # -- write operations: a batch is a sequence of them, applied in order, all or nothing ---------------------------

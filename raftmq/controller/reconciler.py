@@ -58,9 +58,9 @@ class Reconciler:
             if group_id not in wanted and _is_gone(group_id, image):
                 _log.info("removing replica", group=group_id)
                 self._replicas.drop(group_id)
-        self._replicas.forget_leaders(
-            [g for g in self._replicas.leaders if g not in image.groups and _is_gone(g, image)]
-        )
+        leaders = self._replicas.leaders
+        for gone in [g for g in leaders if g not in image.groups and _is_gone(g, image)]:
+            del leaders[gone]
         self._done = image
 
     def _create(self, topic: TopicRecord, partition: PartitionRecord, is_new: bool) -> None:

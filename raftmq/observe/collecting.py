@@ -130,6 +130,8 @@ def _replicas(readings: Readings, assembly: Assembly) -> None:
     readings.put(metrics.ELECTIONS_WON, seen.won)
     readings.put(metrics.LEADERSHIPS_ENDED, seen.leaderships_ended)
     readings.put(metrics.REPLICA_HALTS, seen.halts)
+    readings.put(metrics.REPLICA_RESTARTS, seen.started_over)
+    readings.put(metrics.REPLICAS_DAMAGED, sum(group.row.damaged is not None for group in groups))
     _led(readings, assembly)
 
 

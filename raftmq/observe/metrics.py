@@ -95,6 +95,8 @@ REPLICA_HALTS = _counter("replica_halts_total", "Replicas halted because of dama
 TERMS_REFUSED = _counter(
     "terms_refused_total", "Messages dropped for a term that no honest cluster can have come to: somebody forges them."
 )
+REPLICAS_DAMAGED = _gauge("replicas_damaged", "Replicas that are replaced because of damage, from other nodes.")
+REPLICA_RESTARTS = _counter("replicas_started_over_total", "Replicas found damaged, fetched from other nodes again.")
 CLOCK_JUMPS = _counter("clock_jumps_total", "Batches for which the wall clock was too far off to be believed.")
 
 # -- partitions that this node leads

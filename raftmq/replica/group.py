@@ -66,6 +66,7 @@ class ReplicaGroup:
         self.machine = machine
         self.row = row
         self.halted: str | None = None
+        self.is_damaged = False
         self.extents = extents
         self.tail = Tail(LogIndex(node.last_index + 1))
         self._store = store
@@ -122,7 +123,7 @@ class ReplicaGroup:
         if order.first < self.row.raft_start:
             self._read_back.failed(order)
             return False
-        self.halt(reason)
+        self.halt(reason, is_damaged=True)
         return True
 
     # -- what the owner wants to know ------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ class ReplicaGroup:
     @property
     def generations(self) -> list[Generation]:
         """Everything on this disk that belongs to this replica."""
-        known = {self.generation, self.row.generation, self.row.installing}
+        known = {self.generation, self.row.generation, self.row.installing, self.row.damaged}
         return sorted(generation for generation in known if generation is not None)
 
     @property
@@ -197,12 +198,12 @@ class ReplicaGroup:
                 self._replication.fill(self.id, outbox)
                 self._take_all(outbox)  # somebody may have to be told to fetch a snapshot
         except (PoisonEntry, CorruptEntry, StorageError) as error:
-            self.halt(str(error))
+            self.halt(str(error), is_damaged=isinstance(error, StorageError))
         self._observer.progressed(self)
 
-    def halt(self, reason: str) -> None:
-        """Take no further part. The reason stands in the status until an operator acts."""
-        self.halted = reason
+    def halt(self, reason: str, is_damaged: bool = False) -> None:
+        """Take no further part. `is_damaged`: what the disk holds of it cannot be read; its owner may start it over."""
+        self.halted, self.is_damaged = reason, is_damaged
         self._fail_commands(f"partition halted: {reason}")
         self._observer.leadership_changed(self)
 
@@ -273,10 +274,10 @@ class ReplicaGroup:
     def _note_row(self, ready: Ready, outbox: Outbox) -> None:
         """Keep the replica's row equal to hard state, configurations and suspicion; write it when it changed."""
         commit = self._safe_commit(ready.committed_to)
-        changed = rows.after_ready(self.row, ready, commit)
-        if changed != self.row:
+        before, changed = self.row, rows.after_ready(self.row, ready, commit)
+        if changed != before:
             self.row = replace(changed, commit_index=commit)
-            outbox.round.ops.append(PutReplica(self.row))
+            outbox.round.ops.extend([PutReplica(self.row), *rows.left_behind(before, self.row)])
             outbox.round.must_sync = True
 
     def _safe_commit(self, committed: LogIndex) -> LogIndex:

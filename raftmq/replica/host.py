@@ -273,13 +273,19 @@ class ReplicaHost:
         if held is not None:
             return [row_of(entry) for entry in held]
         generation = group.generation
-        try:
-            return await self._reader.read_batches(generation, offset, end, max_bytes)
-        except DataLoss:
-            if group.generation != generation:
-                raise NotReady("a snapshot took this replica's place under the read") from None
-            await self._readable(hold(group.id), offset)  # the topic may have been deleted under the read, or trimmed
-            raise
+        for is_last in (False, True):  # what is damaged stays damaged; a bit that was flipped on its way does not
+            try:
+                return await self._reader.read_batches(generation, offset, end, max_bytes)
+            except DataLoss as loss:
+                if group.generation != generation:
+                    raise NotReady("a snapshot took this replica's place under the read") from None
+                # The topic may have been deleted under the read, or trimmed.
+                await self._readable(hold(group.id), offset)
+                if is_last:
+                    if self.replicas.group(group.id) is group:
+                        self.replicas.damage.found(group, loss.message)
+                    raise
+        raise AssertionError("the last try answers or raises")
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
         """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""

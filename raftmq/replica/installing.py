@@ -106,6 +106,7 @@ class Snapshot:
             anchor=self._anchor,
             log_start_offset=self.machine.log_start_offset,
             suspect=old.suspect,
+            damaged=old.damaged,
         )
 
     def state_ops(self) -> list[WriteOp]:

@@ -60,6 +60,9 @@ class Events:
     def leadership_ended(self, group: ReplicaGroup) -> None:
         """A replica on this node leads no more, or leads in another term now."""
 
+    def replica_started_over(self, group: GroupId, reason: str) -> None:
+        """What this node held of the group is damaged; its replica begins with nothing, suspect."""
+
     def replica_halted(self, group: ReplicaGroup) -> None:
         """A replica on this node takes no further part; ``group.halted`` says why."""
 

@@ -26,13 +26,14 @@ from raftmq.ports import (
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
+from raftmq.replica.damage import Damage
 from raftmq.replica.deadlines import Deadlines
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.installing import Installs
 from raftmq.replica.leading import Events, Hosted, Leading
 from raftmq.replica.observer import Observer
-from raftmq.replica.opening import next_generation, open_group
+from raftmq.replica.opening import next_generation, open_somehow
 from raftmq.replica.outbox import Outbox, ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
 from raftmq.replica.rows import fresh_row, not_installing
@@ -73,7 +74,7 @@ class Replicas(Observer):
         self._dirty: set[GroupId] = set()
         self._deadlines = Deadlines(self._hosted)
         self._watched: set[GroupId] = set()
-        self._upkeep = Upkeep(self._hosted, self.heartbeats, clock.tick(), settings)
+        self.upkeep = Upkeep(self._hosted, self.heartbeats, clock.tick(), settings)
         self._pending = Round(0)
         """What was to be written since the last round, in the order of its making: rows follow from the ones before."""
         self._rounds = 0
@@ -81,6 +82,7 @@ class Replicas(Observer):
         rows = store.replicas()
         self._next_generation = next_generation(rows)
         self.installs = Installs(self.group, self._new_generation, self._write, self._touch, events.snapshot_ordered)
+        self.damage = Damage(me, self._new_generation, self._write, self._touch, events)
         for found in rows:
             row, ops = not_installing(found)  # a snapshot that an earlier process did not finish
             self._write(ops)
@@ -119,31 +121,24 @@ class Replicas(Observer):
         if eager:
             hosted.eager = self.EAGER_TRIES
             hosted.group.node.campaign(self._clock.tick())
-        self.heartbeats.term_changed(group_id)
         return hosted.group
 
     def drop(self, group_id: GroupId) -> None:
         """Remove a replica and its data. The group is gone, or this node is no longer part of it: then calls are still
         handed on to its leader."""
+        group = self._remove(group_id)
+        self._write([DropReplica(group_id, generation) for generation in group.generations], must_sync=True)
+
+    def _remove(self, group_id: GroupId) -> ReplicaGroup:
         hosted = self._hosted.pop(group_id)
         self._leading.end(hosted)
         hosted.group.halt("the replica was removed from this node")
         for known in (self._dirty, self._watched):
             known.discard(group_id)
-        self._upkeep.dropped(group_id)
+        self.upkeep.dropped(group_id)
         self.heartbeats.term_changed(group_id)
         self.installs.dropped(group_id)
-        self._write([DropReplica(group_id, generation) for generation in hosted.group.generations], must_sync=True)
-
-    def forget_leaders(self, gone: list[GroupId]) -> None:
-        """These groups are no more."""
-        for group_id in gone:
-            self.leaders.pop(group_id, None)
-
-    @property
-    def upkeep(self) -> Upkeep:
-        """What partitions want to keep and remember is for the owner to say there."""
-        return self._upkeep
+        return hosted.group
 
     def _new_generation(self) -> Generation:
         self._next_generation = Generation(self._next_generation + 1)
@@ -151,8 +146,12 @@ class Replicas(Observer):
 
     def _open(self, row: ReplicaRow) -> Hosted:
         settings, rng, now = self._settings.raft_of(row.group), Random(self._rng.getrandbits(64)), self._clock.tick()
-        group = open_group(row, self.me, self._store, settings, rng, now, self, self._last_contact)
+        known = (self.me, self._store, settings, rng, now, self, self._last_contact)
+        group = open_somehow(row, *known, self.damage.start_over)
         hosted = self._hosted[group.id] = Hosted(group, flushed=group.machine.applied_index)
+        if group.halted is not None:
+            self._leading.changed(hosted)
+        self.heartbeats.term_changed(group.id)
         self._touch(group.id)
         return hosted
 
@@ -204,6 +203,9 @@ class Replicas(Observer):
                 hosted.group.advance(now, wall_ms, outbox)
                 hosted.group.trim_tail(budget)
                 self._deadlines.reschedule(hosted)
+                if hosted.group.is_damaged and (row := self.damage.look(hosted.group)) is not None:
+                    self._remove(group_id)
+                    self._open(row)
         for node, channel, frame in outbox.frames():
             self._transport.send(node, channel, frame)
         if self._leading.has_news:
@@ -255,7 +257,7 @@ class Replicas(Observer):
 
     def next_deadline(self) -> Tick:
         """When ``tick`` must be called next."""
-        return self._deadlines.nearest(min(self._next_beat, self._upkeep.deadline()))
+        return self._deadlines.nearest(min(self._next_beat, self.upkeep.deadline()))
 
     def tick(self) -> None:
         """Time has passed."""
@@ -265,10 +267,10 @@ class Replicas(Observer):
         if now >= self._next_beat:
             self._next_beat = Tick(now + self._settings.raft.heartbeat_interval)
             self._beat(now)
-        if ops := self._upkeep.flush(now):
+        if ops := self.upkeep.flush(now):
             self._write(ops)
         self.installs.sweep()
-        for group_id in self._upkeep.propose(now, self._clock.wall_ms()):
+        for group_id in self.upkeep.propose(now, self._clock.wall_ms()):
             self._touch(group_id)
 
     def _tick_group(self, hosted: Hosted, now: Tick) -> None:
@@ -376,7 +378,7 @@ class Replicas(Observer):
             self._leading.progressed(hosted)
             if not hosted.leadership.settled():
                 self._watched.add(group.id)
-        self._upkeep.progressed(hosted)
+        self.upkeep.progressed(hosted)
         self.barriers.progressed(group)
         self._events.group_progressed(group)
 

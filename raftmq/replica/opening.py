@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from raftmq.ids import CONTROLLER_GROUP, Generation, LogIndex, ReplicaId, Term, Tick
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.partition.machine import PartitionMachine
-from raftmq.ports import ReplicaRow, StateKind, StorageError, Store
+from raftmq.ports import Anchor, ReplicaRow, StateKind, StorageError, Store
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.node import RaftNode
 from raftmq.raft.types import Restored
@@ -31,7 +32,52 @@ def open_group(
 ) -> ReplicaGroup:
     """The replica of `row`, as it was when its process ended. Raises StorageError where the log is damaged."""
     machine = _machine(row, store)
-    runs, end, extents = _scan(row, store, machine.applied_index)
+    log = _scan(row, store, machine.applied_index)
+    return _assemble(row, me, store, config, rng, now, observer, last_contact, machine, log)
+
+
+def open_somehow(
+    row: ReplicaRow,
+    me: ReplicaId,
+    store: Store,
+    config: RaftConfig,
+    rng: Random,
+    now: Tick,
+    observer: Observer,
+    last_contact: Callable[[ReplicaGroup, ReplicaId], Tick],
+    start_over: Callable[[ReplicaRow, str], ReplicaRow | None],
+) -> ReplicaGroup:
+    """As ``open_group``; of a damaged replica the one that takes its place, or a halted stand-in."""
+    try:
+        return open_group(row, me, store, config, rng, now, observer, last_contact)
+    except StorageError as error:
+        damage = str(error)
+    other = start_over(row, damage)
+    if other is not None:
+        return open_group(other, me, store, config, rng, now, observer, last_contact)
+    empty = replace(row, raft_start=LogIndex(1), anchor=Anchor(), commit_index=LogIndex(0))
+    machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
+    group = _assemble(empty, me, store, config, rng, now, observer, last_contact, machine, ((), None, Extents()))
+    group.halted = damage
+    return group
+
+
+_Log = tuple[tuple[tuple[Term, LogIndex], ...], LogEntry | None, Extents]
+
+
+def _assemble(
+    row: ReplicaRow,
+    me: ReplicaId,
+    store: Store,
+    config: RaftConfig,
+    rng: Random,
+    now: Tick,
+    observer: Observer,
+    last_contact: Callable[[ReplicaGroup, ReplicaId], Tick],
+    machine: PartitionMachine | MetadataMachine,
+    log: _Log,
+) -> ReplicaGroup:
+    runs, end, extents = log
     last = LogIndex(row.raft_start - 1) if end is None else end.index
     if machine.applied_index > last:
         raise StorageError(
@@ -65,9 +111,7 @@ def _machine(row: ReplicaRow, store: Store) -> PartitionMachine | MetadataMachin
     return machine
 
 
-def _scan(
-    row: ReplicaRow, store: Store, applied: LogIndex
-) -> tuple[tuple[tuple[Term, LogIndex], ...], LogEntry | None, Extents]:
+def _scan(row: ReplicaRow, store: Store, applied: LogIndex) -> _Log:
     """Term runs, the last entry's header and extents up to `applied`, read once over all headers; the chain is
     checked on the way."""
     extents = Extents()
@@ -88,4 +132,4 @@ def _scan(
 
 def next_generation(rows: list[ReplicaRow]) -> Generation:
     """A generation that nothing on this disk belongs to."""
-    return Generation(max((max(row.generation, row.installing or 0) for row in rows), default=0) + 1)
+    return Generation(max((max(row.generation, row.installing or 0, row.damaged or 0) for row in rows), default=0) + 1)

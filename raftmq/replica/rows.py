@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from raftmq.ids import Generation, GroupId, LogIndex, Offset, Term
+from raftmq.ids import Generation, GroupId, LogIndex, Offset, ReplicaId, Term
 from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Anchor, DropReplica, LostTail, PutReplica, ReplicaRow, TrimBefore, TrimPoint, WriteOp
 from raftmq.raft.log_terms import LogTerms
@@ -39,6 +39,7 @@ def after_ready(row: ReplicaRow, ready: Ready, commit: LogIndex) -> ReplicaRow:
         hard_state=ready.hard_state if ready.hard_state is not None else row.hard_state,
         memberships=tuple(settled[-1:] + memberships[len(settled) :]),
         suspect=ready.suspect,
+        damaged=row.damaged if ready.suspect else None,
     )
 
 
@@ -53,6 +54,38 @@ def trimmed(row: ReplicaRow, last: LogEntry, log_start: Offset) -> tuple[Replica
         TrimPoint(start, anchor.offset, anchor.wall_ms),
     )
     return new, [PutReplica(new), trim]
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+def may_start_over(row: ReplicaRow, me: ReplicaId) -> bool:
+    """Whether the others are a majority without it. If not, nobody could ever clear it."""
+    _, membership = row.memberships[-1]
+    both = [voters for voters in (membership.voters, membership.outgoing) if voters]
+    return all(2 * len(voters - {me}) > len(voters) for voters in both)
+
+
+def beside_damage(row: ReplicaRow, generation: Generation) -> tuple[ReplicaRow, list[WriteOp]]:
+    """A replica of the same group that begins with nothing in `generation`; what is left of `row` stays beside it.
+
+    It may have lost what it acknowledged, so it is suspect, in a term above every one in which it can have voted: no
+    leader that counts on what it once held goes on, and only one that was elected without it can clear it.
+    """
+    _, membership = row.memberships[-1]
+    whole, ops = not_installing(row)
+    if whole.damaged is not None:
+        ops.append(DropReplica(row.group, row.generation))  # a copy that was not complete yet
+    new = ReplicaRow(
+        row.group, generation, HardState(Term(row.hard_state.term + 1)), ((LogIndex(0), membership),), suspect=True,
+        damaged=row.generation if whole.damaged is None else whole.damaged,
+    )  # fmt: skip
+    return new, [*ops, PutReplica(new)]
+
+
+def left_behind(old: ReplicaRow, new: ReplicaRow) -> list[WriteOp]:
+    """What was kept of a damaged replica, and is not needed any more."""
+    return [] if old.damaged in (None, new.damaged) else [DropReplica(old.group, old.damaged)]
 
 
 # -- snapshots -------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class _Disk:
     journal: list[Sequence[WriteOp | DiskIdentity]] = field(default_factory=list)
     synced: int = 0
     sequence: int = 0
+    damaged: set[tuple[Generation, LogIndex]] = field(default_factory=set)
 
 
 class MemoryStore:
@@ -112,6 +113,10 @@ class MemoryStore:
     def corrupt_next_read(self, bit: int | None) -> None:
         """Of the next entries or batches that are read, one comes with this bit of it flipped. None: none does."""
         self._flip = bit
+
+    def damage(self, generation: Generation, index: LogIndex) -> None:
+        """From now on this entry cannot be read any more."""
+        self._disk.damaged.add((generation, index))
 
     def kill(self) -> None:
         """The process dies, the machine stays up: what was written is there, synced or not."""
@@ -178,7 +183,7 @@ class MemoryStore:
     def scan_headers(self, generation: Generation, first: LogIndex) -> Iterator[LogEntry]:
         """Headers from `first` on as of this call, each checked when it is its turn. Raises StorageError."""
         log = self._log(generation)
-        entries = log.entries[log.position(first) :]
+        entries = self._readable(generation, log.entries[log.position(first) :])
         return checked(generation, first, (replace(e, payload=b"") if e.payload else e for e in entries))
 
     def read_entries(self, generation: Generation, first: LogIndex, last: LogIndex, max_bytes: int) -> list[LogEntry]:
@@ -190,7 +195,9 @@ class MemoryStore:
         found: list[LogEntry] = []
         size = 0
         start, stop = log.position(first), log.position(LogIndex(last + 1))
-        for entry in checked(generation, first, self._as_read(generation, log.entries[start:stop])):
+        for entry in checked(
+            generation, first, self._readable(generation, self._as_read(generation, log.entries[start:stop]))
+        ):
             size += entry.size
             if found and size > max_bytes:
                 return found
@@ -213,7 +220,8 @@ class MemoryStore:
             expected = log.offsets[at]
         found: list[BatchRow] = []
         size = 0
-        for entry in self._as_read(generation, log.batches[at : bisect_left(log.offsets, end)]):
+        found_on_disk = self._as_read(generation, log.batches[at : bisect_left(log.offsets, end)])
+        for entry in self._readable(generation, found_on_disk):
             if entry.base_offset != expected:
                 missing = offset if expected is None else expected
                 raise StorageError(f"generation {generation}: no batch holds offset {missing}")
@@ -254,6 +262,12 @@ class MemoryStore:
         self._check()
         rows = self._image.states.get(generation, {})
         return iter(sorted((key, value) for (found, key), value in rows.items() if found == kind))
+
+    def _readable(self, generation: Generation, entries: Sequence[LogEntry]) -> Iterator[LogEntry]:
+        for entry in entries:
+            if (generation, entry.index) in self._disk.damaged:
+                raise StorageError(f"entry {entry.index} of generation {generation} is damaged")
+            yield entry
 
     # -- writes ----------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ def encode_replica(row: ReplicaRow) -> bytes:
         ],
         suspect=row.suspect,
         installing=row.installing or 0,
+        damaged=row.damaged or 0,
     )
     return message.SerializeToString()
 
@@ -87,6 +88,7 @@ def decode_replica(value: bytes) -> ReplicaRow:
         log_start_offset=Offset(message.log_start_offset),
         suspect=message.suspect,
         installing=Generation(message.installing) if message.installing else None,
+        damaged=Generation(message.damaged) if message.damaged else None,
     )
 
 

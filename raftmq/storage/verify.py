@@ -158,6 +158,9 @@ def _check_replicas(database: Database, report: Report) -> None:
     for row in _rows(database, report):
         known.add(row.generation)
         place = f"group {row.group}"
+        if row.damaged is not None:
+            known.add(row.damaged)
+            report.note(place, f"it was found damaged; generation {row.damaged} is kept until it has caught up")
         if row.installing is not None:
             known.add(row.installing)
             report.note(place, f"a snapshot was being written, to generation {row.installing}: the node will drop it")

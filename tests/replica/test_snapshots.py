@@ -408,7 +408,7 @@ def test_rows_that_wait_to_be_written_keep_their_order() -> None:
     node = world.nodes[NodeId(follower)]
     applied = world.group(follower).machine.applied_index
     world.group(follower).row = replace(world.group(follower).row, commit_index=LogIndex(applied - 1))
-    node.replicas._upkeep._unflushed.add(GROUP)
+    node.replicas.upkeep._unflushed.add(GROUP)
     world.time.now += 1_000
     node.replicas.tick()
     node.replicas.installs.take(GROUP, parts[0], lambda: None)
@@ -428,8 +428,8 @@ def switching() -> tuple[World, int, int]:
 def test_nothing_is_flushed_between_two_generations() -> None:
     world, _leader, follower = switching()
     replicas = world.nodes[NodeId(follower)].replicas
-    replicas._upkeep._unflushed.add(GROUP)
-    replicas._upkeep._next_flush = world.time.tick()
+    replicas.upkeep._unflushed.add(GROUP)
+    replicas.upkeep._next_flush = world.time.tick()
     machine = world.group(follower).machine
     machine._taken_index = LogIndex(0)  # type: ignore[attr-defined]
     replicas.tick()

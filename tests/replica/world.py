@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
@@ -18,7 +19,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
-from raftmq.replica.outbox import ReadResult, Round
+from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 from raftmq.replica.produce import Leadership
 from raftmq.replica.retention import Retention
 from raftmq.replica.settings import ReplicaSettings
@@ -202,7 +203,11 @@ class World:
             node.disk_free = max(node.disk_free, self.time.now + took)
             self._at(node.disk_free - self.time.now, node, lambda: self._synced(node, made))
         for order in reads:
-            entries = node.store.read_entries(order.generation, order.first, order.last, order.max_bytes)
+            try:
+                entries = node.store.read_entries(order.generation, order.first, order.last, order.max_bytes)
+            except StorageError as error:
+                self._at(1, node, partial(_read_failed, node, order, str(error)))
+                continue
             result = ReadResult(order, tuple(entries))
             self._at(1, node, lambda result=result: node.replicas.read_done(result))  # type: ignore[misc]
 
@@ -338,3 +343,7 @@ class World:
 
     def describe(self) -> str:
         return "\n".join(f"{n}: up={node.up} {self.group(n).node.status()}" for n, node in self.nodes.items())
+
+
+def _read_failed(node: Node, order: ReadOrder, reason: str) -> None:
+    node.replicas.read_failed(order, reason)

@@ -41,6 +41,7 @@ class ReplicaRow(_message.Message):
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
     SUSPECT_FIELD_NUMBER: _builtins.int
     INSTALLING_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this row's meaning; a larger one than known refuses to start."""
     group: _builtins.int
@@ -61,6 +62,8 @@ class ReplicaRow(_message.Message):
     """May have lost synced data; neither votes nor counts as in sync."""
     installing: _builtins.int
     """A snapshot is being written to this generation; 0: none is."""
+    damaged: _builtins.int
+    """Generation that was found damaged, and is kept until this one has caught up; 0: none."""
     @_builtins.property
     def vote(self) -> _peer_pb2.ReplicaId:
         """Unset: no vote in this term."""
@@ -88,10 +91,11 @@ class ReplicaRow(_message.Message):
         memberships: _abc.Iterable[Global___IndexedMembership] | None = ...,
         suspect: _builtins.bool = ...,
         installing: _builtins.int = ...,
+        damaged: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "format", b"format", "generation", b"generation", "group", b"group", "installing", b"installing", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "damaged", b"damaged", "format", b"format", "generation", b"generation", "group", b"group", "installing", b"installing", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
