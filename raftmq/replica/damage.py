@@ -8,6 +8,9 @@ four families would have to be made again for each, and a replica that has lost 
 meanwhile. All of that is what a suspect replica does already, and a snapshot checks everything that it brings. So the
 whole replica is fetched; it costs a copy of one partition, and there is one way to come back, not two.
 
+Two reads must fail: one may have met a bit that was flipped on its way, and a majority of replicas that start over for
+nothing would be a partition without a leader.
+
 What is left stays on the disk until the new generation holds all that was committed: if the same damage were found
 everywhere (a bug, not a disk), nothing would be gone. Only where the others are a majority without it may a replica
 start over, or nobody could clear it of suspicion: a partition of one or two replicas is left as it is. And only once in

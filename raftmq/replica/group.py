@@ -67,6 +67,7 @@ class ReplicaGroup:
         self.row = row
         self.halted: str | None = None
         self.is_damaged = False
+        self._failed_read = LogIndex(0)
         self.extents = extents
         self.tail = Tail(LogIndex(node.last_index + 1))
         self._store = store
@@ -119,8 +120,9 @@ class ReplicaGroup:
         self._read_back.done(order, entries)
 
     def read_failed(self, order: ReadOrder, reason: str) -> bool:
-        """What was ordered from disk is not there: trimmed meanwhile (False), or the replica halts (True)."""
-        if order.first < self.row.raft_start:
+        """What was ordered from disk is not there: trimmed meanwhile, to be tried once more, or (True) damaged."""
+        if order.first < self.row.raft_start or order.first != self._failed_read:
+            self._failed_read = order.first
             self._read_back.failed(order)
             return False
         self.halt(reason, is_damaged=True)
