@@ -272,12 +272,7 @@ class ReplicaHost:
         held = group.tail.batches(offset, end, max_bytes)
         if held is not None:
             return [row_of(entry) for entry in held]
-        try:
-            return await self._reader.read_batches(group.generation, offset, end, max_bytes)
-        except DataLoss:
-            await self._readable(hold(group.id), offset)  # the topic may have been deleted under the read, or trimmed
         generation = group.generation
-<<<<<<< HEAD
         for is_last in (False, True):  # what is damaged stays damaged; a bit that was flipped on its way does not
             try:
                 return await self._reader.read_batches(generation, offset, end, max_bytes)
@@ -291,15 +286,6 @@ class ReplicaHost:
                         self.replicas.damage.found(group, loss.message)
                     raise
         raise AssertionError("the last try answers or raises")
-=======
-        try:
-            return await self._reader.read_batches(generation, offset, end, max_bytes)  # what is damaged stays damaged
-        except DataLoss as loss:
-            await self._readable(hold(group.id), offset)
-            if self.replicas.group(group.id) is group and group.generation == generation:
-                self.replicas.damage.found(group, loss.message)
-            raise
->>>>>>> d5a5acf (Read twice before a replica starts over)
 
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
         """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""
