@@ -57,10 +57,12 @@ class Reconciler:
         for group_id in running:
             if group_id not in wanted and _is_gone(group_id, image):
                 _log.info("removing replica", group=group_id)
-                self._replicas.drop(group_id)
-        leaders = self._replicas.leaders
-        for gone in [g for g in leaders if g not in image.groups and _is_gone(g, image)]:
-            del leaders[gone]
+                self._replicas.drop(group_id, lives_on=group_id in image.groups)
+        leaders, departed = self._replicas.leaders, self._replicas.departed
+        gone = [g for g in sorted({*leaders, *departed.groups}) if g not in image.groups and _is_gone(g, image)]
+        departed.forget(gone)
+        for group_id in gone:
+            leaders.pop(group_id, None)
         self._done = image
 
     def _create(self, topic: TopicRecord, partition: PartitionRecord, is_new: bool) -> None:

@@ -28,6 +28,7 @@ from raftmq.raft.types import Membership
 from raftmq.replica.barriers import Barriers
 from raftmq.replica.damage import Damage
 from raftmq.replica.deadlines import Deadlines
+from raftmq.replica.departed import Departed
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.installing import Installs
@@ -81,6 +82,7 @@ class Replicas(Observer):
         self._next_beat = clock.tick()
         rows = store.replicas()
         self._next_generation = next_generation(rows)
+        self.departed = Departed(store, self._write)
         self.installs = Installs(self.group, self._new_generation, self._write, self._touch, events.snapshot_ordered)
         self.damage = Damage(me, self._new_generation, self._write, self._touch, events)
         for found in rows:
@@ -114,7 +116,7 @@ class Replicas(Observer):
         this disk surely never had a replica of the group; otherwise, if it has lost rows, it may have."""
         assert group_id not in self._hosted, f"group {group_id} has a replica here already"
         lost = None if is_new else self._store.identity.lost
-        row = fresh_row(group_id, self._new_generation(), membership, lost)
+        row = fresh_row(group_id, self._new_generation(), membership, lost, self.departed.term(group_id))
         self._write([PutReplica(row)], must_sync=True)
         # The row is not written yet, but nothing of an unknown generation can be on disk either.
         hosted = self._open(row)
@@ -123,10 +125,12 @@ class Replicas(Observer):
             hosted.group.node.campaign(self._clock.tick())
         return hosted.group
 
-    def drop(self, group_id: GroupId) -> None:
-        """Remove a replica and its data. The group is gone, or this node is no longer part of it: then calls are still
-        handed on to its leader."""
+    def drop(self, group_id: GroupId, lives_on: bool = True) -> None:
+        """Remove a replica and its data. Where the group ``lives_on`` without this node, calls are still handed on to
+        its leader, and what the replica promised is kept."""
         group = self._remove(group_id)
+        if lives_on:
+            self.departed.left(group_id, group.node.term)
         self._write([DropReplica(group_id, generation) for generation in group.generations], must_sync=True)
 
     def _remove(self, group_id: GroupId) -> ReplicaGroup:
@@ -247,8 +251,7 @@ class Replicas(Observer):
 
     def read_failed(self, order: ReadOrder, reason: str) -> bool:
         """What ``round`` ordered cannot be read. True if the replica was halted, False if it had gone meanwhile."""
-        hosted = self._hosted.get(order.group)
-        if hosted is None or hosted.group.generation != order.generation:
+        if (hosted := self._hosted.get(order.group)) is None or hosted.group.generation != order.generation:
             return False
         self._touch(order.group)
         return hosted.group.read_failed(order, reason)
@@ -364,15 +367,13 @@ class Replicas(Observer):
     # -- leadership ------------------------------------------------------------------------------------------------
 
     def leadership_changed(self, group: ReplicaGroup) -> None:
-        hosted = self._hosted.get(group.id)
-        if hosted is not None:
+        if (hosted := self._hosted.get(group.id)) is not None:
             if self._leading.changed(hosted):
                 self._watched.add(group.id)
             self._events.group_progressed(group)
 
     def progressed(self, group: ReplicaGroup) -> None:
-        hosted = self._hosted.get(group.id)
-        if hosted is None:
+        if (hosted := self._hosted.get(group.id)) is None:
             return
         if hosted.leadership is not None:
             self._leading.progressed(hosted)

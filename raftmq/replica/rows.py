@@ -15,15 +15,24 @@ from raftmq.records.entry import LogEntry
 from raftmq.replica.retention import Extents
 
 
-def fresh_row(group: GroupId, generation: Generation, membership: Membership, lost: LostTail | None) -> ReplicaRow:
+def fresh_row(
+    group: GroupId,
+    generation: Generation,
+    membership: Membership,
+    lost: LostTail | None = None,
+    departed: Term | None = None,
+) -> ReplicaRow:
     """The row of a replica that is created with the group's first configuration.
 
     ``lost``: what this disk is known to have lost. A replica of the group may have been there, and may have voted:
-    the new one is suspect then, in a term above any in which that can have been.
+    the new one is suspect then, in a term above any in which that can have been. ``departed``: the term of the replica
+    that was here before and was removed (see ``Departed``).
     """
-    suspect = lost is not None and group <= lost.group
-    term = lost.term if lost is not None and suspect else Term(0)
-    return ReplicaRow(group, generation, HardState(term), ((LogIndex(0), membership),), suspect=suspect)
+    terms = [lost.term] if lost is not None and group <= lost.group else []
+    if departed is not None:
+        terms.append(departed)
+    hard_state = HardState(max(terms, default=Term(0)))
+    return ReplicaRow(group, generation, hard_state, ((LogIndex(0), membership),), suspect=bool(terms))
 
 
 def after_ready(row: ReplicaRow, ready: Ready, commit: LogIndex) -> ReplicaRow:

@@ -80,6 +80,27 @@ def test_a_replica_moves_and_the_old_one_is_deleted(cluster: Nodes, which: str) 
     )
 
 
+def test_a_replica_that_returns_has_no_vote_before_it_is_up_to_date(cluster: Nodes) -> None:
+    topic = cluster.create_topic("orders")
+    group = topic.partitions[0].group
+    away, back = topic.partitions[0].replicas[1].node, spare(cluster, topic)
+    until_over(cluster, move(cluster, topic, away, back))
+    cluster.until(lambda: cluster.assembly(away).replicas.group(group) is None)
+    term = cluster.assembly(away).replicas.departed.term(group)
+    assert term is not None
+    operation = move(cluster, topic, back, away)
+    cluster.until(lambda: cluster.assembly(away).replicas.group(group) is not None)
+    begun = cluster.group(away, group)
+    assert begun.row.suspect
+    assert begun.node.term >= term
+    assert until_over(cluster, operation).state is OperationState.DONE
+    assert not cluster.group(away, group).row.suspect
+    leader = cluster.leader()
+    cluster.do(leader, cluster.at(leader).delete_topic("orders", TIMEOUT_MS))
+    cluster.until(lambda: cluster.assembly(away).replicas.departed.groups == [])
+    cluster.until(lambda: cluster.assembly(back).replicas.departed.groups == [])
+
+
 def test_an_operation_survives_the_loss_of_the_controller_at_any_step(cluster: Nodes) -> None:
     topic = cluster.create_topic("orders")
     source, target = topic.partitions[0].replicas[0].node, spare(cluster, topic)

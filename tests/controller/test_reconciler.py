@@ -34,9 +34,10 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, GroupId]]:
         happened.append(("new" if is_new else "perhaps lost", self.me.node, group_id))
         return create(self, group_id, membership, eager, is_new)
 
-    def dropping(self: Replicas, group_id: GroupId) -> None:
+    def dropping(self: Replicas, group_id: GroupId, lives_on: bool = True) -> None:
+        assert not lives_on
         happened.append(("gone", self.me.node, group_id))
-        drop(self, group_id)
+        drop(self, group_id, lives_on)
 
     monkeypatch.setattr(Replicas, "create", creating)
     monkeypatch.setattr(Replicas, "drop", dropping)

@@ -27,6 +27,9 @@ REGRESSIONS: dict[int, str] = {
     411: "replica: a node whose replica had moved away forgot who leads the group, and told callers that nobody does; "
     "tests/controller/test_operations.py: "
     "test_a_replica_moves_and_the_old_one_is_deleted",
+    212: "replica: one that returned to a disk had forgotten the term and the log of the one before it, and might "
+    "have voted for a member that missed its departure; tests/replica/test_departed.py: "
+    "test_it_begins_in_the_term_of_the_one_before_and_has_no_vote",
     155: "controller: a move never ended where the controller's leader had lost its own replica of the group; "
     "tests/controller/test_groups.py: "
     "test_the_leader_of_a_group_that_this_node_was_removed_from_is_known_by_notice",

@@ -102,6 +102,51 @@ class ReplicaRow(_message.Message):
 Global___ReplicaRow: _TypeAlias = ReplicaRow  # noqa: Y015
 
 @_typing.final
+class DepartedRow(_message.Message):
+    """Value of the node's row "departed": what replicas that were removed from this disk promised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___DepartedReplica]: ...
+    def __init__(
+        self,
+        *,
+        replicas: _abc.Iterable[Global___DepartedReplica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DepartedRow: _TypeAlias = DepartedRow  # noqa: Y015
+
+@_typing.final
+class DepartedReplica(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    group: _builtins.int
+    term: _builtins.int
+    """The highest that it was in."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.int = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DepartedReplica: _TypeAlias = DepartedReplica  # noqa: Y015
+
+@_typing.final
 class IndexedMembership(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
