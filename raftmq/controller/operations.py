@@ -224,7 +224,7 @@ class Operations:
             return "moves begin"
         moving = image.moves_of(operation.id)
         if moving:
-            waits = await asyncio.gather(*(self._told(self._move(operation, partition)) for partition in moving))
+            waits = await asyncio.gather(*(self._told(self._move(image, operation, partition)) for partition in moving))
             return "; ".join(
                 f"{image.groups[partition.group][0]}/{partition.partition}: {told}"
                 for partition, told in zip(moving, waits, strict=True)
@@ -244,11 +244,12 @@ class Operations:
         await self._end(operation)
         return ""
 
-    async def _move(self, operation: OperationRecord, partition: PartitionRecord) -> str:
-        """The next step in one group; what it waits for."""
+    async def _move(self, image: MetadataImage, operation: OperationRecord, partition: PartitionRecord) -> str:
+        """The next step in one group; what it waits for. A move to a disk that is lost would never come to its end: it
+        is taken back, and begun anew elsewhere if its operation still wants it."""
         found = await self._groups.configuration(partition.group, CALL_TIMEOUT_MS)
         after = partition.replicas_after
-        if operation.state is OperationState.CANCELLING:
+        if operation.state is OperationState.CANCELLING or _is_lost(image, partition):
             step = back(found, partition.replicas, after)
         else:
             step = towards(found, after)
@@ -295,6 +296,11 @@ class Operations:
         await self._controller.decide(decide, CALL_TIMEOUT_MS)
 
 
+def _is_lost(image: MetadataImage, partition: PartitionRecord) -> bool:
+    """The move under way leads to a disk that was replaced, or to a node that was removed."""
+    return partition.move is not None and not image.admits(partition.move.target)
+
+
 def _settled(
     image: MetadataImage, operation: OperationRecord, partition: PartitionRecord, has_moved: bool, wall_ms: int
 ) -> list[Event]:
@@ -307,5 +313,7 @@ def _settled(
     if operation.kind is OperationKind.MOVE_REPLICA:
         was_late = has_moved and operation.state is OperationState.CANCELLING
         reason = "it had gone too far to be taken back" if was_late else ""
+        if not has_moved and operation.state is OperationState.RUNNING:
+            reason = "the disk that it led to is not the node's any more"
         decided += operating.ended(image, operation.id, wall_ms, is_cancelled=not has_moved, reason=reason)
     return decided

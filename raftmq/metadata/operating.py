@@ -103,11 +103,11 @@ def remove_node(image: MetadataImage, node: NodeId, wall_ms: int) -> list[Event]
     _refuse_busy(image, node)
     if not known.leaving:
         raise PreconditionFailed(f"node {node} is not drained: drain it first", field="node_id")
-    if held := _held(image, lambda replica: replica.node == node):
+    if held := _held(image, lambda replica: replica.node == node, is_coming_too=True):
         topic, partition = held[0]
         raise PreconditionFailed(
-            f"node {node} holds {len(held)} replicas (one of partition {partition.partition} of {topic.name}): "
-            "drain it first",
+            f"node {node} holds {len(held)} replicas, or is to get them (one of partition {partition.partition} of "
+            f"{topic.name}): drain it first",
             field="node_id",
         )
     _refuse_last(image, node)
@@ -218,14 +218,15 @@ def next_moves(image: MetadataImage, operation: OperationRecord) -> list[Event]:
 
 
 def left(image: MetadataImage, operation: OperationRecord) -> list[tuple[TopicRecord, PartitionRecord]]:
-    """Partitions with a replica that the operation still has to move, by group."""
+    """Partitions with a replica that the operation still has to move, by group; also one that another operation is
+    moving to where this one takes replicas from: it is moved on when it has come."""
     if operation.kind is OperationKind.MOVE_REPLICA:
         found = image.partition(operation.group)
         moving = found is not None and found[1].move is not None and found[1].move.operation == operation.id
         return [found] if found is not None and moving else []
     if operation.kind not in (OperationKind.DRAIN_NODE, OperationKind.REPAIR_NODE):
         return []
-    return _held(image, lambda replica: _is_to_go(image, operation, replica))
+    return _held(image, lambda replica: _is_to_go(image, operation, replica), is_coming_too=True)
 
 
 def moved(image: MetadataImage, group: GroupId) -> list[Event]:
@@ -297,15 +298,17 @@ def _partition(image: MetadataImage, name: str, number: int) -> tuple[TopicRecor
     return topic, topic.partitions[number]
 
 
-def _held(image: MetadataImage, which: Callable[[ReplicaId], bool]) -> list[tuple[TopicRecord, PartitionRecord]]:
-    """Partitions with such a replica, by group."""
+def _held(
+    image: MetadataImage, which: Callable[[ReplicaId], bool], *, is_coming_too: bool = False
+) -> list[tuple[TopicRecord, PartitionRecord]]:
+    """Partitions with such a replica, or one that a move under way is to bring, by group."""
     return [
         (topic, partition)
         for topic, partition in sorted(
             ((topic, one) for topic in image.topics.values() for one in topic.partitions),
             key=lambda pair: pair[1].group,
         )
-        if any(which(replica) for replica in partition.replicas)
+        if any(which(one) for one in partition.replicas + (partition.replicas_after if is_coming_too else ()))
     ]
 
 

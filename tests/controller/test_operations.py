@@ -243,3 +243,29 @@ def test_a_replaced_disk_is_admitted_in_every_group(cluster: Nodes) -> None:
         assert stores == {4711}, membership
         assert not membership.is_joint
         assert {member.store for member in membership.all if member.node == lost} == {4711}
+
+
+def test_a_move_to_a_disk_that_is_lost_on_the_way_is_taken_back(cluster: Nodes) -> None:
+    topic = cluster.create_topic("orders")
+    group = topic.partitions[0].group
+    source, target = topic.partitions[0].replicas[0].node, spare(cluster, topic)
+    cluster.leader(group)
+    controller = cluster.leader()
+    if controller == target:
+        cluster.do(controller, _transfer(cluster, controller))
+        cluster.until(lambda: cluster.leader() != target)
+    cluster.cut_off(target)
+    operation = move(cluster, topic, source, target)
+    cluster.pass_time(3)
+    cluster.network.heal_all()
+    cluster.replace_disk(target, store=4711)
+    cluster.pass_time(2)
+    leader = cluster.leader()
+    repair = cluster.do(leader, cluster.assembly(leader).operations.repair_node(NodeId(target), TIMEOUT_MS))
+    over = until_over(cluster, operation)
+    assert over.state is OperationState.CANCELLED
+    assert "disk" in over.reason
+    assert until_over(cluster, repair).state is OperationState.DONE
+    assert source in replicas(cluster, topic)
+    configuration = cluster.group(cluster.leader(group), group).node.membership
+    assert sorted(member.node for member in configuration.all) == replicas(cluster, topic)
