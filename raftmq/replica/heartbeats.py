@@ -60,6 +60,10 @@ class NodeHeartbeats:
         """How much room this node's disk has now."""
         self.disk = level
 
+    def takes_records(self) -> bool:
+        """This node's disk is not full."""
+        return self.disk is not DiskLevel.FULL
+
     # -- membership of the cluster ---------------------------------------------------------------------------------
 
     def set_peers(self, nodes: list[NodeId]) -> None:

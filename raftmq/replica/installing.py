@@ -180,20 +180,25 @@ class Installs:
         write: Callable[[Iterable[WriteOp], Callable[[], None] | None], None],
         touch: Callable[[GroupId], None],
         ordered: Callable[[SnapshotOrder], None],
+        has_room: Callable[[], bool],
     ) -> None:
-        """``write``: puts something into the next round; the second argument is called when that is written."""
+        """``write``: puts something into the next round; the second argument is called when that is written.
+
+        ``has_room``: this disk takes records. Without room for those of a log there is none for all of them at once.
+        """
         self._group = group
         self._new_generation = new_generation
         self._write = write
         self._touch = touch
         self._ordered = ordered
+        self._has_room = has_room
         self._snapshots: dict[GroupId, Snapshot] = {}
         self._fetching: set[GroupId] = set()
 
     def order(self, group: ReplicaGroup) -> None:
-        """The leader of `group` wants this replica to get a snapshot."""
+        """The leader of `group` wants this replica to get a snapshot. It says so again while there is no room."""
         leader = group.node.leader
-        if leader is None or group.id in self._fetching:
+        if leader is None or group.id in self._fetching or not self._has_room():
             return
         self._fetching.add(group.id)
         known = self._snapshots.get(group.id)
@@ -210,6 +215,8 @@ class Installs:
             return True
         if isinstance(part, SnapshotHead) and not group.node.wants_snapshot(part.meta):
             return True  # it has caught up, or the source is behind
+        if isinstance(part, SnapshotEntries) and not self._has_room():
+            return True  # the next fetch goes on from here; the end of one that is whole makes room, and may come
         try:
             snapshot = self._expecting(group, part)
             ops = snapshot.take(part)

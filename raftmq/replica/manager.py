@@ -78,12 +78,12 @@ class Replicas(Observer):
         self.upkeep = Upkeep(self._hosted, self.heartbeats, clock.tick(), settings)
         self._pending = Round(0)
         """What was to be written since the last round, in the order of its making: rows follow from the ones before."""
-        self._rounds = 0
-        self._next_beat = clock.tick()
+        self._rounds, self._next_beat = 0, clock.tick()
         rows = store.replicas()
         self._next_generation = next_generation(rows)
         self.departed = Departed(store, self._write)
-        self.installs = Installs(self.group, self._new_generation, self._write, self._touch, events.snapshot_ordered)
+        ordered, has_room = events.snapshot_ordered, self.heartbeats.takes_records
+        self.installs = Installs(self.group, self._new_generation, self._write, self._touch, ordered, has_room)
         self.damage = Damage(me, self._new_generation, self._write, self._touch, events)
         for found in rows:
             row, ops = not_installing(found)  # a snapshot that an earlier process did not finish

@@ -8,7 +8,7 @@ A write that finds no room ends the process, and RocksDB needs room even to dele
 LOW     As a leader the node takes no records, and hands over to a replica in sync that has room. Its own replicas go
         on as ever, but do not count as in sync: neither a producer nor ``min_in_sync_replicas`` should rely on them. So
         one low disk costs a partition a spare, and a majority of low disks stops it before any of them is full.
-FULL    As a follower it takes no records either: it falls behind, instead of ending.
+FULL    As a follower it takes no records either, and no snapshots: it falls behind, instead of ending.
 
 Votes, metadata, trims and deletions go on at any level: they are small, and they are what makes room. A level is left
 only when there is a fifth more than the mark, so that it does not flap.

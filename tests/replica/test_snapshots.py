@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from raftmq.ids import Generation, LogIndex, NodeId, ReplicaId, StoreId, Term, Tick
-from raftmq.ports import SnapshotEnd, SnapshotEntries, SnapshotHead, SnapshotPart
+from raftmq.ports import DiskLevel, SnapshotEnd, SnapshotEntries, SnapshotHead, SnapshotPart
 from raftmq.raft.messages import RequestVote
 from raftmq.raft.types import EntryKind, HardState, Membership, Role
 from raftmq.records.entry import CorruptEntry, seal
@@ -74,6 +74,27 @@ def test_a_replica_away_for_longer_than_retention_comes_back_by_snapshot() -> No
     assert world.group(away).node.term_at(start) == world.group(leader).node.term_at(start) is not None, (
         "can be sent on"
     )
+
+
+def test_a_full_disk_takes_no_snapshot_until_there_is_room() -> None:
+    """It would be filled by the whole log, and its process end."""
+    world, _, away = left_behind()
+    world.restart(away)
+    heartbeats = world.nodes[NodeId(away)].replicas.heartbeats
+    heartbeats.set_disk(DiskLevel.FULL)
+    world.run(10_000)
+    assert not world.fetches
+    heartbeats.set_disk(DiskLevel.AMPLE)
+    assert world.run(10_000, lambda: world.parts_taken >= 4)
+    heartbeats.set_disk(DiskLevel.FULL)
+    world.run(100)
+    taken = world.parts_taken
+    world.run(10_000)
+    assert world.parts_taken == taken
+    assert not world.equal()
+    heartbeats.set_disk(DiskLevel.AMPLE)
+    comes_back(world)
+    assert world.fetches[-1].from_index > 0, "it goes on where it stopped"
 
 
 def test_between_two_generations_a_replica_takes_no_messages() -> None:
