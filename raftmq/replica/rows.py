@@ -80,8 +80,11 @@ def beside_damage(row: ReplicaRow, generation: Generation) -> tuple[ReplicaRow, 
 
     It may have lost what it acknowledged, so it is suspect, in a term above every one in which it can have voted: no
     leader that counts on what it once held goes on, and only one that was elected without it can clear it.
+
+    It begins with the newest configuration that is known to be committed: a later one may have been overwritten, and
+    then no entry of the log would correct it.
     """
-    _, membership = row.memberships[-1]
+    _, membership = row.memberships[0]
     whole, ops = not_installing(row)
     if whole.damaged is not None:
         ops.append(DropReplica(row.group, row.generation))  # a copy that was not complete yet

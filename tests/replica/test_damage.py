@@ -95,6 +95,24 @@ def test_what_is_left_stays_until_all_that_was_committed_is_there_again() -> Non
     assert held(world, follower, old) == 0
 
 
+def test_a_change_of_configuration_that_was_not_committed_is_not_believed() -> None:
+    """Nobody else may ever have had it, and no entry of the log would correct it."""
+    world, old = filled(nodes=4)
+    before = world.group(old).node.membership
+    world.cut_off(old)
+    world.group(old).node.change_membership(Membership(before.voters - {max(before.voters)}))
+    world.nodes[NodeId(old)].replicas.touch(world.group(old).id)
+    world.run(100)
+    assert stored(world, old).memberships[-1][1] != before
+    assert world.run(10_000, until=lambda: any(number != old for number in world.leaders()))
+    damage(world, old)
+    world.crash(old)
+    world.restart(old)
+    world.heal()
+    assert world.run(30_000, until=lambda: whole_again(world, old)), world.describe()
+    assert world.group(old).node.membership == before
+
+
 def test_a_process_that_dies_meanwhile_goes_on_where_it_was() -> None:
     world, leader = filled()
     follower = next(n for n in world.nodes if n != leader)
