@@ -22,7 +22,7 @@ demo: $(STAMP) ## Three nodes, 336,776 real flights, one SIGKILL, a verdict
 	@$(BIN)/raftmq demo
 
 test: $(STAMP) ## Run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 SEEDS ?= 1000
 
