@@ -223,13 +223,14 @@ def test_pauses_are_told_apart_by_death_and_return() -> None:
 class Echoed:
     word: str
     fails: bool = False
+    times: int = 1
 
     async def run(self, signals: Signals) -> tuple[str, object]:
         await signals.started()
         if self.fails:
             raise ValueError("as asked")
         await signals.ending.wait()
-        return self.word, signals.payload
+        return self.word * self.times, signals.payload
 
 
 async def test_workers_begin_together_and_return_what_they_found() -> None:
@@ -239,6 +240,12 @@ async def test_workers_begin_together_and_return_what_they_found() -> None:
         for worker in workers:
             worker.end({"x": 1})
         assert await run_all(workers) == [("a", {"x": 1}), ("b", {"x": 1})]
+
+
+async def test_an_outcome_may_be_more_than_a_pipe_holds() -> None:
+    async with working([Echoed("a", times=10_000_000)]) as workers:
+        workers[0].end()
+        assert await run_all(workers) == [("a" * 10_000_000, None)]
 
 
 async def test_what_a_load_raises_is_told() -> None:

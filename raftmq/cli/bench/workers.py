@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import AsyncIterator, Sequence
@@ -180,6 +181,7 @@ def _main(connection: Connection, load: Load[Any]) -> None:
         return
     except Exception as error:  # noqa: BLE001  whatever it is, the main process has to be told
         word = _Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+    os.set_blocking(connection.fileno(), True)  # the loop listened to it; an outcome may be more than the pipe holds
     connection.send(word)
 
 
