@@ -177,6 +177,11 @@ class SimNode:
         return None if self.process is None else self.process.assembly
 
     @property
+    def has_ever_lost(self) -> bool:
+        """Its disk has lost what it synced, or took the place of another one."""
+        return self.losses > 0 or self.disks > 1
+
+    @property
     def is_halted(self) -> bool:
         """Some replica here takes no further part."""
         assembly = self.assembly

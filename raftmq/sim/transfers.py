@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raftmq.sim.network import Network
     from raftmq.sim.node import NodeProcess
 
-STREAM_TIMEOUT_S = 30.0
+STREAM_TIMEOUT_S = 6.0
 """When a source that was not told of the end hears of it at last, by keepalive."""
 SILENCE_S = 3.0
 

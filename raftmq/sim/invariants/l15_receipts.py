@@ -1,7 +1,7 @@
 """L15: a receipt tells the truth about disks: every node that it names holds the record durably, and they are a
 majority of the replicas at least. That is what makes "survives the loss of all but one of its holders" true.
 
-Exception: a disk that has lost what it synced since, and the receipt of a duplicate too old to be known.
+Exception: a disk that has lost what it synced since, or was replaced, and the receipt of a duplicate too old to be known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Receipts(Invariant):
             row = node.durable.rows.get(group)
             held = 0 if row is None else node.durable.last.get(row.generation, 0)
             self.require(
-                held >= operation.log_index or node.losses,
+                held >= operation.log_index or node.has_ever_lost,
                 f"{operation.partition}: the receipt of {operation.value!r} names node {number}, whose disk ends at "
                 f"entry {held}, not {operation.log_index}",
             )

@@ -43,6 +43,6 @@ class Commit(Invariant):
 
 def _holds(node: SimNode, sight: Sight, index: LogIndex) -> bool:
     row = node.durable.rows.get(sight.group_id)
-    if node.losses and (row is None or row.suspect):
+    if node.has_ever_lost and (row is None or row.suspect):
         return True
     return row is not None and node.durable.last.get(row.generation, 0) >= index
