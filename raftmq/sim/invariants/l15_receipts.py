@@ -1,7 +1,8 @@
 """L15: a receipt tells the truth about disks: every node that it names holds the record durably, and they are a
 majority of the replicas at least. That is what makes "survives the loss of all but one of its holders" true.
 
-Exception: a disk that has lost what it synced since, or was replaced, and the receipt of a duplicate too old to be known.
+Exception: a disk that has lost what it synced since, or was replaced, and the receipt of a duplicate too old to be
+known.
 """
 
 from __future__ import annotations
