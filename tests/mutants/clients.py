@@ -85,7 +85,7 @@ def receipts_one_off(patch: Patch) -> None:
     patch.setattr(RecordReceipt, "offset", property(wrong))
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/client/test_consumer.py", "test_where_it_starts")
 def batch_read_from_its_start(patch: Patch) -> None:
     """A consumer that starts within a batch is given all of it."""
     decode = PartitionFetcher._decode

@@ -173,7 +173,7 @@ def old_mark_speaks_for_new_entries(patch: Patch) -> None:
     patch.setattr(Durability, "truncated", truncated)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/replica/test_host.py", "test_the_latest_offset_needs_a_quorum")
 def read_without_a_quorum(patch: Patch) -> None:
     """A leader takes its own word for being one."""
     patch.setattr(Barriers, "barrier", lambda self, group, now, done: done(True))

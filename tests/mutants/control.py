@@ -43,7 +43,7 @@ def deny_topics_while_replaying(patch: Patch) -> None:
     patch.setattr(Controller, "is_current", lambda self: True)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/controller/test_reconciler.py", "test_replicas_come_and_go_with_their_topic")
 def deleted_replicas_stay(patch: Patch) -> None:
     """A node keeps its replica of a topic that was deleted."""
     patch.setattr(reconciler, "_is_gone", lambda group_id, image: False)
@@ -63,7 +63,11 @@ def two_leaders_told(patch: Patch) -> None:
     patch.setattr(ReplicaHost, "leader_of", telling)
 
 
-@mutant(AREA)
+@mutant(
+    AREA,
+    "tests/replica/test_leading.py",
+    "test_an_older_notice_changes_nothing_and_one_without_an_in_sync_set_takes_none_away",
+)
 def old_notice_wins(patch: Patch) -> None:
     """Whatever is heard last of who leads is believed, however old it is."""
 

@@ -78,8 +78,11 @@ def _test_digest(mutant: Mutant) -> str:
     return blake2b((ROOT / mutant.test.partition("::")[0]).read_bytes(), digest_size=8).hexdigest()
 
 
-def run_gate(mutants: list[Mutant], results: Results, jobs: int, seeds_max: int) -> Iterator[tuple[Mutant, Found]]:
-    """Run what is not known yet, and no more seeds than `seeds_max`; yields each mutant when it is decided."""
+def run_gate(
+    mutants: list[Mutant], results: Results, jobs: int, seeds_max: int | None
+) -> Iterator[tuple[Mutant, Found]]:
+    """Run what is not known yet, `seeds_max` of the seeds or as many as it asks for; yields each mutant when
+    it is decided."""
     source = source_hash()
     left = {mutant.name: mutant for mutant in mutants}
     context = multiprocessing.get_context("forkserver")
@@ -90,7 +93,7 @@ def run_gate(mutants: list[Mutant], results: Results, jobs: int, seeds_max: int)
             for mutant in list(left.values())[: jobs - len(running)]:
                 del left[mutant.name]
                 found = results.of(mutant, source)
-                more = min(mutant.seeds, seeds_max) - found.tried
+                more = (mutant.seeds if seeds_max is None else seeds_max) - found.tried
                 if mutant.test and not found.tested:
                     running[pool.submit(run_test, mutant.name, mutant.test)] = mutant
                 elif not found.check and more > 0:

@@ -90,9 +90,9 @@ def producers_expire_early(patch: Patch) -> None:
 
 
 @mutant(AREA, "tests/partition/test_producers.py", "test_a_batch_in_the_window_is_a_duplicate_with_its_original")
-def window_of_one(patch: Patch) -> None:
-    """Only the last batch of a producer is remembered."""
-    patch.setattr(producers, "WINDOW", 1)
+def window_of_two(patch: Patch) -> None:
+    """Only the last two batches of a producer are remembered."""
+    patch.setattr(producers, "WINDOW", 2)
 
 
 @mutant(AREA)
@@ -142,7 +142,9 @@ def forget_message_ids(patch: Patch) -> None:
         patch.setattr(kind, "find", lambda self, batch, log_tick: None)
 
 
-@mutant(AREA)
+@mutant(
+    AREA, "tests/metadata/test_decisions.py", "test_whatever_is_decided_can_be_replayed_and_numbers_are_never_reused"
+)
 def ids_given_again(patch: Patch) -> None:
     """The numbers of the newest topic are free again when it is deleted."""
     delete = MetadataImage._delete

@@ -11,6 +11,7 @@ from raftmq.replica.answers import row_of
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.host import Bounds, ReplicaHost
 from raftmq.replica.in_sync import InSyncSet
+from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import Leadership
 from raftmq.replica.waits import Acks, Wait
 from tests.mutants.table import Patch, mutant
@@ -32,7 +33,7 @@ def watermark_above_commit(patch: Patch) -> None:
     patch.setattr(ReplicaHost, "_read", read)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/replica/test_host.py", "test_a_least_watermark_is_waited_for")
 def least_watermark_ignored(patch: Patch) -> None:
     """A reader that asks for its own writes is answered whatever the watermark is."""
 
@@ -81,22 +82,13 @@ def dead_replica_waited_for(patch: Patch) -> None:
 def frames_of_an_old_process(patch: Patch) -> None:
     """What a node's process before this one sent is taken for its own."""
 
-    def boot_of(self: NodeHeartbeats, node: Any) -> Any:
-        return _Anything()
+    take = Replicas.on_frame
 
-    patch.setattr(NodeHeartbeats, "boot_of", boot_of)
+    def taking(self: Replicas, peer: Any, frame: Any) -> None:
+        known = self.heartbeats.boot_of(peer.node)
+        take(self, replace(peer, boot=known) if peer.boot < known else peer, frame)
 
-
-class _Anything(int):
-    """Equal to every boot count."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = int.__hash__
+    patch.setattr(Replicas, "on_frame", taking)
 
 
 @mutant(AREA)
@@ -114,7 +106,7 @@ def duplicate_told_a_new_offset(patch: Patch) -> None:
     patch.setattr(Leadership, "_answer_duplicate", answering)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/replica/test_pump.py", "test_a_duplicate_of_an_uncommitted_batch_waits_with_it")
 def duplicate_answered_at_once(patch: Patch) -> None:
     """A batch that came again is acknowledged although the first one is not committed."""
 
@@ -155,7 +147,7 @@ def unknown_told_as_not_applied(patch: Patch) -> None:
     patch.setattr(LeadershipLost, "__init__", init)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/replica/test_host.py", "test_a_deposed_leader_answers_at_once_and_says_unknown")
 def unknown_told_as_applied(patch: Patch) -> None:
     """A producer whose leader was deposed is told that its batch is committed."""
     begin = LeadershipLost.__init__

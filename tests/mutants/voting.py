@@ -19,7 +19,7 @@ from tests.mutants.table import Patch, mutant
 AREA = "votes"
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/raft/paper/test_5_2_elections.py", "test_5_2_a_vote_survives_a_restart")
 def forget_the_vote(patch: Patch) -> None:
     """A restart remembers the term and not the vote."""
     begin = Core.__init__
@@ -30,7 +30,7 @@ def forget_the_vote(patch: Patch) -> None:
     patch.setattr(Core, "__init__", init)
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/raft/test_storm.py", "test_safety_in_the_storm_and_liveness_after_it")
 def vote_not_written(patch: Patch) -> None:
     """A vote given in a term that was written before does not reach the disk."""
     take = RaftNode.ready

@@ -212,14 +212,19 @@ def test_frames_of_an_earlier_process_and_of_strangers_are_dropped(world: World)
     world.crash(follower.number)
     world.restart(follower.number)
     world.run(3_000)
-    before = world.group(leader).node.status()
+    group = world.group(leader)
+    before = group.node.status()
     replicas = node(world, leader).replicas
-    beat = Frame(heartbeat=follower.replicas.heartbeats.beat(NodeId(leader)))
+    higher = Term(before.term + 1)
+    vote = RequestVote(follower.replica, group.me, higher, before.last_index, before.term, False, True)
+    beat = Frame(heartbeat=follower.replicas.heartbeats.beat(NodeId(leader)), messages=(GroupMessage(GROUP, vote),))
     replicas.on_frame(old, beat)
     assert replicas.heartbeats.boot_of(follower.number) == follower.info.boot
     replicas.on_frame(PeerInfo(NodeId(9), old.store, old.boot), beat)
     assert replicas.silence(NodeId(9)) > 1 << 40
-    assert world.group(leader).node.status() == before
+    assert group.node.status() == before
+    replicas.on_frame(follower.info, beat)
+    assert group.node.term == higher, "its process of now is heard"
 
 
 def test_a_message_in_anothers_name_is_dropped(world: World) -> None:
