@@ -9,20 +9,19 @@ from raftmq.broker.deadlines import CallContext
 from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.fetching import Fetching
 from raftmq.broker.forwarding import Forwarder
+from raftmq.broker.leaders import Leaders
 from raftmq.broker.offsets import Offsets
 from raftmq.broker.produce_stream import produce_stream
+from raftmq.broker.producers import Producers
 from raftmq.broker.producing import Producing
 from raftmq.broker.subscribing import subscribe
 from raftmq.broker.view import View
-from raftmq.errors import InvalidArgument, PreconditionFailed
 from raftmq.ids import BootCount
-from raftmq.records.batch import PRODUCER_EPOCH_MAX, PRODUCER_ID_MAX
 from raftmq.v1 import broker_pb2
 from raftmq.version import __version__
 
-API_LEVEL = 4
-"""Grows when calls or fields are added."""
-INIT_PRODUCER_LIMIT_MS = 10_000
+API_LEVEL = 5
+"""What clients may ask for: `GetServerInfoResponse.api_level` says how it grows, and what each level brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,9 @@ class BrokerService:
         self._facts = facts
         self._producing = Producing(view, facts.produce_timeout_ms)
         self._fetching = Fetching(view)
-        self._offsets = Offsets(view, forwarder, rng)
+        leaders = Leaders(view, forwarder, rng)
+        self._offsets = Offsets(view, leaders)
+        self._producers = Producers(view, leaders)
 
     def entries(self) -> dict[str, Entry | StreamEntry]:
         """For the table of methods."""
@@ -55,32 +56,11 @@ class BrokerService:
             "Broker.Subscribe": StreamEntry(subscribe),
             "Broker.Fetch": Entry(self._fetching.fetch, reads=True, target=self._fetching.target),
             "Broker.ListOffsets": Entry(self._offsets.list_offsets, reads=True),
-            "Broker.InitProducer": Entry(self.init_producer, reads=False),
+            "Broker.InitProducer": Entry(self._producers.init_producer, reads=False),
+            "Broker.DescribeProducers": Entry(self._producers.describe_producers, reads=True),
             "Broker.GetMetadata": Entry(self.get_metadata, reads=True),
             "Broker.GetServerInfo": Entry(self.get_server_info, reads=True),
         }
-
-    async def init_producer(
-        self, request: broker_pb2.InitProducerRequest, context: CallContext
-    ) -> broker_pb2.InitProducerResponse:
-        """A new id, or the next epoch of a known one. Each partition learns of an epoch from its first batch, and
-        refuses the one before from then on."""
-        if request.producer_id == 0:
-            if request.producer_epoch:
-                raise InvalidArgument("means nothing without a producer id", field="producer_epoch")
-            producer_id = await self._view.cluster.allocate_producer_id(context.within(INIT_PRODUCER_LIMIT_MS))
-            return broker_pb2.InitProducerResponse(
-                header=self._view.controller_header(), producer_id=producer_id, producer_epoch=0
-            )
-        if request.producer_id > PRODUCER_ID_MAX:
-            raise InvalidArgument(f"{request.producer_id} was never given to anybody", field="producer_id")
-        if request.producer_epoch >= PRODUCER_EPOCH_MAX:
-            raise PreconditionFailed("this producer id has no epochs left: ask for a new one", field="producer_epoch")
-        return broker_pb2.InitProducerResponse(
-            header=self._view.controller_header(),
-            producer_id=request.producer_id,
-            producer_epoch=request.producer_epoch + 1,
-        )
 
     async def get_metadata(
         self, request: broker_pb2.GetMetadataRequest, context: CallContext

@@ -63,8 +63,9 @@ class ClusterView(Protocol):
     async def delete_topic(self, name: str, timeout_ms: int) -> None:
         """Raises NotLeader, UnknownTopic, DeadlineExceeded."""
 
-    async def allocate_producer_id(self, timeout_ms: int) -> int:
-        """A producer id that was never given before. Works on any node. Raises NoLeader, DeadlineExceeded."""
+    async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
+        """The first of `count` producer ids in a row that were never given before, at most a block of them. Works on
+        any node. Raises NoLeader, DeadlineExceeded."""
 
     def node_silence_ms(self, node: NodeId) -> int:
         """Milliseconds since this node heard `node` last; 0 for itself."""

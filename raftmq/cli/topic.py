@@ -1,8 +1,9 @@
-"""``raftmq topic``: create, alter, list, describe, delete."""
+"""``raftmq topic``: create, alter, list, describe, producers, delete."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -18,9 +19,9 @@ from raftmq.cli.runtime import (
     TopicArgument,
     run,
 )
-from raftmq.client.types import TopicDescription
+from raftmq.client.types import ProducerDescription, TopicDescription
 
-app = typer.Typer(help="Topics: create, alter, list, describe, delete.", no_args_is_help=True)
+app = typer.Typer(help="Topics: create, alter, list, describe, delete; who produces to them.", no_args_is_help=True)
 
 
 @app.command()
@@ -189,6 +190,38 @@ def describe(
 
 
 @app.command()
+def producers(
+    name: TopicArgument,
+    partition: Annotated[
+        list[int] | None, typer.Option("--partition", "-p", min=0, help="Only of this partition; may be repeated.")
+    ] = None,
+    producer_id: Annotated[int, typer.Option("--producer", min=0, help="Only this producer's id; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option("--max", min=1, help="At most so many rows.")] = 1_000,
+    bootstrap: BootstrapOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each partition remembers of idempotent producers, to tell duplicates from news."""
+
+    async def command() -> None:
+        async with Target(bootstrap, config).client() as client:
+            found = await client.admin.describe_producers(
+                name, partition or (), producer_id=producer_id, limit=limit + 1
+            )
+        shown = found[:limit]
+        if as_json:
+            output.show_json([asdict(one) for one in shown])
+        elif not shown:
+            output.notice(f"no partition of {name} remembers an idempotent producer")
+        else:
+            output.show(output.table("", PRODUCER_COLUMNS, (_producer_row(one) for one in shown)))
+        if len(found) > limit:
+            output.notice(f"there are more than {limit}; --max or --partition tells others")
+
+    run(command)
+
+
+@app.command()
 def delete(
     name: TopicArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -205,6 +238,24 @@ def delete(
         output.console.print(f"deleted topic {name}", markup=False)
 
     run(command)
+
+
+PRODUCER_COLUMNS = (
+    "#partition", "#producer", "#epoch", "#sequences remembered", "#last offset", "last append", "#expires in",
+)  # fmt: skip
+
+
+def _producer_row(one: ProducerDescription) -> tuple[object, ...]:
+    appended = datetime.fromtimestamp(one.last_append_time_ms / 1000).astimezone()
+    return (
+        one.partition,
+        one.producer_id,
+        one.producer_epoch,
+        f"{one.first_sequence} to {one.last_sequence}",
+        one.last_offset,
+        appended.isoformat(" ", "seconds"),
+        f"{one.expires_in_ms // 60_000} min",
+    )
 
 
 def _summary(topic: TopicDescription) -> str:

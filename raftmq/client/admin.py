@@ -15,6 +15,7 @@ from raftmq.client.router import Router
 from raftmq.client.types import (
     ClusterDescription,
     NodeDescription,
+    ProducerDescription,
     ReplicaDescription,
     ServerDescription,
     TopicDescription,
@@ -22,6 +23,8 @@ from raftmq.client.types import (
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2
 
 DEFAULT_TIMEOUT_MS = 15_000
+PAGE = 1_000
+"""Producers asked for in one call."""
 LEADERS_TIMEOUT_MS = 10_000
 
 
@@ -149,6 +152,34 @@ class Admin:
             judge=may_retry_read,
         )
         return convert.topic(answer.topic)
+
+    async def describe_producers(
+        self,
+        topic: str,
+        partitions: Sequence[int] = (),
+        *,
+        producer_id: int = 0,
+        limit: int | None = None,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> tuple[ProducerDescription, ...]:
+        """What the partitions (none named: all of them) remember of idempotent producers, by partition and id.
+
+        As their leaders know it: every batch acknowledged before the call is in it. producer_id: only this one; 0: all.
+        limit: the first so many; None: all. `timeout_ms` is for each 1,000 of them. Raises UnknownTopic,
+        UnknownPartition, InvalidArgument.
+        """
+        found: list[ProducerDescription] = []
+        request = broker_pb2.DescribeProducersRequest(topic=topic, partitions=partitions, producer_id=producer_id)
+        while limit is None or len(found) < limit:
+            request.page_size = PAGE if limit is None else min(PAGE, limit - len(found))
+            answer = await self._router.to_any(
+                lambda node: node.broker.DescribeProducers, request, timeout_ms=timeout_ms, judge=may_retry_read
+            )
+            found += [convert.producer(one.partition, info) for one in answer.partitions for info in one.producers]
+            if not answer.HasField("next"):
+                break
+            request.after.CopyFrom(answer.next)
+        return tuple(found)
 
 
 class Cluster(ClusterOperations):

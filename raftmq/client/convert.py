@@ -10,6 +10,7 @@ from raftmq.client.types import (
     OperationDescription,
     PartitionDescription,
     PartitionOffsets,
+    ProducerDescription,
     ReplicaDescription,
     ServerDescription,
     TopicDescription,
@@ -74,6 +75,19 @@ def offsets(wire: broker_pb2.PartitionOffsets) -> PartitionOffsets:
         wire.high_watermark,
         wire.leader_epoch,
         wire.offset_appended_at if wire.HasField("offset_appended_at") else None,
+    )
+
+
+def producer(partition: int, wire: broker_pb2.ProducerInfo) -> ProducerDescription:
+    return ProducerDescription(
+        partition=partition,
+        producer_id=wire.producer_id,
+        producer_epoch=wire.producer_epoch,
+        first_sequence=wire.first_sequence,
+        last_sequence=wire.last_sequence,
+        last_offset=wire.last_offset,
+        last_append_time_ms=wire.last_appended.ToMilliseconds(),
+        expires_in_ms=wire.expires_in.ToMilliseconds(),
     )
 
 

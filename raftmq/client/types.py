@@ -160,6 +160,25 @@ class PartitionOffsets:
 
 
 @dataclass(frozen=True, slots=True)
+class ProducerDescription:
+    """What a partition remembers of one idempotent producer."""
+
+    partition: int
+    producer_id: int
+    producer_epoch: int
+    first_sequence: int
+    """A batch of this sequence or a later one is told where it went if it is sent again; of earlier ones it is only
+    known that they were accepted."""
+    last_sequence: int
+    last_offset: int
+    """Of the last record."""
+    last_append_time_ms: int
+    """When the last batch was appended, in milliseconds since the Unix epoch, by the leader's clock."""
+    expires_in_ms: int
+    """It is forgotten unless it appends within so much time in which the partition has a leader."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionDescription:
     partition: int
     group_id: int

@@ -252,16 +252,21 @@ class Controller:
         """Say who and where this node is."""
         await self.ask_leader(REGISTER_NODE, events.registration_to_proto(wish).SerializeToString(), timeout_ms)
 
-    async def allocate_producer_id(self, timeout_ms: int) -> int:
-        """An id that was never given before: from this node's block, or from a new one."""
+    async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
+        """The first of `count` ids that were never given before: from this node's block, or from a new one."""
+        assert 0 < count <= decisions.PRODUCER_ID_BLOCK
         async with self._allocating:
-            if not self._producer_ids:
+            block = self._producer_ids
+            if len(block) < count:
                 request = storage_pb2.ProducerIdsAllocated(node=self.node_id).SerializeToString()
                 answer = await self._patiently(ALLOCATE_PRODUCER_IDS, request, timeout_ms)
-                block = storage_pb2.ProducerIdsAllocated.FromString(answer)
-                self._producer_ids = range(block.first, block.first + block.count)
-            first, self._producer_ids = self._producer_ids[0], self._producer_ids[1:]
-            return first
+                new = storage_pb2.ProducerIdsAllocated.FromString(answer)
+                block = range(new.first, new.first + new.count)
+            left = block[count:]
+            # The longer rest is kept: a few large wishes do not use up the ids of many small ones.
+            if len(left) > len(self._producer_ids) or block is self._producer_ids:
+                self._producer_ids = left
+            return block[0]
 
     async def _patiently(self, method: str, request: bytes, timeout_ms: int) -> bytes:
         """Ask again while there is no leader: an election takes a second or two."""

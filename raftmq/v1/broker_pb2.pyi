@@ -556,18 +556,22 @@ class InitProducerRequest(_message.Message):
 
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.int
     """0: a new producer. Otherwise the next epoch of this one, which fences the present one."""
     producer_epoch: _builtins.int
+    count: _builtins.int
+    """So many new producers in one call, 1 to 1,000; 0: 1. Only without a `producer_id`."""
     def __init__(
         self,
         *,
         producer_id: _builtins.int = ...,
         producer_epoch: _builtins.int = ...,
+        count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_epoch", b"producer_epoch", "producer_id", b"producer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -580,8 +584,12 @@ class InitProducerResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     producer_id: _builtins.int
     producer_epoch: _builtins.int
+    """Of each of them."""
+    count: _builtins.int
+    """How many producers this is the answer for: `producer_id` and the ids that follow it."""
     @_builtins.property
     def header(self) -> _types_pb2.ResponseHeader: ...
     def __init__(
@@ -590,14 +598,190 @@ class InitProducerResponse(_message.Message):
         header: _types_pb2.ResponseHeader | None = ...,
         producer_id: _builtins.int = ...,
         producer_epoch: _builtins.int = ...,
+        count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "header", b"header", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InitProducerResponse: _TypeAlias = InitProducerResponse  # noqa: Y015
+
+@_typing.final
+class DescribeProducersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    producer_id: _builtins.int
+    """Only this producer; 0: all of them."""
+    page_size: _builtins.int
+    """At most so many producers in the answer, each counted once for every partition that knows it; 0: 1,000. At most
+    10,000.
+    """
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: all partitions."""
+
+    @_builtins.property
+    def after(self) -> Global___ProducerPosition:
+        """Go on behind this: `next` of the answer before."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+        producer_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        after: Global___ProducerPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "page_size", b"page_size", "partitions", b"partitions", "producer_id", b"producer_id", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeProducersRequest: _TypeAlias = DescribeProducersRequest  # noqa: Y015
+
+@_typing.final
+class ProducerPosition(_message.Message):
+    """Producers are told in the order of partition and producer id. A page ends with one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    producer_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        producer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "producer_id", b"producer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProducerPosition: _TypeAlias = ProducerPosition  # noqa: Y015
+
+@_typing.final
+class ProducerInfo(_message.Message):
+    """What a partition remembers of one idempotent producer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_OFFSET_FIELD_NUMBER: _builtins.int
+    LAST_APPENDED_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    producer_id: _builtins.int
+    producer_epoch: _builtins.int
+    first_sequence: _builtins.int
+    """A batch of this sequence or a later one is told where it went if it is sent again; of earlier ones it is only known
+    that they were accepted.
+    """
+    last_sequence: _builtins.int
+    """Of the last record; the next batch begins behind it."""
+    last_offset: _builtins.int
+    """Of the last record."""
+    @_builtins.property
+    def last_appended(self) -> _timestamp_pb2.Timestamp:
+        """When the last batch was appended, by the leader's clock."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """It is forgotten unless it appends within so much time in which the partition has a leader."""
+
+    def __init__(
+        self,
+        *,
+        producer_id: _builtins.int = ...,
+        producer_epoch: _builtins.int = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        last_offset: _builtins.int = ...,
+        last_appended: _timestamp_pb2.Timestamp | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "last_appended", b"last_appended"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "first_sequence", b"first_sequence", "last_appended", b"last_appended", "last_offset", b"last_offset", "last_sequence", b"last_sequence", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProducerInfo: _TypeAlias = ProducerInfo  # noqa: Y015
+
+@_typing.final
+class PartitionProducers(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    PRODUCERS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    leader_epoch: _builtins.int
+    @_builtins.property
+    def producers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProducerInfo]:
+        """By producer id."""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        leader_epoch: _builtins.int = ...,
+        producers: _abc.Iterable[Global___ProducerInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_epoch", b"leader_epoch", "partition", b"partition", "producers", b"producers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionProducers: _TypeAlias = PartitionProducers  # noqa: Y015
+
+@_typing.final
+class DescribeProducersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionProducers]:
+        """By number, as far as the page goes; also those that remember nobody."""
+
+    @_builtins.property
+    def next(self) -> Global___ProducerPosition:
+        """Where the page ends; unset: there is nothing behind it."""
+
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        partitions: _abc.Iterable[Global___PartitionProducers] | None = ...,
+        next: Global___ProducerPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "next", b"next", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeProducersResponse: _TypeAlias = DescribeProducersResponse  # noqa: Y015
 
 @_typing.final
 class GetMetadataRequest(_message.Message):
@@ -821,7 +1005,12 @@ class GetServerInfoResponse(_message.Message):
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     api_level: _builtins.int
-    """Grows when calls or fields are added; a client may ask for what it needs."""
+    """What this node speaks, for clients that need a certain call or field. It grows by one with the first change after a
+    release that adds any, and never falls: what a level brought stays, with its meaning. Each node answers for itself,
+    so that while a cluster is upgraded some say less than others.
+    1: all that is not named below. 2: ProduceStream, Subscribe. 3: `message_id`, operations. 4: AlterTopic,
+    `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`.
+    """
     boot_count: _builtins.int
     max_message_bytes: _builtins.int
     """Largest request and batch this node takes, in bytes."""

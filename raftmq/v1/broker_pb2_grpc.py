@@ -65,6 +65,11 @@ class BrokerStub:
                 request_serializer=raftmq_dot_v1_dot_broker__pb2.InitProducerRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_broker__pb2.InitProducerResponse.FromString,
                 _registered_method=True)
+        self.DescribeProducers = channel.unary_unary(
+                '/raftmq.v1.Broker/DescribeProducers',
+                request_serializer=raftmq_dot_v1_dot_broker__pb2.DescribeProducersRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_broker__pb2.DescribeProducersResponse.FromString,
+                _registered_method=True)
         self.GetMetadata = channel.unary_unary(
                 '/raftmq.v1.Broker/GetMetadata',
                 request_serializer=raftmq_dot_v1_dot_broker__pb2.GetMetadataRequest.SerializeToString,
@@ -119,7 +124,15 @@ class BrokerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def InitProducer(self, request, context):
-        """Gets a producer id, or the next epoch of one.
+        """Gets a producer id, or several of them, or the next epoch of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeProducers(self, request, context):
+        """What partitions remember of idempotent producers, in pages. The leaders tell, as with ListOffsets: it covers every
+        batch acknowledged before the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +184,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.InitProducer,
                     request_deserializer=raftmq_dot_v1_dot_broker__pb2.InitProducerRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_broker__pb2.InitProducerResponse.SerializeToString,
+            ),
+            'DescribeProducers': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeProducers,
+                    request_deserializer=raftmq_dot_v1_dot_broker__pb2.DescribeProducersRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_broker__pb2.DescribeProducersResponse.SerializeToString,
             ),
             'GetMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMetadata,
@@ -346,6 +364,33 @@ class Broker:
             '/raftmq.v1.Broker/InitProducer',
             raftmq_dot_v1_dot_broker__pb2.InitProducerRequest.SerializeToString,
             raftmq_dot_v1_dot_broker__pb2.InitProducerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeProducers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Broker/DescribeProducers',
+            raftmq_dot_v1_dot_broker__pb2.DescribeProducersRequest.SerializeToString,
+            raftmq_dot_v1_dot_broker__pb2.DescribeProducersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,11 @@ class BrokerStub:
     ListOffsets: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListOffsetsRequest, _broker_pb2.ListOffsetsResponse]
     """Bounds of partitions. `latest` is linearizable: it covers everything acknowledged before the call."""
     InitProducer: _grpc.UnaryUnaryMultiCallable[_broker_pb2.InitProducerRequest, _broker_pb2.InitProducerResponse]
-    """Gets a producer id, or the next epoch of one."""
+    """Gets a producer id, or several of them, or the next epoch of one."""
+    DescribeProducers: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DescribeProducersRequest, _broker_pb2.DescribeProducersResponse]
+    """What partitions remember of idempotent producers, in pages. The leaders tell, as with ListOffsets: it covers every
+    batch acknowledged before the call.
+    """
     GetMetadata: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetMetadataRequest, _broker_pb2.GetMetadataResponse]
     """Nodes, topics, partitions and leaders, as far as the answering node knows."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetServerInfoRequest, _broker_pb2.GetServerInfoResponse]
@@ -74,7 +78,11 @@ class BrokerAsyncStub(BrokerStub):
     ListOffsets: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListOffsetsRequest, _broker_pb2.ListOffsetsResponse]  # type: ignore[assignment]
     """Bounds of partitions. `latest` is linearizable: it covers everything acknowledged before the call."""
     InitProducer: _aio.UnaryUnaryMultiCallable[_broker_pb2.InitProducerRequest, _broker_pb2.InitProducerResponse]  # type: ignore[assignment]
-    """Gets a producer id, or the next epoch of one."""
+    """Gets a producer id, or several of them, or the next epoch of one."""
+    DescribeProducers: _aio.UnaryUnaryMultiCallable[_broker_pb2.DescribeProducersRequest, _broker_pb2.DescribeProducersResponse]  # type: ignore[assignment]
+    """What partitions remember of idempotent producers, in pages. The leaders tell, as with ListOffsets: it covers every
+    batch acknowledged before the call.
+    """
     GetMetadata: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetMetadataRequest, _broker_pb2.GetMetadataResponse]  # type: ignore[assignment]
     """Nodes, topics, partitions and leaders, as far as the answering node knows."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetServerInfoRequest, _broker_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -133,7 +141,17 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.InitProducerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.InitProducerResponse, _abc.Awaitable[_broker_pb2.InitProducerResponse]]:
-        """Gets a producer id, or the next epoch of one."""
+        """Gets a producer id, or several of them, or the next epoch of one."""
+
+    @_abc_1.abstractmethod
+    def DescribeProducers(
+        self,
+        request: _broker_pb2.DescribeProducersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DescribeProducersResponse, _abc.Awaitable[_broker_pb2.DescribeProducersResponse]]:
+        """What partitions remember of idempotent producers, in pages. The leaders tell, as with ListOffsets: it covers every
+        batch acknowledged before the call.
+        """
 
     @_abc_1.abstractmethod
     def GetMetadata(

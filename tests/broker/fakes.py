@@ -273,9 +273,9 @@ class FakeCluster:
         self._decide()
         self.deleted.append(name)
 
-    async def allocate_producer_id(self, timeout_ms: int) -> int:
-        self.producer_id += 1
-        return self.producer_id
+    async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
+        self.producer_id += count
+        return self.producer_id - count + 1
 
     def node_silence_ms(self, node: NodeId) -> int:
         return 0 if node == self.node_id else 25 if node == 2 else 1 << 40

@@ -41,6 +41,8 @@ async def test_a_cluster_is_started_used_and_stopped(raftmq_command: Command, cl
         assert (await raftmq_command("topic", "create", "orders")).code == 0
         assert (await raftmq_command("produce", "orders", "-p", "1", stdin=b"one\ntwo\n")).code == 0
         assert (await raftmq_command("consume", "orders")).out == "one\ntwo\n"
+        told = await raftmq_command("topic", "producers", "orders", "--json")
+        assert [(one["partition"], one["first_sequence"], one["last_offset"]) for one in told.document] == [(1, 0, 1)]
         assert (await raftmq_command("cluster", "status")).code == 0
         pid = int(cluster_file.with_name("data").joinpath("n3.pid").read_text())
         os.kill(pid, signal.SIGKILL)

@@ -374,6 +374,33 @@ class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
 
         return await self._handle("InitProducer", context, work)
 
+    async def DescribeProducers(
+        self, request: broker_pb2.DescribeProducersRequest, context: Any
+    ) -> broker_pb2.DescribeProducersResponse:
+        async def work() -> broker_pb2.DescribeProducersResponse:
+            answer = broker_pb2.DescribeProducersResponse(header=self._cluster.header(self._node_id))
+            partitions = self._cluster.topics[request.topic]
+            known = [(number, one) for number, p in enumerate(partitions) for one in sorted(p.accepted)]
+            after = (request.after.partition, request.after.producer_id)
+            behind = [one for one in known if one > after or not request.HasField("after")]
+            for number, producer_id in behind[: request.page_size]:
+                epoch, window = partitions[number].accepted[producer_id]
+                first, count, _, offset = window[-1]
+                told = answer.partitions.add(partition=number, leader_epoch=partitions[number].epoch).producers.add(
+                    producer_id=producer_id,
+                    producer_epoch=epoch,
+                    first_sequence=window[0][0],
+                    last_sequence=first + count - 1,
+                    last_offset=offset + count - 1,
+                )
+                told.last_appended.FromMilliseconds(1_700_000_000_000)
+                told.expires_in.FromMilliseconds(5_000)
+            if len(behind) > request.page_size:
+                answer.next.partition, answer.next.producer_id = behind[request.page_size - 1]
+            return answer
+
+        return await self._handle("DescribeProducers", context, work)
+
     async def GetMetadata(self, request: broker_pb2.GetMetadataRequest, context: Any) -> broker_pb2.GetMetadataResponse:
         async def work() -> broker_pb2.GetMetadataResponse:
             return broker_pb2.GetMetadataResponse(

@@ -58,6 +58,28 @@ async def test_offsets(cluster: FakeCluster, client: Client) -> None:
         await client.list_offsets("nowhere")
 
 
+async def test_producers_are_told_page_by_page(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.create("t", partitions=3)
+    for partitions in ((0, 2), (2,)):
+        async with client.producer("t") as producer:
+            for partition in (*partitions, *partitions):
+                await producer.send(b"a", partition=partition)
+    everything = await client.admin.describe_producers("t")
+    assert [(one.partition, one.last_sequence, one.last_offset) for one in everything] == [
+        (0, 1, 1),
+        (2, 1, 1),
+        (2, 1, 3),
+    ]
+    assert (everything[0].producer_epoch, everything[0].first_sequence) == (0, 0)
+    assert (everything[0].last_append_time_ms, everything[0].expires_in_ms) == (1_700_000_000_000, 5_000)
+    monkeypatch.setattr("raftmq.client.admin.PAGE", 2)
+    assert await client.admin.describe_producers("t") == everything
+    assert await client.admin.describe_producers("t", limit=1) == everything[:1]
+    assert cluster.count("DescribeProducers") == 4
+
+
 async def test_the_cluster_as_its_operators_see_it(cluster: FakeCluster, client: Client) -> None:
     cluster.create("t")
     description = await client.cluster.describe()

@@ -165,7 +165,7 @@ def test_producer_ids_are_unique_over_nodes_and_restarts(cluster: Nodes, monkeyp
     given: list[int] = []
 
     async def some(number: int) -> list[int]:
-        return await asyncio.gather(*(cluster.at(number).allocate_producer_id(10_000) for _ in range(12)))
+        return await asyncio.gather(*(cluster.at(number).allocate_producer_ids(1, 10_000) for _ in range(12)))
 
     for _ in range(3):
         for number in (1, 2, 3):
@@ -176,11 +176,21 @@ def test_producer_ids_are_unique_over_nodes_and_restarts(cluster: Nodes, monkeyp
     assert min(given) > 0
 
 
+def test_several_ids_are_in_a_row_and_belong_to_nobody_else(cluster: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "PRODUCER_ID_BLOCK", 5)
+    given: list[int] = []
+    for number, count in ((1, 1), (1, 5), (2, 3), (1, 4), (2, 3), (1, 1), (2, 2), (1, 5)):
+        first = cluster.do(number, cluster.at(number).allocate_producer_ids(count, 10_000))
+        given += range(first, first + count)
+    assert len(set(given)) == len(given) == 24
+    assert max(given) <= 30, "what a block had left was given before the next one was asked for, where it was enough"
+
+
 def test_an_id_is_waited_for_while_the_controller_is_elected(cluster: Nodes) -> None:
     old = cluster.leader()
     other = cluster.others(old)[0]
     cluster.stop(old)
-    assert cluster.do(other, cluster.at(other).allocate_producer_id(20_000)) > 0
+    assert cluster.do(other, cluster.at(other).allocate_producer_ids(1, 20_000)) > 0
 
 
 def test_without_a_controller_an_id_is_refused_in_time(cluster: Nodes) -> None:
@@ -189,7 +199,7 @@ def test_without_a_controller_an_id_is_refused_in_time(cluster: Nodes) -> None:
     cluster.pass_time(3)
     began = cluster.agenda.now
     with pytest.raises(NoLeader):
-        cluster.do(1, cluster.at(1).allocate_producer_id(2_000))
+        cluster.do(1, cluster.at(1).allocate_producer_ids(1, 2_000))
     assert cluster.agenda.now - began < 3_000_000
 
 

@@ -210,6 +210,20 @@ def topics() -> Iterator[Row]:
         "PRECONDITION_FAILED",
         "producer_epoch",
     )
+    yield row(
+        f"{BROKER}/InitProducer",
+        "a thousand and one producers",
+        broker_pb2.InitProducerRequest(count=1001),
+        "INVALID_ARGUMENT",
+        "count",
+    )
+    yield row(
+        f"{BROKER}/InitProducer",
+        "two epochs",
+        broker_pb2.InitProducerRequest(producer_id=1, count=2),
+        "INVALID_ARGUMENT",
+        "count",
+    )
     for what, moment in (
         ("after all times", Timestamp(seconds=2**63 - 1)),
         ("before all", Timestamp(seconds=-(2**63))),
@@ -222,6 +236,22 @@ def topics() -> Iterator[Row]:
             "INVALID_ARGUMENT",
             "appended_at",
         )
+
+
+def described_producers() -> Iterator[Row]:
+    def describe(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Row:
+        request = filled(broker_pb2.DescribeProducersRequest, {"topic": TOPIC} | values)
+        return row(f"{BROKER}/DescribeProducers", what, request, reason, field)
+
+    behind = broker_pb2.ProducerPosition(partition=2**32 - 1, producer_id=2**64 - 1)
+    yield describe("no topic", "topic", topic="")
+    yield describe("an unknown topic", "topic", "UNKNOWN_TOPIC", topic="nope")
+    yield describe("no such partition", "partitions[1]", "UNKNOWN_PARTITION", partitions=[0, 2**32 - 1])
+    yield describe("ten thousand and one partitions", "partitions", partitions=[0] * 10_001)
+    yield describe("a million partitions", "partitions", "MESSAGE_TOO_LARGE", partitions=[0] * 10**6)
+    yield describe("four billion producers", "page_size", page_size=2**32 - 1)
+    yield describe("an id that nobody has", "producer_id", producer_id=2**64 - 1)
+    yield describe("behind a partition that there is not", "after.partition", "UNKNOWN_PARTITION", after=behind)
 
 
 def alterations() -> Iterator[Row]:
@@ -481,6 +511,6 @@ def peers() -> Iterator[Row]:
 
 
 ROWS = [
-    *unparsable(), *too_many_parts(), *names(), *topics(), *alterations(), *fetches(), *produced(), *subscribes(),
-    *operations(), *peers(),
+    *unparsable(), *too_many_parts(), *names(), *topics(), *described_producers(), *alterations(), *fetches(),
+    *produced(), *subscribes(), *operations(), *peers(),
 ]  # fmt: skip
