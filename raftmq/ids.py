@@ -37,6 +37,12 @@ PartitionId = NewType("PartitionId", int)
 ProducerId = NewType("ProducerId", int)
 """Idempotent producer, from 1. 0 means "not idempotent"."""
 
+QueueId = NewType("QueueId", int)
+"""A queue group, from 1. Never reused."""
+
+LeaseId = NewType("LeaseId", int)
+"""One grant of a queue group in one partition, from 1 and growing: a later one is newer. Never reused."""
+
 Tick = NewType("Tick", int)
 """Monotonic milliseconds handed in by the host. The pure core knows no other time."""
 

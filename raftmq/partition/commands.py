@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition.message_ids import Window
+from raftmq.partition.queues import codec
+from raftmq.partition.queues.commands import QueueCommand
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
-"""Newest version of commands that this code can apply."""
+"""Of ticks, trims and windows."""
+QUEUE_VERSION = 2
+"""Of what is asked of queue groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,16 @@ class WindowCommand:
     window: Window
 
 
-PartitionCommand = TickCommand | TrimCommand | WindowCommand
+PartitionCommand = TickCommand | TrimCommand | WindowCommand | QueueCommand
+
+
+def version_of(command: PartitionCommand) -> int:
+    """The one version in which `command` may be proposed, once the cluster version allows it."""
+    return QUEUE_VERSION if isinstance(command, QueueCommand) else VERSION
 
 
 def encode(command: PartitionCommand) -> bytes:
-    """The body of `command`, of version `VERSION`."""
+    """The body of `command`, of the version that ``version_of`` says."""
     match command:
         case TickCommand():
             message = storage_pb2.PartitionCommand(tick=storage_pb2.TickCommand())
@@ -52,17 +61,30 @@ def encode(command: PartitionCommand) -> bytes:
         case WindowCommand(window):
             wanted = storage_pb2.WindowCommand(count=window.count, age_ms=window.age_ms)
             message = storage_pb2.PartitionCommand(window=wanted)
+        case QueueCommand():
+            message = storage_pb2.PartitionCommand(queue=codec.to_proto(command))
     return message.SerializeToString()
 
 
 def decode(body: bytes, version: int) -> PartitionCommand:
     """The command in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
-    if version != VERSION:
-        raise PoisonEntry(f"a command of version {version}; this node understands {VERSION} and must be upgraded")
+    if version not in (VERSION, QUEUE_VERSION):
+        raise PoisonEntry(f"a command of version {version}; this node understands {QUEUE_VERSION} and must be upgraded")
     try:
         message = parse_strictly(storage_pb2.PartitionCommand, body)
     except ValueError as error:
         raise PoisonEntry(f"a command that cannot be read: {error}") from None
+    try:
+        command = _read(message)
+    except ValueError as error:
+        raise PoisonEntry(str(error)) from None
+    if version != version_of(command):
+        raise PoisonEntry(f"a {type(command).__name__} in a command of version {version}")
+    return command
+
+
+def _read(message: storage_pb2.PartitionCommand) -> PartitionCommand:
+    """Raises ValueError."""
     match message.WhichOneof("command"):
         case "tick":
             return TickCommand()
@@ -70,7 +92,9 @@ def decode(body: bytes, version: int) -> PartitionCommand:
             return TrimCommand(Offset(message.trim.log_start_offset), LogIndex(message.trim.raft_start))
         case "window":
             if not (message.window.count and message.window.age_ms):
-                raise PoisonEntry("a window in which nothing is remembered")
+                raise ValueError("a window in which nothing is remembered")
             return WindowCommand(Window(message.window.count, message.window.age_ms))
+        case "queue":
+            return codec.from_proto(message.queue)
         case _:
-            raise PoisonEntry("a command without content")
+            raise ValueError("a command without content")

@@ -22,6 +22,9 @@ from raftmq.internal.v1 import storage_pb2
 from raftmq.partition import commands
 from raftmq.partition.message_ids import DEFAULT_WINDOW, MessageIdTable, NamedBatch, Window
 from raftmq.partition.producers import APPEND, EXPIRY_MS, Placement, ProducerState, ProducerTable, advance
+from raftmq.partition.queues.commands import QueueAnswer, QueueCommand
+from raftmq.partition.queues.group import Now
+from raftmq.partition.queues.machine import Bounds, Queues
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION
 from raftmq.records.entry import LogEntry
@@ -49,6 +52,8 @@ class Applied:
     """After the entry. Everything below is committed."""
     log_start_offset: Offset
     """After the entry."""
+    queue: tuple[QueueAnswer, ...] = ()
+    """What the ops of a ``QueueCommand`` are answered, one for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class PartitionMachine:
         """The newest wall stamp."""
         self.producers = ProducerTable(producer_expiry_ms)
         self.message_ids = MessageIdTable()
+        self.queues = Queues()
         self._dirty: set[ProducerId] = set()
         self._dirty_ids: dict[int, NamedBatch | None] = {}
         """By their number; None: forgotten."""
@@ -105,40 +111,46 @@ class PartitionMachine:
     def _restore(self, rows: Iterable[tuple[StateKind, bytes, bytes]]) -> None:
         states: list[tuple[ProducerId, ProducerState]] = []
         named: list[NamedBatch] = []
+        queues: list[tuple[StateKind, bytes, bytes]] = []
         applied = storage_pb2.AppliedRow()
         for kind, key, value in rows:
             if kind is StateKind.PRODUCER:
                 states.append((ProducerId(*_PRODUCER_KEY.unpack(key)), ProducerState.decode(value)))
             elif kind is StateKind.MESSAGE_ID:
                 named.append(NamedBatch.decode(_MESSAGE_ID_KEY.unpack(key)[0], value))
+            elif kind >= StateKind.QUEUE_GROUP:
+                queues.append((kind, key, value))
             else:
                 assert (kind, key) == (StateKind.APPLIED, APPLIED_KEY), f"no row of a partition: {kind!r} {key!r}"
                 applied = storage_pb2.AppliedRow.FromString(value)
                 self._restore_applied(applied)
-        assert self.applied_index > 0 or not (states or named), "producers or message ids without an applied row"
+        assert self.applied_index > 0 or not (states or named or queues), "rows without an applied row"
         self.producers = ProducerTable(self.producers.expiry_ms, states)
         window = Window(applied.window.count, applied.window.age_ms) if applied.HasField("window") else DEFAULT_WINDOW
         self.message_ids = MessageIdTable(window, applied.message_ids, named)
+        self.queues.restore(queues, Now(self.log_tick, self.wall_ms))
 
     def apply(self, entry: LogEntry) -> Applied:
         """Apply a committed entry (its payload is not needed). Raises PoisonEntry; nothing has changed then."""
         assert entry.index == self.applied_index + 1, f"entry {entry.index} cannot follow {self.applied_index}"
         self._check(entry)
+        answers: tuple[QueueAnswer, ...] = ()
         match entry.kind:
             case EntryKind.DATA:
                 self._apply_batch(entry)
             case EntryKind.COMMAND:
-                self._apply_command(entry)
+                answers = self._apply_command(entry)
             case EntryKind.NOOP | EntryKind.MEMBERSHIP:
                 pass
         # Nothing below can fail.
         self._dirty.update(self.producers.expire(entry.log_tick))
         self._forget_ids(entry.log_tick)
+        self.queues.pass_time(Now(entry.log_tick, entry.wall_ms))
         self.applied_index = entry.index
         self.next_offset = entry.next_offset
         self.log_tick = entry.log_tick
         self.wall_ms = WallMs(entry.wall_ms)
-        return Applied(entry.index, entry.kind, entry.base_offset, entry.next_offset, self.log_start_offset)
+        return Applied(entry.index, entry.kind, entry.base_offset, entry.next_offset, self.log_start_offset, answers)
 
     def take_rows(self) -> list[StateRow]:
         """Rows that changed since the last call, in order of (kind, key); to be written in one batch."""
@@ -155,7 +167,7 @@ class PartitionMachine:
             key = _MESSAGE_ID_KEY.pack(number)
             rows.append((StateKind.MESSAGE_ID, key, None if batch is None else batch.encode()))
         self._dirty_ids.clear()
-        return rows
+        return rows + self.queues.take_rows()
 
     def all_rows(self) -> list[tuple[StateKind, bytes, bytes]]:
         """Everything that there is, in order of (kind, key): what ``restore`` needs to come to this very state."""
@@ -164,6 +176,7 @@ class PartitionMachine:
             self._applied_row(),
             *((StateKind.PRODUCER, _PRODUCER_KEY.pack(number), state.encode()) for number, state in producers),
             *((StateKind.MESSAGE_ID, _MESSAGE_ID_KEY.pack(named.number), named.encode()) for named in self.message_ids),
+            *self.queues.all_rows(),
         ]
 
     def _applied_row(self) -> tuple[StateKind, bytes, bytes]:
@@ -234,23 +247,36 @@ class PartitionMachine:
         for gone in self.message_ids.forget(log_tick):
             self._dirty_ids[gone.number] = None
 
-    def _apply_command(self, entry: LogEntry) -> None:
+    def _apply_command(self, entry: LogEntry) -> tuple[QueueAnswer, ...]:
         """A command is a request: what becomes of it is decided here, by every replica alike."""
         try:
             command = commands.decode(entry.inline, entry.version)
         except PoisonEntry as error:
             raise _poison(entry, f"holds {error}") from None
+        now = Now(entry.log_tick, entry.wall_ms)
         match command:
             case commands.TickCommand():
                 pass
             case commands.TrimCommand(offset, index):
-                # It never takes a start back, nor past what is committed.
-                self.log_start_offset = max(self.log_start_offset, min(offset, self.next_offset))
-                self.raft_start = max(self.raft_start, min(index, entry.index))
+                self._trim(offset, LogIndex(min(index, entry.index)), now)
             case commands.WindowCommand(window):
                 # What the window so far has forgotten stays forgotten under a wider one.
                 self._forget_ids(entry.log_tick)
                 self.message_ids.window = window
+            case QueueCommand():
+                return self.queues.apply(command, now, Bounds(self.log_start_offset, self.next_offset))
+        return ()
+
+    def _trim(self, offset: Offset, index: LogIndex, now: Now) -> None:
+        """It never takes a start back, nor past what is committed, nor what a queue needs."""
+        self.queues.pass_time(now)
+        wanted = max(self.log_start_offset, min(offset, self.next_offset))
+        start = self.queues.bound(wanted) if self.queues else wanted
+        if start > self.log_start_offset:
+            self.log_start_offset = start
+            self.queues.trimmed(start, now)
+        if start >= wanted:  # else the entries before it hold what can still be read
+            self.raft_start = max(self.raft_start, index)
 
 
 def _read_batch(entry: LogEntry) -> _Batch:

@@ -12,3 +12,17 @@ class StateKind(IntEnum):
     """One row a producer; the key is its id, 8 bytes big-endian."""
     MESSAGE_ID = 3
     """One row a message id that is remembered; the key is its number, 8 bytes big-endian."""
+    QUEUE_GROUP = 20
+    """One row a queue group; the key of it and of all of its rows begins with its number, 8 bytes big-endian."""
+    QUEUE_OPEN = 21
+    """One row a page of offsets that are open in a group; the number of the page follows."""
+    QUEUE_LEASE = 22
+    """One row a lease; its number follows."""
+    QUEUE_RECORDS = 23
+    """One row a page of records of which a group knows something; the number of the page follows."""
+    QUEUE_PARKED = 24
+    """One row a parked record; its offset follows."""
+    QUEUE_PROCESSED = 25
+    """One row a key that was processed; its number follows."""
+    QUEUE_HELD = 26
+    """One row a record that outlives the log; the key is its offset alone, 8 bytes big-endian."""

@@ -23,71 +23,72 @@ _sym_db = _symbol_database.Default()
 
 
 from raftmq.internal.v1 import peer_pb2 as raftmq_dot_internal_dot_v1_dot_peer__pb2
+from raftmq.internal.v1 import queues_pb2 as raftmq_dot_internal_dot_v1_dot_queues__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n raftmq/internal/v1/storage.proto\x12\x12raftmq.internal.v1\x1a\x1draftmq/internal/v1/peer.proto\"\xa3\x03\n\nReplicaRow\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12+\n\x04vote\x18\x05 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\x12\x12\n\nraft_start\x18\x07 \x01(\x04\x12\x13\n\x0b\x61nchor_term\x18\x08 \x01(\x04\x12\x14\n\x0c\x61nchor_chain\x18\t \x01(\x0c\x12\x15\n\ranchor_offset\x18\n \x01(\x04\x12\x17\n\x0f\x61nchor_log_tick\x18\x0b \x01(\x04\x12\x16\n\x0e\x61nchor_wall_ms\x18\x0c \x01(\x04\x12\x18\n\x10log_start_offset\x18\r \x01(\x04\x12:\n\x0bmemberships\x18\x0e \x03(\x0b\x32%.raftmq.internal.v1.IndexedMembership\x12\x0f\n\x07suspect\x18\x0f \x01(\x08\x12\x12\n\ninstalling\x18\x10 \x01(\x04\x12\x0f\n\x07\x64\x61maged\x18\x11 \x01(\x04\"D\n\x0b\x44\x65partedRow\x12\x35\n\x08replicas\x18\x01 \x03(\x0b\x32#.raftmq.internal.v1.DepartedReplica\".\n\x0f\x44\x65partedReplica\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\"V\n\x11IndexedMembership\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x32\n\nmembership\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"b\n\x0bProducerRow\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08log_tick\x18\x02 \x01(\x04\x12\x32\n\x07\x62\x61tches\x18\x03 \x03(\x0b\x32!.raftmq.internal.v1.ProducerBatch\"\x8d\x01\n\rProducerBatch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"\x9a\x01\n\x0cMessageIdRow\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x07 \x01(\x04\x12\x10\n\x08log_tick\x18\x08 \x01(\x04\"\xd1\x01\n\nAppliedRow\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\x10\n\x08log_tick\x18\x03 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x12\n\nraft_start\x18\x06 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x07 \x01(\x04\x12\x31\n\x06window\x18\x08 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommand\"\xb4\x01\n\x10PartitionCommand\x12/\n\x04tick\x18\x01 \x01(\x0b\x32\x1f.raftmq.internal.v1.TickCommandH\x00\x12/\n\x04trim\x18\x02 \x01(\x0b\x32\x1f.raftmq.internal.v1.TrimCommandH\x00\x12\x33\n\x06window\x18\x03 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommandH\x00\x42\t\n\x07\x63ommand\"\r\n\x0bTickCommand\".\n\rWindowCommand\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x04\";\n\x0bTrimCommand\x12\x18\n\x10log_start_offset\x18\x01 \x01(\x04\x12\x12\n\nraft_start\x18\x02 \x01(\x04\"C\n\x0eMetadataRecord\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.raftmq.internal.v1.MetadataEvent\"\x92\x07\n\rMetadataEvent\x12=\n\x0fnode_registered\x18\x01 \x01(\x0b\x32\".raftmq.internal.v1.NodeRegisteredH\x00\x12\x35\n\x0bnode_fenced\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.NodeFencedH\x00\x12\x39\n\rnode_unfenced\x18\x03 \x01(\x0b\x32 .raftmq.internal.v1.NodeUnfencedH\x00\x12\x39\n\rtopic_created\x18\x04 \x01(\x0b\x32 .raftmq.internal.v1.TopicCreatedH\x00\x12\x39\n\rtopic_deleted\x18\x05 \x01(\x0b\x32 .raftmq.internal.v1.TopicDeletedH\x00\x12J\n\x16producer_ids_allocated\x18\x06 \x01(\x0b\x32(.raftmq.internal.v1.ProducerIdsAllocatedH\x00\x12J\n\x16\x63luster_version_raised\x18\x07 \x01(\x0b\x32(.raftmq.internal.v1.ClusterVersionRaisedH\x00\x12\x43\n\x12\x61ssignment_changed\x18\x08 \x01(\x0b\x32%.raftmq.internal.v1.AssignmentChangedH\x00\x12\x41\n\x11operation_started\x18\t \x01(\x0b\x32$.raftmq.internal.v1.OperationStartedH\x00\x12\x33\n\nmove_begun\x18\n \x01(\x0b\x32\x1d.raftmq.internal.v1.MoveBegunH\x00\x12;\n\x0emove_abandoned\x18\x0b \x01(\x0b\x32!.raftmq.internal.v1.MoveAbandonedH\x00\x12\x45\n\x13operation_cancelled\x18\x0c \x01(\x0b\x32&.raftmq.internal.v1.OperationCancelledH\x00\x12=\n\x0foperation_ended\x18\r \x01(\x0b\x32\".raftmq.internal.v1.OperationEndedH\x00\x12\x39\n\rtopic_altered\x18\x0e \x01(\x0b\x32 .raftmq.internal.v1.TopicAlteredH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\x0eNodeRegistered\x12)\n\x02id\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\x12\x11\n\tpeer_port\x18\x05 \x01(\r\x12\x11\n\thttp_port\x18\x06 \x01(\r\x12\x0c\n\x04rack\x18\x07 \x01(\t\x12\x1b\n\x13max_cluster_version\x18\x08 \x01(\r\x12\x11\n\tpeer_host\x18\t \x01(\t\"\x1a\n\nNodeFenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1c\n\x0cNodeUnfenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\xaa\x02\n\x0cTopicCreated\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x39\n\npartitions\x18\x06 \x03(\x0b\x32%.raftmq.internal.v1.PartitionAssigned\x12\x14\n\x0cretention_ms\x18\x07 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x08 \x01(\x04\x12\x1c\n\x14message_id_window_ms\x18\t \x01(\x04\x12\x1f\n\x17message_id_window_count\x18\n \x01(\x04\"\xc5\x01\n\x0cTopicAltered\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x1c\n\x14min_in_sync_replicas\x18\x02 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x03 \x01(\r\x12\x14\n\x0cretention_ms\x18\x04 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x05 \x01(\x04\x12\x1c\n\x14message_id_window_ms\x18\x06 \x01(\x04\x12\x1f\n\x17message_id_window_count\x18\x07 \x01(\x04\"f\n\x11PartitionAssigned\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12/\n\x08replicas\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\" \n\x0cTopicDeleted\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"B\n\x14ProducerIdsAllocated\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\'\n\x14\x43lusterVersionRaised\x12\x0f\n\x07version\x18\x01 \x01(\r\"S\n\x11\x41ssignmentChanged\x12\r\n\x05group\x18\x01 \x01(\x04\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"\xd7\x01\n\x10OperationStarted\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\r\x12.\n\x07replica\x18\x04 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\r\n\x05group\x18\x05 \x01(\x04\x12\x0f\n\x07to_node\x18\x06 \x01(\r\x12\x11\n\tpeer_host\x18\x07 \x01(\t\x12\x11\n\tpeer_port\x18\x08 \x01(\r\x12\r\n\x05moves\x18\t \x01(\r\x12\x0f\n\x07wall_ms\x18\n \x01(\x04\"\x8b\x01\n\tMoveBegun\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\x04\x12-\n\x06source\x18\x03 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12-\n\x06target\x18\x04 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"\x1e\n\rMoveAbandoned\x12\r\n\x05group\x18\x01 \x01(\x04\"\'\n\x12OperationCancelled\x12\x11\n\toperation\x18\x01 \x01(\x04\"Z\n\x0eOperationEnded\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\x14\n\x0cis_cancelled\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n raftmq/internal/v1/storage.proto\x12\x12raftmq.internal.v1\x1a\x1draftmq/internal/v1/peer.proto\x1a\x1fraftmq/internal/v1/queues.proto\"\xa3\x03\n\nReplicaRow\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12+\n\x04vote\x18\x05 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x04\x12\x12\n\nraft_start\x18\x07 \x01(\x04\x12\x13\n\x0b\x61nchor_term\x18\x08 \x01(\x04\x12\x14\n\x0c\x61nchor_chain\x18\t \x01(\x0c\x12\x15\n\ranchor_offset\x18\n \x01(\x04\x12\x17\n\x0f\x61nchor_log_tick\x18\x0b \x01(\x04\x12\x16\n\x0e\x61nchor_wall_ms\x18\x0c \x01(\x04\x12\x18\n\x10log_start_offset\x18\r \x01(\x04\x12:\n\x0bmemberships\x18\x0e \x03(\x0b\x32%.raftmq.internal.v1.IndexedMembership\x12\x0f\n\x07suspect\x18\x0f \x01(\x08\x12\x12\n\ninstalling\x18\x10 \x01(\x04\x12\x0f\n\x07\x64\x61maged\x18\x11 \x01(\x04\"D\n\x0b\x44\x65partedRow\x12\x35\n\x08replicas\x18\x01 \x03(\x0b\x32#.raftmq.internal.v1.DepartedReplica\".\n\x0f\x44\x65partedReplica\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\"V\n\x11IndexedMembership\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x32\n\nmembership\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.Membership\"b\n\x0bProducerRow\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08log_tick\x18\x02 \x01(\x04\x12\x32\n\x07\x62\x61tches\x18\x03 \x03(\x0b\x32!.raftmq.internal.v1.ProducerBatch\"\x8d\x01\n\rProducerBatch\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"\x9a\x01\n\x0cMessageIdRow\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\x12\x13\n\x0b\x62\x61se_offset\x18\x04 \x01(\x04\x12\x11\n\tlog_index\x18\x05 \x01(\x04\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x07 \x01(\x04\x12\x10\n\x08log_tick\x18\x08 \x01(\x04\"\xd1\x01\n\nAppliedRow\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\x10\n\x08log_tick\x18\x03 \x01(\x04\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x04\x12\x12\n\nraft_start\x18\x06 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x07 \x01(\x04\x12\x31\n\x06window\x18\x08 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommand\"\xe7\x01\n\x10PartitionCommand\x12/\n\x04tick\x18\x01 \x01(\x0b\x32\x1f.raftmq.internal.v1.TickCommandH\x00\x12/\n\x04trim\x18\x02 \x01(\x0b\x32\x1f.raftmq.internal.v1.TrimCommandH\x00\x12\x33\n\x06window\x18\x03 \x01(\x0b\x32!.raftmq.internal.v1.WindowCommandH\x00\x12\x31\n\x05queue\x18\n \x01(\x0b\x32 .raftmq.internal.v1.QueueCommandH\x00\x42\t\n\x07\x63ommand\"\r\n\x0bTickCommand\".\n\rWindowCommand\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x02 \x01(\x04\";\n\x0bTrimCommand\x12\x18\n\x10log_start_offset\x18\x01 \x01(\x04\x12\x12\n\nraft_start\x18\x02 \x01(\x04\"C\n\x0eMetadataRecord\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.raftmq.internal.v1.MetadataEvent\"\x92\x07\n\rMetadataEvent\x12=\n\x0fnode_registered\x18\x01 \x01(\x0b\x32\".raftmq.internal.v1.NodeRegisteredH\x00\x12\x35\n\x0bnode_fenced\x18\x02 \x01(\x0b\x32\x1e.raftmq.internal.v1.NodeFencedH\x00\x12\x39\n\rnode_unfenced\x18\x03 \x01(\x0b\x32 .raftmq.internal.v1.NodeUnfencedH\x00\x12\x39\n\rtopic_created\x18\x04 \x01(\x0b\x32 .raftmq.internal.v1.TopicCreatedH\x00\x12\x39\n\rtopic_deleted\x18\x05 \x01(\x0b\x32 .raftmq.internal.v1.TopicDeletedH\x00\x12J\n\x16producer_ids_allocated\x18\x06 \x01(\x0b\x32(.raftmq.internal.v1.ProducerIdsAllocatedH\x00\x12J\n\x16\x63luster_version_raised\x18\x07 \x01(\x0b\x32(.raftmq.internal.v1.ClusterVersionRaisedH\x00\x12\x43\n\x12\x61ssignment_changed\x18\x08 \x01(\x0b\x32%.raftmq.internal.v1.AssignmentChangedH\x00\x12\x41\n\x11operation_started\x18\t \x01(\x0b\x32$.raftmq.internal.v1.OperationStartedH\x00\x12\x33\n\nmove_begun\x18\n \x01(\x0b\x32\x1d.raftmq.internal.v1.MoveBegunH\x00\x12;\n\x0emove_abandoned\x18\x0b \x01(\x0b\x32!.raftmq.internal.v1.MoveAbandonedH\x00\x12\x45\n\x13operation_cancelled\x18\x0c \x01(\x0b\x32&.raftmq.internal.v1.OperationCancelledH\x00\x12=\n\x0foperation_ended\x18\r \x01(\x0b\x32\".raftmq.internal.v1.OperationEndedH\x00\x12\x39\n\rtopic_altered\x18\x0e \x01(\x0b\x32 .raftmq.internal.v1.TopicAlteredH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\x0eNodeRegistered\x12)\n\x02id\x18\x01 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\x12\n\nboot_count\x18\x02 \x01(\x04\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\x12\x11\n\tpeer_port\x18\x05 \x01(\r\x12\x11\n\thttp_port\x18\x06 \x01(\r\x12\x0c\n\x04rack\x18\x07 \x01(\t\x12\x1b\n\x13max_cluster_version\x18\x08 \x01(\r\x12\x11\n\tpeer_host\x18\t \x01(\t\"\x1a\n\nNodeFenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1c\n\x0cNodeUnfenced\x12\x0c\n\x04node\x18\x01 \x01(\r\"\xaa\x02\n\x0cTopicCreated\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x39\n\npartitions\x18\x06 \x03(\x0b\x32%.raftmq.internal.v1.PartitionAssigned\x12\x14\n\x0cretention_ms\x18\x07 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x08 \x01(\x04\x12\x1c\n\x14message_id_window_ms\x18\t \x01(\x04\x12\x1f\n\x17message_id_window_count\x18\n \x01(\x04\"\xc5\x01\n\x0cTopicAltered\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\x12\x1c\n\x14min_in_sync_replicas\x18\x02 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x03 \x01(\r\x12\x14\n\x0cretention_ms\x18\x04 \x01(\x04\x12\x17\n\x0fretention_bytes\x18\x05 \x01(\x04\x12\x1c\n\x14message_id_window_ms\x18\x06 \x01(\x04\x12\x1f\n\x17message_id_window_count\x18\x07 \x01(\x04\"f\n\x11PartitionAssigned\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12/\n\x08replicas\x18\x03 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\" \n\x0cTopicDeleted\x12\x10\n\x08topic_id\x18\x01 \x01(\x04\"B\n\x14ProducerIdsAllocated\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\'\n\x14\x43lusterVersionRaised\x12\x0f\n\x07version\x18\x01 \x01(\r\"S\n\x11\x41ssignmentChanged\x12\r\n\x05group\x18\x01 \x01(\x04\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"\xd7\x01\n\x10OperationStarted\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\r\x12.\n\x07replica\x18\x04 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12\r\n\x05group\x18\x05 \x01(\x04\x12\x0f\n\x07to_node\x18\x06 \x01(\r\x12\x11\n\tpeer_host\x18\x07 \x01(\t\x12\x11\n\tpeer_port\x18\x08 \x01(\r\x12\r\n\x05moves\x18\t \x01(\r\x12\x0f\n\x07wall_ms\x18\n \x01(\x04\"\x8b\x01\n\tMoveBegun\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\x04\x12-\n\x06source\x18\x03 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\x12-\n\x06target\x18\x04 \x01(\x0b\x32\x1d.raftmq.internal.v1.ReplicaId\"\x1e\n\rMoveAbandoned\x12\r\n\x05group\x18\x01 \x01(\x04\"\'\n\x12OperationCancelled\x12\x11\n\toperation\x18\x01 \x01(\x04\"Z\n\x0eOperationEnded\x12\x11\n\toperation\x18\x01 \x01(\x04\x12\x14\n\x0cis_cancelled\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07wall_ms\x18\x04 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftmq.internal.v1.storage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICAROW']._serialized_start=88
-  _globals['_REPLICAROW']._serialized_end=507
-  _globals['_DEPARTEDROW']._serialized_start=509
-  _globals['_DEPARTEDROW']._serialized_end=577
-  _globals['_DEPARTEDREPLICA']._serialized_start=579
-  _globals['_DEPARTEDREPLICA']._serialized_end=625
-  _globals['_INDEXEDMEMBERSHIP']._serialized_start=627
-  _globals['_INDEXEDMEMBERSHIP']._serialized_end=713
-  _globals['_PRODUCERROW']._serialized_start=715
-  _globals['_PRODUCERROW']._serialized_end=813
-  _globals['_PRODUCERBATCH']._serialized_start=816
-  _globals['_PRODUCERBATCH']._serialized_end=957
-  _globals['_MESSAGEIDROW']._serialized_start=960
-  _globals['_MESSAGEIDROW']._serialized_end=1114
-  _globals['_APPLIEDROW']._serialized_start=1117
-  _globals['_APPLIEDROW']._serialized_end=1326
-  _globals['_PARTITIONCOMMAND']._serialized_start=1329
-  _globals['_PARTITIONCOMMAND']._serialized_end=1509
-  _globals['_TICKCOMMAND']._serialized_start=1511
-  _globals['_TICKCOMMAND']._serialized_end=1524
-  _globals['_WINDOWCOMMAND']._serialized_start=1526
-  _globals['_WINDOWCOMMAND']._serialized_end=1572
-  _globals['_TRIMCOMMAND']._serialized_start=1574
-  _globals['_TRIMCOMMAND']._serialized_end=1633
-  _globals['_METADATARECORD']._serialized_start=1635
-  _globals['_METADATARECORD']._serialized_end=1702
-  _globals['_METADATAEVENT']._serialized_start=1705
-  _globals['_METADATAEVENT']._serialized_end=2619
-  _globals['_NODEREGISTERED']._serialized_start=2622
-  _globals['_NODEREGISTERED']._serialized_end=2836
-  _globals['_NODEFENCED']._serialized_start=2838
-  _globals['_NODEFENCED']._serialized_end=2864
-  _globals['_NODEUNFENCED']._serialized_start=2866
-  _globals['_NODEUNFENCED']._serialized_end=2894
-  _globals['_TOPICCREATED']._serialized_start=2897
-  _globals['_TOPICCREATED']._serialized_end=3195
-  _globals['_TOPICALTERED']._serialized_start=3198
-  _globals['_TOPICALTERED']._serialized_end=3395
-  _globals['_PARTITIONASSIGNED']._serialized_start=3397
-  _globals['_PARTITIONASSIGNED']._serialized_end=3499
-  _globals['_TOPICDELETED']._serialized_start=3501
-  _globals['_TOPICDELETED']._serialized_end=3533
-  _globals['_PRODUCERIDSALLOCATED']._serialized_start=3535
-  _globals['_PRODUCERIDSALLOCATED']._serialized_end=3601
-  _globals['_CLUSTERVERSIONRAISED']._serialized_start=3603
-  _globals['_CLUSTERVERSIONRAISED']._serialized_end=3642
-  _globals['_ASSIGNMENTCHANGED']._serialized_start=3644
-  _globals['_ASSIGNMENTCHANGED']._serialized_end=3727
-  _globals['_OPERATIONSTARTED']._serialized_start=3730
-  _globals['_OPERATIONSTARTED']._serialized_end=3945
-  _globals['_MOVEBEGUN']._serialized_start=3948
-  _globals['_MOVEBEGUN']._serialized_end=4087
-  _globals['_MOVEABANDONED']._serialized_start=4089
-  _globals['_MOVEABANDONED']._serialized_end=4119
-  _globals['_OPERATIONCANCELLED']._serialized_start=4121
-  _globals['_OPERATIONCANCELLED']._serialized_end=4160
-  _globals['_OPERATIONENDED']._serialized_start=4162
-  _globals['_OPERATIONENDED']._serialized_end=4252
+  _globals['_REPLICAROW']._serialized_start=121
+  _globals['_REPLICAROW']._serialized_end=540
+  _globals['_DEPARTEDROW']._serialized_start=542
+  _globals['_DEPARTEDROW']._serialized_end=610
+  _globals['_DEPARTEDREPLICA']._serialized_start=612
+  _globals['_DEPARTEDREPLICA']._serialized_end=658
+  _globals['_INDEXEDMEMBERSHIP']._serialized_start=660
+  _globals['_INDEXEDMEMBERSHIP']._serialized_end=746
+  _globals['_PRODUCERROW']._serialized_start=748
+  _globals['_PRODUCERROW']._serialized_end=846
+  _globals['_PRODUCERBATCH']._serialized_start=849
+  _globals['_PRODUCERBATCH']._serialized_end=990
+  _globals['_MESSAGEIDROW']._serialized_start=993
+  _globals['_MESSAGEIDROW']._serialized_end=1147
+  _globals['_APPLIEDROW']._serialized_start=1150
+  _globals['_APPLIEDROW']._serialized_end=1359
+  _globals['_PARTITIONCOMMAND']._serialized_start=1362
+  _globals['_PARTITIONCOMMAND']._serialized_end=1593
+  _globals['_TICKCOMMAND']._serialized_start=1595
+  _globals['_TICKCOMMAND']._serialized_end=1608
+  _globals['_WINDOWCOMMAND']._serialized_start=1610
+  _globals['_WINDOWCOMMAND']._serialized_end=1656
+  _globals['_TRIMCOMMAND']._serialized_start=1658
+  _globals['_TRIMCOMMAND']._serialized_end=1717
+  _globals['_METADATARECORD']._serialized_start=1719
+  _globals['_METADATARECORD']._serialized_end=1786
+  _globals['_METADATAEVENT']._serialized_start=1789
+  _globals['_METADATAEVENT']._serialized_end=2703
+  _globals['_NODEREGISTERED']._serialized_start=2706
+  _globals['_NODEREGISTERED']._serialized_end=2920
+  _globals['_NODEFENCED']._serialized_start=2922
+  _globals['_NODEFENCED']._serialized_end=2948
+  _globals['_NODEUNFENCED']._serialized_start=2950
+  _globals['_NODEUNFENCED']._serialized_end=2978
+  _globals['_TOPICCREATED']._serialized_start=2981
+  _globals['_TOPICCREATED']._serialized_end=3279
+  _globals['_TOPICALTERED']._serialized_start=3282
+  _globals['_TOPICALTERED']._serialized_end=3479
+  _globals['_PARTITIONASSIGNED']._serialized_start=3481
+  _globals['_PARTITIONASSIGNED']._serialized_end=3583
+  _globals['_TOPICDELETED']._serialized_start=3585
+  _globals['_TOPICDELETED']._serialized_end=3617
+  _globals['_PRODUCERIDSALLOCATED']._serialized_start=3619
+  _globals['_PRODUCERIDSALLOCATED']._serialized_end=3685
+  _globals['_CLUSTERVERSIONRAISED']._serialized_start=3687
+  _globals['_CLUSTERVERSIONRAISED']._serialized_end=3726
+  _globals['_ASSIGNMENTCHANGED']._serialized_start=3728
+  _globals['_ASSIGNMENTCHANGED']._serialized_end=3811
+  _globals['_OPERATIONSTARTED']._serialized_start=3814
+  _globals['_OPERATIONSTARTED']._serialized_end=4029
+  _globals['_MOVEBEGUN']._serialized_start=4032
+  _globals['_MOVEBEGUN']._serialized_end=4171
+  _globals['_MOVEABANDONED']._serialized_start=4173
+  _globals['_MOVEABANDONED']._serialized_end=4203
+  _globals['_OPERATIONCANCELLED']._serialized_start=4205
+  _globals['_OPERATIONCANCELLED']._serialized_end=4244
+  _globals['_OPERATIONENDED']._serialized_start=4246
+  _globals['_OPERATIONENDED']._serialized_end=4336
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from raftmq.internal.v1 import peer_pb2 as _peer_pb2
+from raftmq.internal.v1 import queues_pb2 as _queues_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -334,6 +335,7 @@ class PartitionCommand(_message.Message):
     TICK_FIELD_NUMBER: _builtins.int
     TRIM_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tick(self) -> Global___TickCommand:
         """Time passes without records: proposed only when something is due."""
@@ -346,18 +348,23 @@ class PartitionCommand(_message.Message):
     def window(self) -> Global___WindowCommand:
         """How long message ids are remembered from here on."""
 
+    @_builtins.property
+    def queue(self) -> _queues_pb2.QueueCommand:
+        """Requests to queue groups."""
+
     def __init__(
         self,
         *,
         tick: Global___TickCommand | None = ...,
         trim: Global___TrimCommand | None = ...,
         window: Global___WindowCommand | None = ...,
+        queue: _queues_pb2.QueueCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "queue", b"queue", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "queue", b"queue", "tick", b"tick", "trim", b"trim", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["tick", "trim", "window"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["tick", "trim", "window", "queue"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
