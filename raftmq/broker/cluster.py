@@ -15,6 +15,7 @@ from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
 from raftmq.ports import DiskLevel
 from raftmq.records.batch import CheckedBatch
+from raftmq.records.loose import LooseRecords
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
@@ -131,6 +132,10 @@ class Host(Protocol):
         min_in_sync: int,
         timeout_ms: int,
         expected: Offset | None = None,
+    ) -> Ack: ...
+
+    async def gather(
+        self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int
     ) -> Ack: ...
 
     async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None: ...

@@ -16,9 +16,10 @@ from raftmq.broker.dispatch import Part, Target
 from raftmq.broker.fetching import OFFSET_MAX
 from raftmq.broker.view import View, deal_by_key
 from raftmq.errors import InvalidArgument, Outcome, RaftmqError
-from raftmq.ids import Offset, PartitionId
+from raftmq.ids import GroupId, Offset, PartitionId
 from raftmq.metadata.image import TopicRecord
 from raftmq.records.batch import CheckedBatch, check_batch, check_message_id, check_records, make_batch
+from raftmq.records.loose import HEADER_BYTES, loosen
 from raftmq.records.slots import partition_for_key
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import broker_pb2, types_pb2
@@ -66,19 +67,26 @@ class Producing:
         """Append as the leader; `target` has passed."""
         topic = self._view.topic(request.topic)
         partition = self._view.partition(topic, request.partition)
-        ack = await self._view.host.produce(
-            partition.group,
-            _batch_of(request, topic),
-            _acks_of(request),
-            topic.min_in_sync_replicas,
-            context.within(self._timeout_ms(request)),
-            Offset(request.expected_offset) if request.HasField("expected_offset") else None,
-        )
+        ack = await self._append(request, topic, partition.group, context.within(self._timeout_ms(request)))
         return broker_pb2.ProduceResponse(
             header=self._view.header(partition.group, ack.term),
             receipt=_receipt(topic, partition.partition, ack),
             high_watermark=self._view.high_watermark(partition.group),
         )
+
+    async def _append(
+        self, request: broker_pb2.ProduceRequest, topic: TopicRecord, group: GroupId, timeout_ms: int
+    ) -> Ack:
+        """Plain records that ask for nothing special may share an entry with those of other requests."""
+        host, acks, min_in_sync = self._view.host, _acks_of(request), topic.min_in_sync_replicas
+        if request.HasField("expected_offset"):
+            expected = Offset(request.expected_offset)
+            return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, expected)
+        if request.records and not request.message_id:
+            records = loosen(request.records)
+            if records.size + HEADER_BYTES <= topic.max_batch_bytes:
+                return await host.gather(group, records, acks, min_in_sync, timeout_ms, topic.max_batch_bytes)
+        return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms)
 
     def join(self, answers: Sequence[tuple[Part, broker_pb2.ProduceResponse | RaftmqError]]) -> Message:
         """One answer for all parts, or their error where all have failed."""

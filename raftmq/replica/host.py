@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from raftmq.errors import (
     DataLoss,
     DeadlineExceeded,
-    NoLeader,
     NotLeader,
     NotReady,
     OffsetOutOfRange,
@@ -19,23 +17,20 @@ from raftmq.errors import (
     Overloaded,
     PreconditionFailed,
     RaftmqError,
-    StorageFull,
 )
 from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import BatchRow, Clock, DiskLevel
 from raftmq.raft import errors as raft
 from raftmq.raft.types import Role
-from raftmq.records.batch import CheckedBatch
 from raftmq.replica.answers import BatchReader, row_of
 from raftmq.replica.answers import Bounds as Bounds
 from raftmq.replica.answers import Fetched as Fetched
 from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.intake import Intake
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
 from raftmq.replica.sealing import Draft
-from raftmq.replica.space import LOOK_EVERY_MS
-from raftmq.replica.traffic import Traffic
-from raftmq.replica.waits import Ack, Acks
+from raftmq.replica.serving import led, tell, until_serving
 
 T = TypeVar("T")
 
@@ -53,10 +48,9 @@ class ReplicaHost:
 
     def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int) -> None:
         self.replicas = replicas
-        self.traffic = Traffic()
-        self._memory_bytes = memory_bytes
-        """What batches that are not acknowledged yet may take, over all partitions."""
-        self._held_bytes = 0
+        self._intake = Intake(replicas, clock, memory_bytes)
+        self.traffic = self._intake.traffic
+        self.produce, self.gather = self._intake.produce, self._intake.gather
         self._reader = reader
         self._clock = clock
 
@@ -65,7 +59,7 @@ class ReplicaHost:
     @property
     def held_bytes(self) -> int:
         """Of batches that wait for their acknowledgement."""
-        return self._held_bytes
+        return self._intake.held_bytes
 
     def leads(self, group_id: GroupId) -> bool:
         """This node leads the group (its first entry of the term may still be under way)."""
@@ -94,65 +88,9 @@ class ReplicaHost:
         return heartbeats.disk if node == self.replicas.me.node else heartbeats.disk_of(node)
 
     def _led(self, group_id: GroupId) -> ReplicaGroup:
-        group = self.replicas.group(group_id)
-        if group is None or not group.is_leader:
-            raise NotLeader("this node does not lead the partition")
-        return group
+        return led(self.replicas, group_id)
 
-    # -- records in ------------------------------------------------------------------------------------------------
-
-    async def produce(
-        self,
-        group_id: GroupId,
-        batch: CheckedBatch,
-        acks: Acks,
-        min_in_sync: int,
-        timeout_ms: int,
-        expected: Offset | None = None,
-    ) -> Ack:
-        """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known).
-
-        `expected`: only if the batch gets this offset; else UnexpectedOffset.
-        """
-        arrived = self._clock.tick()
-        deadline = Tick(arrived + timeout_ms)
-        await self._until_serving(group_id, deadline)
-        self._led(group_id)
-        if self.replicas.heartbeats.disk is not DiskLevel.AMPLE:
-            node = self.replicas.me.node
-            raise StorageFull(
-                f"the disk of node {node} is almost full: it takes no records until there is room",
-                retry_after_ms=LOOK_EVERY_MS,
-                metadata={"node": str(node)},
-            )
-        leadership = self.replicas.leadership(group_id)
-        if leadership is None:
-            raise NoLeader("this node has only just been elected: try again")
-        if self._held_bytes and self._held_bytes + batch.size > self._memory_bytes:
-            raise Overloaded(
-                f"batches of {self._held_bytes} bytes wait for their acknowledgement on this node",
-                retry_after_ms=OVERLOAD_RETRY_MS,
-            )
-        answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        now, wall_ms = self._clock.tick(), self._clock.wall_ms()
-
-        def done(ack: Ack | RaftmqError) -> None:
-            # Not when the caller goes: the batch stays until it is acknowledged, or known not to be.
-            self._held_bytes -= batch.size
-            _settle(answer, ack)
-
-        self._held_bytes += batch.size
-        try:
-            leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, done, expected)
-        except BaseException:
-            self._held_bytes -= batch.size
-            raise
-        self.replicas.touch(group_id)
-        ack = await answer
-        if now != arrived:
-            ack = replace(ack, queue_ms=now - arrived)
-        self.traffic.acknowledged(group_id, batch, acks, ack)
-        return ack
+    # -- commands --------------------------------------------------------------------------------------------------
 
     async def command(self, group_id: GroupId, draft: Draft, timeout_ms: int) -> object:
         """Replicate a command and return what the state machine answered."""
@@ -174,7 +112,7 @@ class ReplicaHost:
     ) -> Fetched:
         """Batches from `offset` on, at least one if it is visible within `max_wait_ms`; else none."""
         deadline = Tick(self._clock.tick() + max_wait_ms)
-        await self._until_serving(group_id, Tick(max(deadline, self._clock.tick() + 1000)))
+        await until_serving(self.replicas, self._clock, group_id, Tick(max(deadline, self._clock.tick() + 1000)))
         return await self._gather(self._led, group_id, offset, max_bytes, min_bytes, deadline)
 
     async def fetch_replica(
@@ -258,7 +196,7 @@ class ReplicaHost:
 
     async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None:
         """Return when the high watermark is at `offset` or above. Raises NotReady where it is not within `wait_ms`."""
-        await self._until_serving(group_id, Tick(self._clock.tick() + wait_ms))
+        await until_serving(self.replicas, self._clock, group_id, Tick(self._clock.tick() + wait_ms))
         group = self._led(group_id)
         if offset > group.machine.next_offset and not await self._visible(group, Offset(offset - 1), wait_ms):
             raise NotReady(f"the high watermark is {group.machine.next_offset}, below {offset}", field="min_offset")
@@ -290,7 +228,7 @@ class ReplicaHost:
     async def _visible(self, group: ReplicaGroup, offset: Offset, wait_ms: int) -> bool:
         """Wait until the record at `offset` is visible; False when the time is over. Raises NotLeader."""
         seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        number = self.replicas.barriers.watch(group, offset, partial(_tell, seen))
+        number = self.replicas.barriers.watch(group, offset, partial(tell, seen))
         try:
             async with asyncio.timeout(wait_ms / 1000):
                 if not await seen:
@@ -327,10 +265,10 @@ class ReplicaHost:
 
     async def barrier(self, group_id: GroupId, timeout_ms: int) -> None:
         """Return when this leader is confirmed by a quorum and has applied everything acknowledged before."""
-        await self._until_serving(group_id, Tick(self._clock.tick() + timeout_ms))
+        await until_serving(self.replicas, self._clock, group_id, Tick(self._clock.tick() + timeout_ms))
         group = self._led(group_id)
         confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.replicas.barriers.barrier(group, self._clock.tick(), partial(_tell, confirmed))
+        self.replicas.barriers.barrier(group, self._clock.tick(), partial(tell, confirmed))
         self.replicas.touch(group_id)
         if not await self._within(confirmed, timeout_ms, "no quorum confirmed the read in time", Outcome.NOT_APPLIED):
             raise NotLeader("leadership was lost before a quorum confirmed the read")
@@ -362,17 +300,6 @@ class ReplicaHost:
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
-    async def _until_serving(self, group_id: GroupId, deadline: Tick) -> None:
-        """A leader that has only just been elected serves when its first entry is applied: wait for that, shortly."""
-        while not (group := self._led(group_id)).can_serve():
-            serving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self.replicas.barriers.when_serving(group, partial(_tell, serving))
-            try:
-                async with asyncio.timeout(max(1, deadline - self._clock.tick()) / 1000):
-                    await serving
-            except TimeoutError:
-                raise NoLeader("the new leader has not committed its first entry yet: try again") from None
-
     async def _within(
         self, answer: asyncio.Future[T], timeout_ms: int, late: str, outcome: Outcome = Outcome.UNKNOWN
     ) -> T:
@@ -391,8 +318,3 @@ def _settle(future: asyncio.Future[T], answer: T | RaftmqError) -> None:
         future.set_exception(answer)
     else:
         future.set_result(answer)
-
-
-def _tell(future: asyncio.Future[bool], holds: bool) -> None:
-    if not future.done():
-        future.set_result(holds)

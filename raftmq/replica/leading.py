@@ -17,6 +17,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.in_sync import nodes_of
 from raftmq.replica.installing import SnapshotOrder
+from raftmq.replica.outbox import Outbox
 from raftmq.replica.produce import Leadership
 
 
@@ -33,9 +34,15 @@ class Hosted:
     is_trimming: bool = False
     """A trim of it was proposed here, and is not decided yet."""
 
+    def advance(self, now: Tick, wall_ms: int, outbox: Outbox) -> None:
+        """Turn everything that there is to do into orders."""
+        if self.leadership is not None:
+            self.leadership.flush_due(now, wall_ms)
+        self.group.advance(now, wall_ms, outbox)
+
     def deadline(self) -> Tick | None:
         """When time alone changes something here: in the core, or because somebody's wait runs out."""
-        expiry = None if self.leadership is None else self.leadership.waits.deadline()
+        expiry = None if self.leadership is None else self.leadership.deadline()
         return min((at for at in (self.group.deadline(), expiry) if at is not None), default=None)
 
 

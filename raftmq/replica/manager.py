@@ -204,7 +204,7 @@ class Replicas(Observer):
         for group_id in dirty:
             hosted = self._hosted.get(group_id)
             if hosted is not None:
-                hosted.group.advance(now, wall_ms, outbox)
+                hosted.advance(now, wall_ms, outbox)
                 hosted.group.trim_tail(budget)
                 self._deadlines.reschedule(hosted)
                 if hosted.group.is_damaged and (row := self.damage.look(hosted.group)) is not None:

@@ -29,6 +29,8 @@ from raftmq.partition.producers import Duplicate, Placement
 from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
+from raftmq.records.loose import bind
+from raftmq.replica.gathering import Gathering, Request
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.in_sync import InSyncSet, nodes_of
@@ -80,10 +82,15 @@ class Leadership:
         self.term: Term = group.node.term
         self.in_sync = InSyncSet(group.me, GroupFollowers(group, nodes), now, group.node.last_index, lag_max)
         self.waits = AckWaits()
+        self.gathering = Gathering()
         self.announced: tuple[ReplicaId, ...] | None = None
         self._machine = machine
         self._overlay = None if machine is None else Overlay(machine.producers, machine.message_ids)
         self._taken = group.node.last_index
+        self._admitted: tuple[Tick, Acks, int] | None = None
+        """What was last found fit to be gathered."""
+        self._gathered = LogIndex(0)
+        """The newest entry that was gathered: while it is not committed, the next one is filled."""
 
     @property
     def current(self) -> bool:
@@ -102,13 +109,18 @@ class Leadership:
         deadline: Tick,
         done: Callable[[Ack | RaftmqError], None],
         expected: Offset | None = None,
+        queue_ms: int = 0,
     ) -> None:
         """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once.
 
         `expected`: only if it gets this offset. A duplicate is answered whatever is expected: it has been appended.
+        `queue_ms`: how long it has waited until now.
         """
-        self._refuse(batch, acks, min_in_sync, now)
+        self._refuse(acks, min_in_sync, now)
+        if batch.producer_id and acks not in (Acks.ALL, Acks.QUORUM):
+            raise InvalidArgument("an idempotent producer needs acks QUORUM or ALL", field="acks")
         assert self._overlay is not None
+        self.flush(now, wall_ms)  # what came before goes before
         stamp = self.group.stamp(now, wall_ms)
         try:
             verdict = self._overlay.decide(batch, stamp[0])
@@ -126,26 +138,30 @@ class Leadership:
                 f"the next record gets offset {offset}, not {expected}", field="expected_offset",
                 metadata={"log_end_offset": str(offset)},
             )  # fmt: skip
+        index = self._append(draft)
+        self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
+        wait = Wait(
+            index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1], queue_ms=queue_ms
+        )  # fmt: skip
+        self._await(wait, now)
+
+    def _append(self, draft: Draft) -> LogIndex:
         try:
-            index = self.group.propose(EntryKind.DATA, draft)
+            return self.group.propose(EntryKind.DATA, draft)
         except raft.NotLeader:
             raise NoLeader("leadership is being handed over: try again") from None
         except raft.TooMuchUncommitted:
             raise Overloaded(
                 "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
             ) from None
-        self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
-        self._await(Wait(index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1]), now)
 
-    def _refuse(self, batch: CheckedBatch, acks: Acks, min_in_sync: int, now: Tick) -> None:
+    def _refuse(self, acks: Acks, min_in_sync: int, now: Tick) -> None:
         if self._overlay is None:
             raise InvalidArgument("the controller's group takes no records", field="topic")
         if not self.current:
             raise NotLeader("this node does not lead the partition")
         if not self.group.can_serve():
             raise NoLeader("the new leader has not committed its first entry yet: try again")
-        if batch.producer_id and acks not in (Acks.ALL, Acks.QUORUM):
-            raise InvalidArgument("an idempotent producer needs acks QUORUM or ALL", field="acks")
         if acks in (Acks.ALL, Acks.QUORUM):
             members = self.in_sync.members(now)
             if len(members) < min_in_sync:
@@ -195,6 +211,63 @@ class Leadership:
         self._overlay.note_window(window, index, stamp[0])
         return True
 
+    # -- gathering -------------------------------------------------------------------------------------------------
+
+    def gather(self, request: Request, max_bytes: int, now: Tick, wall_ms: int) -> None:
+        """Append the records of `request`, in an entry that others may share and that has at most `max_bytes`; or raise
+        the error that says why not. Until they are appended, an answer may still be NOT_APPLIED."""
+        self._refuse_once(request, now)
+        if not self.gathering.fits(request.records, max_bytes):
+            self.flush(now, wall_ms)
+        self.gathering.add(request)
+
+    def flush_due(self, now: Tick, wall_ms: int) -> None:
+        """At the beginning of a round: append what was gathered, unless the entry before it is still on its way."""
+        if len(self.gathering) and (self.gathering.is_urgent or self.group.node.commit_index >= self._gathered):
+            self.flush(now, wall_ms)
+
+    def flush(self, now: Tick, wall_ms: int) -> None:
+        """Append what was gathered, as one entry. Admission is repeated: it may be a while since the first time."""
+        if not len(self.gathering) or not self.current:
+            return  # or leadership is over, and whoever ends it answers
+        self._admitted = None
+        requests = [request for request in self.gathering.take() if self._still_admits(request, now)]
+        if not requests:
+            return
+        batch = bind([request.records for request in requests])
+        stamp = self.group.stamp(now, wall_ms)
+        offset = self.group.end_offset
+        try:
+            draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
+            index = self._gathered = self._append(draft)
+        except (NoLeader, Overloaded) as refusal:
+            for request in requests:
+                request.done(type(refusal)(refusal.message, retry_after_ms=refusal.retry_after_ms))
+            return
+        for request in requests:
+            count = request.records.count
+            wait = Wait(
+                index, self.term, offset, count, request.acks, request.deadline, request.done, now,
+                wall_ms=stamp[1], queue_ms=now - request.arrived,
+            )  # fmt: skip
+            self._await(wait, now)
+            offset = Offset(offset + count)
+
+    def _still_admits(self, request: Request, now: Tick) -> bool:
+        try:
+            self._refuse_once(request, now)
+        except RaftmqError as refusal:
+            request.done(refusal)
+            return False
+        return True
+
+    def _refuse_once(self, request: Request, now: Tick) -> None:
+        """As ``_refuse``, for many that ask for the same at the same moment."""
+        asked = (now, request.acks, request.min_in_sync)
+        if asked != self._admitted:
+            self._refuse(request.acks, request.min_in_sync, now)
+            self._admitted = asked
+
     # -- progress --------------------------------------------------------------------------------------------------
 
     def progressed(self, now: Tick) -> None:
@@ -221,30 +294,35 @@ class Leadership:
             self._end(Acks.ALL, min(applied, self.in_sync.held_by_all(now)), now)
 
     def _end(self, acks: Acks, index: LogIndex, now: Tick) -> None:
+        ack: Ack | None = None
         for wait in self.waits.reached(acks, index):
-            wait.end(self._ack(wait, now))
+            shares = ack is not None and ack.index == wait.index and not wait.duplicate and not ack.duplicate
+            ack = self._ack(wait, now, ack if shares else None)
+            wait.end(ack)
 
-    def _ack(self, wait: Wait, now: Tick) -> Ack:
-        node = self.group.node
-        holders = [voter for voter in self.group.voters() if node.match_index(voter) >= wait.index]
-        persisted_at = max(wait.proposed_at, self.waits.persisted_at(wait.index, now))
+    def _ack(self, wait: Wait, now: Tick, beside: Ack | None = None) -> Ack:
+        """`beside`: what is answered at this moment to another request that shares the entry."""
+        if beside is None:
+            node = self.group.node
+            replicas = nodes_of(voter for voter in self.group.voters() if node.match_index(voter) >= wait.index)
+            persisted_at = max(wait.proposed_at, self.waits.persisted_at(wait.index, now))
+            sync_ms, replication_ms = persisted_at - wait.proposed_at, now - persisted_at
+        else:
+            replicas, sync_ms, replication_ms = beside.replicas, beside.sync_ms, beside.replication_ms
         return Ack(
-            base_offset=wait.base_offset,
-            count=wait.count,
-            term=wait.term,
-            index=wait.index,
-            wall_ms=wait.wall_ms,
-            replicas=nodes_of(holders),
-            duplicate=wait.duplicate,
-            queue_ms=0,
-            sync_ms=persisted_at - wait.proposed_at,
-            replication_ms=now - persisted_at,
-        )
+            wait.base_offset, wait.count, wait.term, wait.index, wait.wall_ms, replicas, wait.duplicate,
+            wait.queue_ms, sync_ms, replication_ms,
+        )  # fmt: skip
 
     def tick(self, now: Tick) -> None:
         """Time has passed: waits may run out, and a replica that lags may leave the set that ALL waits for."""
         self.progressed(now)
         self.waits.expire(now, self._committed())
+        self.gathering.expire(now)
+
+    def deadline(self) -> Tick | None:
+        """When the next producer runs out of time."""
+        return min((at for at in (self.waits.deadline(), self.gathering.deadline) if at is not None), default=None)
 
     def settled(self) -> bool:
         """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""
@@ -252,12 +330,15 @@ class Leadership:
         return (
             self.current
             and not len(self.waits)
+            and not len(self.gathering)
             and all(node.match_index(v) >= node.last_index for v in self.group.voters())
         )
 
     def lost(self) -> None:
         """Leadership of this term is over."""
         leader = self.group.node.leader
+        for request in self.gathering.take():
+            request.done(NotLeader("leadership was lost before the records were appended"))
         self.waits.lose_leadership(
             "new leader unknown" if leader is None else f"node {leader.node} leads now", self._committed()
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from raftmq.ids import GroupId
 from raftmq.measure import SECONDS, Distribution
 from raftmq.ports import BatchRow
-from raftmq.records.batch import CheckedBatch
+from raftmq.records.loose import Sized
 from raftmq.replica.waits import Ack, Acks
 
 
@@ -33,7 +33,7 @@ class Traffic:
         self.stages = {name: Distribution(SECONDS[2:]) for name in ("queue", "sync", "replication")}
         """Of batches acknowledged with QUORUM or ALL, in seconds: as their receipts say, to the millisecond."""
 
-    def acknowledged(self, group: GroupId, batch: CheckedBatch, acks: Acks, ack: Ack) -> None:
+    def acknowledged(self, group: GroupId, batch: Sized, acks: Acks, ack: Ack) -> None:
         if ack.duplicate:
             return
         flow = self.produced[group]

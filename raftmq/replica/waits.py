@@ -62,6 +62,8 @@ class Wait:
     proposed_at: Tick
     duplicate: bool = False
     wall_ms: int = 0
+    queue_ms: int = 0
+    """How long the records waited for the append."""
     ended: bool = False
 
     def end(self, answer: Ack | RaftmqError) -> None:

@@ -107,9 +107,20 @@ class _ThinClient:
         self._oracle = task.oracle
         self._plan = plan
         self._number = 0
+        self._entry: tuple[Partition, int, int] | None = None
+        """Where the last record went."""
 
     async def send(self, channel: SimChannel, partition: Partition) -> None:
-        """One record, without a producer id."""
+        """One record or several, in calls of their own at the same moment, without a producer id."""
+        calls = self._task.rng.choice((1, 1, 2, 5))
+        ended = await asyncio.gather(
+            *(self._send_one(channel, partition) for _ in range(calls)), return_exceptions=True
+        )
+        for error in ended:
+            if error is not None:
+                raise error
+
+    async def _send_one(self, channel: SimChannel, partition: Partition) -> None:
         self._number += 1
         send = self._oracle.sending(f"{self._task.name}:{self._number}".encode(), partition, self._plan.acks)
         request = broker_pb2.ProduceRequest(
@@ -125,6 +136,9 @@ class _ThinClient:
             self._oracle.unsent(send, error)
         else:
             self._oracle.sent(send, RecordReceipt(convert.receipt(answer.receipt, latency_us=0, attempts=1), 0))
+            entry = (partition, answer.receipt.leader_epoch, answer.receipt.log_index)
+            self._oracle.counts["entries shared by requests"] += entry == self._entry
+            self._entry = entry
 
     async def ask(self, channel: SimChannel, partition: Partition) -> None:
         """Where does the partition end? Linearizable, whoever is asked."""

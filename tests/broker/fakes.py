@@ -17,6 +17,7 @@ from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, To
 from raftmq.metadata.operation import OperationRecord
 from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
+from raftmq.records.loose import LooseRecords, bind
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
@@ -167,6 +168,12 @@ class FakeHost:
         group = FakeGroup(FakeMachine(log[-1].next_offset))
         self.replicas.held[group_id] = cast(ReplicaGroup, group)
         return Ack(offset, batch.count, TERM, index, 1_700_000_000_000, (NodeId(1), NodeId(2)), False, 1, 2, 3)
+
+    async def gather(
+        self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int
+    ) -> Ack:
+        assert records.size <= max_bytes
+        return await self.produce(group_id, bind([records]), acks, min_in_sync, timeout_ms)
 
     async def fetch(
         self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int

@@ -47,7 +47,7 @@ def least_watermark_ignored(patch: Patch) -> None:
 def too_few_in_sync(patch: Patch) -> None:
     """Records are taken however few replicas are in sync."""
     refuse = Leadership._refuse
-    patch.setattr(Leadership, "_refuse", lambda self, batch, acks, least, now: refuse(self, batch, acks, 0, now))
+    patch.setattr(Leadership, "_refuse", lambda self, acks, least, now: refuse(self, acks, 0, now))
 
 
 @mutant(AREA, "tests/replica/test_host.py", "test_a_deadline_before_the_commit_says_unknown_and_after_it_applied")
@@ -127,8 +127,8 @@ def receipt_names_everybody(patch: Patch) -> None:
     """A receipt lists all replicas, whether they hold the record or not."""
     acknowledge = Leadership._ack
 
-    def acknowledging(self: Leadership, wait: Wait, now: Any) -> Any:
-        ack = acknowledge(self, wait, now)
+    def acknowledging(self: Leadership, wait: Wait, now: Any, beside: Any = None) -> Any:
+        ack = acknowledge(self, wait, now, beside)
         return replace(ack, replicas=tuple(member.node for member in self.group.voters()))
 
     patch.setattr(Leadership, "_ack", acknowledging)

@@ -174,7 +174,7 @@ def test_acks_none_are_not_waited_for(partition: Partition) -> None:
 def test_what_waits_for_an_acknowledgement_is_bounded(partition: Partition) -> None:
     lead = partition.lead
     host = partition.host(lead)
-    host._memory_bytes = 100 * KIB
+    host._intake._memory_bytes = 100 * KIB
     partition.hang_followers()
     tasks = [partition.begin(lead, b"x" * (30 * KIB), timeout_ms=10_000) for _ in range(3)]
     with pytest.raises(Overloaded) as refused:
@@ -182,12 +182,12 @@ def test_what_waits_for_an_acknowledgement_is_bounded(partition: Partition) -> N
     assert refused.value.outcome is Outcome.NOT_APPLIED
     partition.hang_followers(hung=False)
     partition.until(lambda: all(task.done() for task in tasks))
-    assert host._held_bytes == 0
+    assert host.held_bytes == 0
     assert partition.produce(lead, b"x" * (30 * KIB)).base_offset == 3
 
 
 def test_one_batch_always_fits(partition: Partition) -> None:
-    partition.host(partition.lead)._memory_bytes = 1
+    partition.host(partition.lead)._intake._memory_bytes = 1
     assert partition.produce(partition.lead, b"x" * KIB).base_offset == 0
 
 
@@ -199,9 +199,9 @@ def test_a_caller_that_goes_does_not_give_its_memory_back_before_its_batch_is_do
     task.cancel()
     partition.process(lead)._due()
     partition.until(task.done)
-    assert host._held_bytes > 30 * KIB
+    assert host.held_bytes > 30 * KIB
     partition.hang_followers(hung=False)
-    partition.until(lambda: host._held_bytes == 0)
+    partition.until(lambda: host.held_bytes == 0)
 
 
 def test_a_refused_batch_holds_nothing(partition: Partition) -> None:
@@ -211,7 +211,7 @@ def test_a_refused_batch_holds_nothing(partition: Partition) -> None:
     partition.run(100_000)
     with pytest.raises(NotEnoughReplicas):
         partition.produce(lead, b"a")
-    assert partition.host(lead)._held_bytes == 0
+    assert partition.host(lead).held_bytes == 0
 
 
 # -- fetch -------------------------------------------------------------------------------------------------------------

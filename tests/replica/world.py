@@ -9,12 +9,14 @@ from heapq import heappop, heappush
 from random import Random
 
 from raftmq.errors import RaftmqError
-from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, StoreId, Tick
+from raftmq.ids import GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Tick
 from raftmq.ports import Channel, Frame, PeerInfo, SnapshotEntries, SnapshotPart, StorageError
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
 from raftmq.records.batch import check_batch, make_batch
+from raftmq.records.loose import loosen
 from raftmq.replica.cut import take_cut
+from raftmq.replica.gathering import Request
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
@@ -319,6 +321,31 @@ class World:
         )  # fmt: skip
         self.nodes[NodeId(number)].replicas.touch(GROUP)
         return answers
+
+    def gather(
+        self,
+        number: int,
+        *values: bytes,
+        acks: Acks = Acks.ALL,
+        min_in_sync: int = 2,
+        timeout: int = 5_000,
+        max_bytes: int = 1 << 20,
+    ) -> list[Ack | RaftmqError]:
+        """Hand in one request of plain records at node `number`; the list gets the answer."""
+        records = loosen([types_pb2.Record(value=value) for value in values])
+        answers: list[Ack | RaftmqError] = []
+        now = self.time.tick()
+        request = Request(records, acks, min_in_sync, now, Tick(now + timeout), answers.append)
+        self.leadership(number).gather(request, max_bytes, now, self.time.wall_ms())
+        self.nodes[NodeId(number)].replicas.touch(GROUP)
+        return answers
+
+    def records(self, number: int) -> list[list[bytes]]:
+        """The values that node `number` has committed, entry by entry, as far as they are in memory."""
+        group = self.group(number)
+        entries = group.tail.batches(Offset(0), group.machine.next_offset, 1 << 30) or []
+        parsed = (types_pb2.RecordSet.FromString(entry.payload) for entry in entries)
+        return [[record.value for record in found.records] for found in parsed]
 
     def cut_off(self, number: int) -> None:
         """Isolate a node, both ways."""

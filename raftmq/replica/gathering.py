@@ -1,0 +1,83 @@
+"""Small requests that become one entry: a leader gathers what arrives while an earlier entry of its kind is on its way.
+
+    requests ──add──> gathering ──take──> one batch, one entry ──> a wait for each request, at its own level
+
+An entry costs every node a write, every peer a message, and everybody an answer, however small it is. So records that
+come without a batch, a sequence or an id of their own do not get an entry each: while one gathered entry is not
+committed, the next is filled. A lone caller never waits; sixty-four of them share what a handful of entries cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raftmq.errors import DeadlineExceeded, Outcome, RaftmqError
+from raftmq.ids import Tick
+from raftmq.records.loose import HEADER_BYTES, LooseRecords
+from raftmq.replica.waits import Ack, Acks
+
+COUNT_MAX = 10_000
+"""Most records that are gathered into one entry; one request alone may hold more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one caller wants appended. ``done`` is called once, with the answer or the error."""
+
+    records: LooseRecords
+    acks: Acks
+    min_in_sync: int
+    arrived: Tick
+    deadline: Tick
+    done: Callable[[Ack | RaftmqError], None]
+
+
+class Gathering:
+    """The requests of one group that are not proposed yet, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._requests: list[Request] = []
+        self._count = self._bytes = 0
+        self.is_urgent = False
+        """Somebody waits for the leader's own disk at most: there is no commit to be waited for first."""
+        self.deadline: Tick | None = None
+        """When the first of the requests runs out of time."""
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def fits(self, records: LooseRecords, max_bytes: int) -> bool:
+        """`records` may be added: the batch stays within `max_bytes`, its header included. A request is never split."""
+        return not self._requests or (
+            self._count + records.count <= COUNT_MAX and self._bytes + records.size + HEADER_BYTES <= max_bytes
+        )
+
+    def add(self, request: Request) -> None:
+        self._requests.append(request)
+        self._count += request.records.count
+        self._bytes += request.records.size
+        self.is_urgent = self.is_urgent or request.acks in (Acks.LEADER, Acks.NONE)
+        if self.deadline is None or request.deadline < self.deadline:
+            self.deadline = request.deadline
+
+    def take(self) -> list[Request]:
+        """Everything; nothing is left."""
+        requests, self._requests = self._requests, []
+        self._count = self._bytes = 0
+        self.is_urgent, self.deadline = False, None
+        return requests
+
+    def expire(self, now: Tick) -> None:
+        """Answer every request whose deadline has passed: nothing was appended."""
+        if self.deadline is None or self.deadline > now:
+            return
+        for request in self.take():
+            if request.deadline > now:
+                self.add(request)
+            else:
+                request.done(
+                    DeadlineExceeded(
+                        "not appended: an earlier entry was not committed in time", outcome=Outcome.NOT_APPLIED
+                    )
+                )
