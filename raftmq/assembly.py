@@ -7,6 +7,7 @@ memory around the very same thing.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -36,6 +37,7 @@ from raftmq.replica.host import ReplicaHost
 from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
+from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.snapshots import LogReader, SnapshotReceiver, SnapshotSender
 
@@ -95,6 +97,7 @@ class Assembly(Events):
         wake: Callable[[], None],
         clock: Clock,
         rng: Random,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         identity = store.identity
         self.me = ReplicaId(config.node_id, identity.store_id)
@@ -111,6 +114,7 @@ class Assembly(Events):
         self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
         self._receiver = SnapshotReceiver(self.replicas, links.fetch_snapshot)
         self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
+        self.queues = QueueHost(self.host, clock, entropy, self._partitions)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         self._reconciler = Reconciler(self.replicas, self.controller.is_current)
@@ -128,7 +132,7 @@ class Assembly(Events):
         self.operations = Operations(
             self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
         )
-        self.calls = assemble(self.host, self.controller, self.operations, store, forwarder, facts, rng)
+        self.calls = assemble(self.host, self.queues, self.controller, self.operations, store, forwarder, facts, rng)
 
     def start(self) -> None:
         """Dial the others, and run what this disk holds; a new disk gets its replica of the controller's group."""
@@ -227,6 +231,11 @@ class Assembly(Events):
             self._adopt(image)
         self._reconciler.follow(image)
         self.controller.tell_news()
+
+    def _partitions(self, group: GroupId) -> int:
+        """Of the topic that a partition belongs to."""
+        found = self.controller.image.partition(group)
+        return 1 if found is None else len(found[0].partitions)
 
     def _adopt(self, image: MetadataImage) -> None:
         self._image = image

@@ -7,7 +7,8 @@
     │   ├── UnknownTopic
     │   ├── UnknownPartition
     │   ├── UnknownNode
-    │   └── UnknownOperation
+    │   ├── UnknownOperation
+    │   └── UnknownQueueGroup
     ├── AlreadyExists            ALREADY_EXISTS
     ├── Unavailable              UNAVAILABLE          later, or elsewhere, it may work
     │   ├── NoLeader
@@ -19,6 +20,8 @@
     ├── FencedProducer           FAILED_PRECONDITION
     ├── OutOfOrderSequence       FAILED_PRECONDITION
     ├── UnknownProducer          FAILED_PRECONDITION
+    ├── LeaseExpired             FAILED_PRECONDITION  the message may be somebody else's by now
+    ├── QueuePaused              FAILED_PRECONDITION  the group hands out nothing for now
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
@@ -129,6 +132,12 @@ class UnknownOperation(NotFound):
     reason = "UNKNOWN_OPERATION"
 
 
+class UnknownQueueGroup(NotFound):
+    """The topic has no queue group of that name. Receive and SetGroup make one, nothing else does."""
+
+    reason = "UNKNOWN_QUEUE_GROUP"
+
+
 class AlreadyExists(RaftmqError):
     reason = "ALREADY_EXISTS"
     code = "ALREADY_EXISTS"
@@ -216,6 +225,26 @@ class UnknownProducer(RaftmqError):
     reason = "UNKNOWN_PRODUCER"
     code = "FAILED_PRECONDITION"
     default_outcome = Outcome.NOT_APPLIED
+
+
+class LeaseExpired(RaftmqError):
+    """The lease that the token stands for is over: its time was up, or another verdict was given under it.
+
+    Somebody else may have the message by now. Said of single messages; the others of the same call are settled.
+    """
+
+    reason = "LEASE_EXPIRED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class QueuePaused(RaftmqError):
+    """The group hands out nothing: somebody paused it, or its circuit breaker is open. Verdicts are taken."""
+
+    reason = "QUEUE_PAUSED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
 
 
 class PreconditionFailed(RaftmqError):

@@ -14,11 +14,12 @@ from random import Random
 from raftmq.broker.admin_service import AdminService
 from raftmq.broker.broker_service import BrokerService, ServerFacts
 from raftmq.broker.calls import Calls
-from raftmq.broker.cluster import ClusterView, Host, Operations
+from raftmq.broker.cluster import ClusterView, Host, Operations, Queues
 from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.operation_service import OperationService
+from raftmq.broker.queues.service import QueueService
 from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
 from raftmq.ports import Store
@@ -27,6 +28,7 @@ from raftmq.rpc.interceptor import CallCounts
 
 def assemble(
     host: Host,
+    queues: Queues,
     cluster: ClusterView,
     operations: Operations,
     store: Store,
@@ -35,12 +37,13 @@ def assemble(
     rng: Random,
 ) -> Calls:
     """All methods of a node: for ``ClientServer``, and for what other nodes hand on."""
-    view = View(host, cluster)
+    view = View(host, cluster, queues)
     entries: dict[str, Entry | StreamEntry] = {
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
         **ClusterService(view, store).entries(),
         **OperationService(view, operations).entries(),
+        **QueueService(view).entries(),
     }
     return Calls(host, cluster, forwarder, entries, rng)
 
@@ -53,6 +56,7 @@ __all__ = [
     "Forwarder",
     "Host",
     "Operations",
+    "Queues",
     "ServerFacts",
     "assemble",
 ]

@@ -20,7 +20,7 @@ from raftmq.ids import BootCount
 from raftmq.v1 import broker_pb2
 from raftmq.version import __version__
 
-API_LEVEL = 5
+API_LEVEL = 6
 """What clients may ask for: `GetServerInfoResponse.api_level` says how it grows, and what each level brought."""
 
 

@@ -92,6 +92,9 @@ class Calls:
         context = context.narrowed(target.limit_ms)
         if target.parts:
             return await self._in_parts(method, target.parts, context)
+        if target.spread is not None:
+            spread: Message = await target.spread(self, context)
+            return spread
         patience = self.patience(context)
         while True:
             try:

@@ -5,7 +5,7 @@ Protocols, so that the services can be tested without a cluster, and so that not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from raftmq.ids import GroupId, NodeId, Offset, Term
@@ -13,12 +13,15 @@ from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
+from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
+from raftmq.partition.queues.commands import QueueAnswer, QueueOp, Status
 from raftmq.ports import DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
+from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
 from raftmq.replica.waits import Ack, Acks
 
 
@@ -70,6 +73,34 @@ class ClusterView(Protocol):
 
     def node_silence_ms(self, node: NodeId) -> int:
         """Milliseconds since this node heard `node` last; 0 for itself."""
+
+    @property
+    def queue_groups(self) -> QueueGroups: ...
+
+
+class QueueGroups(Protocol):
+    """Queue groups as a whole: what ``raftmq.controller.queue_groups.QueueGroups`` offers. NotLeader is raised where
+    this node is not the controller's leader, but for ``known`` and ``ensure``."""
+
+    def known(self, topic: str, name: str) -> QueueGroupRecord | None: ...
+    async def ensure(self, topic: str, name: str, timeout_ms: int) -> QueueGroupRecord: ...
+    async def set(self, wish: SetQueueGroup, timeout_ms: int, *, validate_only: bool = False) -> QueueGroupRecord: ...
+    async def delete(self, topic: str, name: str, timeout_ms: int) -> None: ...
+
+
+class Queues(Protocol):
+    """Queues of partitions that this node leads: what ``raftmq.replica.queues.host.QueueHost`` offers. NotLeader is
+    raised where another node (or nobody) leads the partition."""
+
+    async def receive(self, group_id: GroupId, group: QueueGroupRecord, wish: Wish, wait_ms: int) -> Received: ...
+    async def settle(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], ruling: Ruling, timeout_ms: int
+    ) -> list[Status]: ...
+    async def extend(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
+    ) -> list[Status]: ...
+    async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth: ...
+    async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer: ...
 
 
 class Operations(Protocol):

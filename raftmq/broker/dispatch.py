@@ -16,9 +16,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from raftmq.broker.deadlines import CallContext
 from raftmq.ids import GroupId
-from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, queue_pb2
 
-FILES: tuple[FileDescriptor, ...] = (broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (
+    broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, queue_pb2.DESCRIPTOR,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Target:
     """A replica that follows may answer too, if it is in sync."""
     parts: tuple[Part, ...] = ()
     """The request is for several leaders: what it falls into, each with a target of its own. Empty: it is not."""
+    spread: Callable[[Any, CallContext], Awaitable[Any]] | None = None
+    """The request is for whichever leader can answer: given the node's calls (``streaming.Routed``), it asks them.
+    None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)

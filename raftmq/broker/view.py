@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from raftmq.broker.cluster import ClusterView, Host
+from raftmq.broker.cluster import ClusterView, Host, Queues
 from raftmq.broker.deadlines import CallContext
 from raftmq.errors import InvalidArgument, NotReady, UnknownPartition, UnknownTopic
 from raftmq.ids import GroupId, Offset, PartitionId, Term
@@ -23,9 +23,10 @@ NAME_SHOWN = 100
 class View:
     """The node's picture of the cluster. It may be behind; see ``ClusterView``."""
 
-    def __init__(self, host: Host, cluster: ClusterView) -> None:
+    def __init__(self, host: Host, cluster: ClusterView, queues: Queues) -> None:
         self.host = host
         self.cluster = cluster
+        self.queues = queues
 
     # -- finding ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from raftmq.client.metadata import MetadataCache
 from raftmq.client.offsets import list_offsets
 from raftmq.client.once import send_once
 from raftmq.client.producer import Producer
+from raftmq.client.queue import QueueWorker, WorkerSettings
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.sender import ProducerSettings
@@ -238,6 +239,44 @@ class Client:
             rack=rack,
         )
         return Consumer(topic, self._router, settings, partitions=partitions, start=start, until=until)
+
+    def queue(
+        self,
+        topic: str,
+        group: str,
+        *,
+        worker: str = "",
+        lease_ms: int | None = None,
+        prefetch: int = 32,
+        max_bytes: int = 1024 * 1024,
+        partitions: Sequence[int] | None = None,
+        unavailable_timeout_ms: int = 120_000,
+    ) -> QueueWorker:
+        """A worker of a queue group, which is made with the defaults if there is none; see `QueueWorker`.
+
+        worker: who it is, for people who look at the queue.
+        lease_ms: how long it has each message, 100 ms to 12 h; None: as the group's settings say.
+        prefetch: how many messages it holds at most, 1 to 10,000; leases run from when they came.
+        max_bytes: of one answer, softly; at most 4 MiB.
+        partitions: which to take from; None: all.
+        unavailable_timeout_ms: how long a partition may fail to answer before its last error is raised.
+
+        Raises InvalidArgument, naming the parameter.
+        """
+        _in_range("prefetch", prefetch, 1, 10_000)
+        _in_range("max_bytes", max_bytes, 1, 4 * 1024 * 1024)
+        _in_range("unavailable_timeout_ms", unavailable_timeout_ms, 1, 2**31 - 1)
+        if lease_ms is not None:
+            _in_range("lease_ms", lease_ms, 100, 12 * 3_600_000)
+        settings = WorkerSettings(
+            worker=worker,
+            lease_ms=lease_ms,
+            prefetch=prefetch,
+            max_bytes=max_bytes,
+            partitions=None if partitions is None else tuple(dict.fromkeys(partitions)),
+            unavailable_timeout_ms=unavailable_timeout_ms,
+        )
+        return QueueWorker(self._router, topic, group, settings)
 
     async def __aenter__(self) -> Self:
         try:

@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from raftmq.config import ClusterConfig
+from raftmq.controller.queue_groups import ENSURE_QUEUE_GROUP, QueueGroups
 from raftmq.controller.replay import Replay
 from raftmq.errors import (
     DeadlineExceeded,
@@ -66,6 +67,7 @@ class Controller:
             partitions_total_max=config.limits.max_partitions,
         )
         self._replay = Replay(host.replicas)
+        self.queue_groups = QueueGroups(self)
         self._deciding = asyncio.Lock()
         self._news = asyncio.Event()
         self._producer_ids: range = range(0)
@@ -111,6 +113,10 @@ class Controller:
         """Something that somebody here may wait for has changed."""
         self._news.set()
         self._news = asyncio.Event()
+
+    async def news(self) -> None:
+        """Wait until something has changed."""
+        await self._news.wait()
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -168,7 +174,7 @@ class Controller:
         self._expect_nodes(spec.replication_factor or self._policy.replication_factor)
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         if validate_only:
-            return self._replayed(decisions.create_topic(self.image, spec, self._policy)).topics[spec.name]
+            return self.replayed(decisions.create_topic(self.image, spec, self._policy)).topics[spec.name]
         await self.decide(lambda image: decisions.create_topic(image, spec, self._policy), timeout_ms)
         topic = self.image.topics.get(spec.name)
         if topic is None:
@@ -182,7 +188,8 @@ class Controller:
         if registered < wanted <= len(self._config.nodes):
             raise NotReady(f"{registered} of {len(self._config.nodes)} nodes have registered so far: try again")
 
-    def _replayed(self, decided: Sequence[Event]) -> MetadataImage:
+    def replayed(self, decided: Sequence[Event]) -> MetadataImage:
+        """The image as it would be after `decided`."""
         image = self.image
         for event in decided:
             image = image.replay(event)
@@ -208,7 +215,7 @@ class Controller:
         `wish`."""
         self._leading()
         if validate_only:
-            return self._replayed(altering.alter_topic(self.image, wish, self._policy)).topics[wish.name]
+            return self.replayed(altering.alter_topic(self.image, wish, self._policy)).topics[wish.name]
         await self.decide(lambda image: altering.alter_topic(image, wish, self._policy), timeout_ms)
         topic = self.image.topics.get(wish.name)
         if topic is None:
@@ -237,6 +244,8 @@ class Controller:
             asked = storage_pb2.ProducerIdsAllocated.FromString(request)
             block = await self._allocate(NodeId(asked.node), timeout_ms)
             return block.SerializeToString()
+        if method == ENSURE_QUEUE_GROUP:
+            return await self.queue_groups.answer(request, timeout_ms)
         raise Unimplemented(f"{method[:NAME_SHOWN]} is not known here")
 
     async def ask_leader(self, method: str, request: bytes, timeout_ms: int) -> bytes:
@@ -259,7 +268,7 @@ class Controller:
             block = self._producer_ids
             if len(block) < count:
                 request = storage_pb2.ProducerIdsAllocated(node=self.node_id).SerializeToString()
-                answer = await self._patiently(ALLOCATE_PRODUCER_IDS, request, timeout_ms)
+                answer = await self.patiently(ALLOCATE_PRODUCER_IDS, request, timeout_ms)
                 new = storage_pb2.ProducerIdsAllocated.FromString(answer)
                 block = range(new.first, new.first + new.count)
             left = block[count:]
@@ -268,7 +277,7 @@ class Controller:
                 self._producer_ids = left
             return block[0]
 
-    async def _patiently(self, method: str, request: bytes, timeout_ms: int) -> bytes:
+    async def patiently(self, method: str, request: bytes, timeout_ms: int) -> bytes:
         """Ask again while there is no leader: an election takes a second or two."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000

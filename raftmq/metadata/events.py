@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from raftmq.ids import BootCount, GroupId, NodeId, ProducerId, ReplicaId
 from raftmq.internal.v1 import storage_pb2
+from raftmq.metadata import queue_groups
 from raftmq.metadata.operation import OperationKind
+from raftmq.metadata.queue_groups import QueueGroupDeleted as QueueGroupDeleted
+from raftmq.metadata.queue_groups import QueueGroupSet as QueueGroupSet
 from raftmq.metadata.topic_events import PartitionAssigned as PartitionAssigned
 from raftmq.metadata.topic_events import TopicAltered as TopicAltered
 from raftmq.metadata.topic_events import TopicCreated as TopicCreated
@@ -160,6 +163,8 @@ Event = (
     | MoveAbandoned
     | OperationCancelled
     | OperationEnded
+    | QueueGroupSet
+    | QueueGroupDeleted
 )
 
 
@@ -202,6 +207,8 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
         case AssignmentChanged(group, replicas):
             changed = storage_pb2.AssignmentChanged(group=group, replicas=replicas_to_proto(replicas))
             return storage_pb2.MetadataEvent(assignment_changed=changed)
+        case QueueGroupSet() | QueueGroupDeleted():
+            return queue_groups.to_proto(event)
         case _:
             return _operation_to_proto(event)
 
@@ -228,6 +235,10 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
         case "assignment_changed":
             changed = message.assignment_changed
             return AssignmentChanged(GroupId(changed.group), replicas_from_proto(changed.replicas))
+        case "queue_group_set":
+            return queue_groups.set_from_proto(message.queue_group_set)
+        case "queue_group_deleted":
+            return QueueGroupDeleted(message.queue_group_deleted.id)
         case _:
             return _operation_from_proto(message)
 

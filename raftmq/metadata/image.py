@@ -15,6 +15,7 @@ from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, PartitionId, Produc
 from raftmq.metadata import events
 from raftmq.metadata.events import Event
 from raftmq.metadata.operation import OperationKind, OperationRecord, OperationState
+from raftmq.metadata.queue_groups import QueueGroupEvent, QueueGroupRecord, replayed
 from raftmq.records.poison import PoisonEntry
 
 KeyT = TypeVar("KeyT")
@@ -121,6 +122,8 @@ class MetadataImage:
     next_operation_id: int = 1
     removed: frozenset[ReplicaId] = frozenset()
     """Disks of nodes that were removed: they do not come back."""
+    queue_groups: Mapping[int, QueueGroupRecord] = field(default_factory=_empty)
+    next_queue_group_id: int = 1
 
     def partition(self, group: GroupId) -> tuple[TopicRecord, PartitionRecord] | None:
         """The partition that `group` replicates; None where there is none (any more)."""
@@ -184,6 +187,8 @@ class MetadataImage:
                 return self._cancel(event, operation)
             case events.OperationEnded():
                 return self._end(event)
+            case events.QueueGroupSet() | events.QueueGroupDeleted():
+                return self._queue_group(event)
 
     def at(self, version: LogIndex) -> MetadataImage:
         """The same image, as of the entry at `version`."""
@@ -202,6 +207,8 @@ class MetadataImage:
             sorted(self.operations.items()),
             self.next_operation_id,
             sorted(self.removed),
+            sorted(self.queue_groups.items()),
+            self.next_queue_group_id,
         )
         return blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
@@ -281,7 +288,12 @@ class MetadataImage:
             self,
             topics=_without(self.topics, lambda name: name == topic.name),
             groups=_without(self.groups, lambda group: self.groups[group][0] == topic.name),
+            queue_groups=_without(self.queue_groups, lambda number: self.queue_groups[number].topic_id == topic_id),
         )
+
+    def _queue_group(self, event: QueueGroupEvent) -> MetadataImage:
+        groups, next_id = replayed(self.queue_groups, self.next_queue_group_id, event)
+        return replace(self, queue_groups=MappingProxyType(groups), next_queue_group_id=next_id)
 
     def _assign(self, event: Event, group: GroupId, replicas: tuple[ReplicaId, ...]) -> MetadataImage:
         _fits(len(replicas) > 0, event)

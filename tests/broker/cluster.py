@@ -17,7 +17,7 @@ from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
 from raftmq.storage.memory import MemoryStore
 from raftmq.v1 import admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc
-from tests.broker.fakes import FakeCluster, FakeHost, FakeOperations, image_of, topic_record
+from tests.broker.fakes import FakeCluster, FakeHost, FakeOperations, FakeQueues, image_of, topic_record
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 FACTS = ServerFacts(BootCount(3), MAX_MESSAGE_BYTES, 1024 * 1024)
@@ -80,7 +80,9 @@ async def _start(number: int, leaders: dict[int, int], nodes: dict[int, Node]) -
         return await nodes[node].calls.serve(method, request, remaining_ms, forwarded=True)
 
     store = MemoryStore(node=NodeId(number), store_id=StoreId(100 + number))
-    calls = assemble(host, cluster, FakeOperations(cluster), store, Forwarder(forward), FACTS, Random(number))
+    calls = assemble(
+        host, FakeQueues(), cluster, FakeOperations(cluster), store, Forwarder(forward), FACTS, Random(number)
+    )
     server = ClientServer("127.0.0.1:0", calls, max_message_bytes=MAX_MESSAGE_BYTES)
     port = await server.start()
     # Generous: what is too large must be refused by the node, not here.

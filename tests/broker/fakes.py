@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -15,12 +15,15 @@ from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
 from raftmq.metadata.operation import OperationRecord
+from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup, find
+from raftmq.partition.queues.commands import QueueAnswer, QueueOp, Status
 from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, bind
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
+from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
 from raftmq.replica.waits import Ack, Acks
 
 CLUSTER_ID = "0123456789abcdef0123456789abcdef"
@@ -287,6 +290,10 @@ class FakeCluster:
     def node_silence_ms(self, node: NodeId) -> int:
         return 0 if node == self.node_id else 25 if node == 2 else 1 << 40
 
+    @property
+    def queue_groups(self) -> FakeQueueGroups:
+        return FakeQueueGroups(self)
+
     def _decide(self) -> None:
         if self.error is not None:
             raise self.error
@@ -360,3 +367,49 @@ class FakeOperations:
     def _replay(self, decided: list[Event]) -> None:
         for event in decided:
             self._cluster.image = self._cluster.image.replay(event)
+
+
+class FakeQueues:
+    """Queues of partitions: nobody leads any."""
+
+    async def receive(self, group_id: GroupId, group: QueueGroupRecord, wish: Wish, wait_ms: int) -> Received:
+        raise NotLeader("nobody leads it")
+
+    async def settle(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], ruling: Ruling, timeout_ms: int
+    ) -> list[Status]:
+        raise NotLeader("nobody leads it")
+
+    async def extend(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
+    ) -> list[Status]:
+        raise NotLeader("nobody leads it")
+
+    async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth:
+        raise NotLeader("nobody leads it")
+
+    async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer:
+        raise NotLeader("nobody leads it")
+
+
+class FakeQueueGroups:
+    """Knows what the image of `cluster` has, and makes nothing."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def known(self, topic: str, name: str) -> QueueGroupRecord | None:
+        image = self._cluster.image
+        return find(image.queue_groups, image.topics[topic].topic_id, name) if topic in image.topics else None
+
+    async def ensure(self, topic: str, name: str, timeout_ms: int) -> QueueGroupRecord:
+        found = self.known(topic, name)
+        if found is None:
+            raise NotReady("nobody makes groups here")
+        return found
+
+    async def set(self, wish: SetQueueGroup, timeout_ms: int, *, validate_only: bool = False) -> QueueGroupRecord:
+        raise NotReady("nobody makes groups here")
+
+    async def delete(self, topic: str, name: str, timeout_ms: int) -> None:
+        raise NotReady("nobody makes groups here")

@@ -20,6 +20,7 @@ from tests.broker.fakes import (
     FakeGroup,
     FakeHost,
     FakeOperations,
+    FakeQueues,
     image_of,
     topic_record,
 )
@@ -51,7 +52,7 @@ def calls_of(world: World, number: int) -> Calls:
     cluster = FakeCluster(number, image_of(topic_record("things", [1])), controller_node=None)
     operations = FakeOperations(cluster)
     store = world.nodes[NodeId(number)].store
-    return assemble(host, cluster, operations, store, Forwarder(no_forward), FACTS, Random(1))
+    return assemble(host, FakeQueues(), cluster, operations, store, Forwarder(no_forward), FACTS, Random(1))
 
 
 async def states(world: World, number: int, *topics: str, at: int = 0) -> list[cluster_pb2.ReplicaState]:

@@ -29,12 +29,13 @@ from raftmq.v1 import (
     broker_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    queue_pb2,
     types_pb2,
 )
 from tests.integration.conftest import free_ports
 
 FILES: tuple[FileDescriptor, ...] = (
-    broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
+    broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, queue_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
 )  # fmt: skip
 ONE = NodeId(1)
 TOPIC, CANARY = "orders", "canary"

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from raftmq.internal.v1 import peer_pb2
 from raftmq.records.batch import make_batch
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, types_pb2
+from tests.hostile import queue_rows
 from tests.hostile.node import METHODS, TOPIC, bodies
 
 BROKER, ADMIN, CLUSTER = "/raftmq.v1.Broker", "/raftmq.v1.Admin", "/raftmq.v1.Cluster"
@@ -512,5 +513,5 @@ def peers() -> Iterator[Row]:
 
 ROWS = [
     *unparsable(), *too_many_parts(), *names(), *topics(), *described_producers(), *alterations(), *fetches(),
-    *produced(), *subscribes(), *operations(), *peers(),
+    *produced(), *subscribes(), *operations(), *peers(), *(Row(*parts) for parts in queue_rows.rows(TOPIC)),
 ]  # fmt: skip

@@ -472,6 +472,8 @@ class MetadataEvent(_message.Message):
     OPERATION_CANCELLED_FIELD_NUMBER: _builtins.int
     OPERATION_ENDED_FIELD_NUMBER: _builtins.int
     TOPIC_ALTERED_FIELD_NUMBER: _builtins.int
+    QUEUE_GROUP_SET_FIELD_NUMBER: _builtins.int
+    QUEUE_GROUP_DELETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_registered(self) -> Global___NodeRegistered: ...
     @_builtins.property
@@ -500,6 +502,10 @@ class MetadataEvent(_message.Message):
     def operation_ended(self) -> Global___OperationEnded: ...
     @_builtins.property
     def topic_altered(self) -> Global___TopicAltered: ...
+    @_builtins.property
+    def queue_group_set(self) -> Global___QueueGroupSet: ...
+    @_builtins.property
+    def queue_group_deleted(self) -> Global___QueueGroupDeleted: ...
     def __init__(
         self,
         *,
@@ -517,12 +523,14 @@ class MetadataEvent(_message.Message):
         operation_cancelled: Global___OperationCancelled | None = ...,
         operation_ended: Global___OperationEnded | None = ...,
         topic_altered: Global___TopicAltered | None = ...,
+        queue_group_set: Global___QueueGroupSet | None = ...,
+        queue_group_deleted: Global___QueueGroupDeleted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered", "queue_group_set", "queue_group_deleted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -962,3 +970,129 @@ class OperationEnded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperationEnded: _TypeAlias = OperationEnded  # noqa: Y015
+
+@_typing.final
+class QueueGroupSet(_message.Message):
+    """A queue group is new, or has these settings from now on; meanings as in raftmq.metadata.queue_groups, whose numbers the
+    enumerations are.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    LEASE_MS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_MAX_FIELD_NUMBER: _builtins.int
+    BACKOFF_FIRST_MS_FIELD_NUMBER: _builtins.int
+    BACKOFF_FACTOR_PERCENT_FIELD_NUMBER: _builtins.int
+    BACKOFF_MAX_MS_FIELD_NUMBER: _builtins.int
+    BACKOFF_JITTER_PERCENT_FIELD_NUMBER: _builtins.int
+    AT_END_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_TOPIC_FIELD_NUMBER: _builtins.int
+    DRAIN_PER_S_FIELD_NUMBER: _builtins.int
+    FAIR_BY_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    PROCESSED_KEYS_MAX_FIELD_NUMBER: _builtins.int
+    BREAKER_FAILURES_FIELD_NUMBER: _builtins.int
+    BREAKER_PAUSE_MS_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    EXPIRY_IS_FAILURE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    topic_id: _builtins.int
+    name: _builtins.str
+    start: _builtins.int
+    ordering: _builtins.int
+    lease_ms: _builtins.int
+    attempts_max: _builtins.int
+    backoff_first_ms: _builtins.int
+    backoff_factor_percent: _builtins.int
+    backoff_max_ms: _builtins.int
+    backoff_jitter_percent: _builtins.int
+    at_end: _builtins.int
+    dead_letter_topic: _builtins.str
+    drain_per_s: _builtins.int
+    fair_by: _builtins.str
+    retention: _builtins.int
+    processed_keys_max: _builtins.int
+    breaker_failures: _builtins.int
+    breaker_pause_ms: _builtins.int
+    paused: _builtins.bool
+    expiry_is_failure: _builtins.bool
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        topic_id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        start: _builtins.int = ...,
+        ordering: _builtins.int = ...,
+        lease_ms: _builtins.int = ...,
+        attempts_max: _builtins.int = ...,
+        backoff_first_ms: _builtins.int = ...,
+        backoff_factor_percent: _builtins.int = ...,
+        backoff_max_ms: _builtins.int = ...,
+        backoff_jitter_percent: _builtins.int = ...,
+        at_end: _builtins.int = ...,
+        dead_letter_topic: _builtins.str = ...,
+        drain_per_s: _builtins.int = ...,
+        fair_by: _builtins.str = ...,
+        retention: _builtins.int = ...,
+        processed_keys_max: _builtins.int = ...,
+        breaker_failures: _builtins.int = ...,
+        breaker_pause_ms: _builtins.int = ...,
+        paused: _builtins.bool = ...,
+        expiry_is_failure: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_failure", b"expiry_is_failure", "fair_by", b"fair_by", "id", b"id", "lease_ms", b"lease_ms", "name", b"name", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "retention", b"retention", "start", b"start", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueGroupSet: _TypeAlias = QueueGroupSet  # noqa: Y015
+
+@_typing.final
+class QueueGroupDeleted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueGroupDeleted: _TypeAlias = QueueGroupDeleted  # noqa: Y015
+
+@_typing.final
+class EnsureQueueGroup(_message.Message):
+    """What a node asks of the controller's leader: let there be this group, with the defaults if it is new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnsureQueueGroup: _TypeAlias = EnsureQueueGroup  # noqa: Y015

@@ -1,0 +1,204 @@
+"""Verdicts on messages, gathered: those of one moment on one partition go in one call.
+
+A verdict may be sent again: a token that has said the same before is answered the same. So whatever becomes of a call,
+it is tried again for as long as that can help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+
+from raftmq import status
+from raftmq.client.connection import NodeChannel
+from raftmq.client.router import Router
+from raftmq.errors import RaftmqError
+from raftmq.v1 import queue_pb2
+
+CALL_TIMEOUT_MS = 10_000
+IN_FLIGHT_MAX = 2
+"""Calls of one partition; the next one gathers meanwhile."""
+TOKENS_MAX = 1_000
+"""Of one call."""
+
+
+class Verdict(Enum):
+    """What a worker says of a message."""
+
+    ACK = "ack"
+    RELEASE = "release"
+    RETRY = "retry"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictResult:
+    """What became of a verdict that was taken."""
+
+    already_processed: bool = False
+    is_at_end: bool = False
+    """It was a retry too many: the message is parked or dropped."""
+
+
+_PLAIN = VerdictResult()
+
+
+class _Ruling(NamedTuple):
+    """Verdicts that are equal in this go together."""
+
+    verdict: Verdict
+    delay_ms: int | None
+    reason: str
+    error: str
+
+
+class _Given(NamedTuple):
+    ruling: _Ruling
+    token: bytes
+    processed_key: bytes
+    answer: asyncio.Future[VerdictResult]
+
+
+class Settler:
+    """Of one partition and group. ``timeout_ms``: how long a verdict is tried before its error is told."""
+
+    def __init__(self, router: Router, topic: str, group: str, partition: int, timeout_ms: int) -> None:
+        self._router = router
+        self._topic = topic
+        self._group = group
+        self._partition = partition
+        self._timeout_ms = timeout_ms
+        self._given: list[_Given] = []
+        self._is_due = False
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def settle(
+        self, token: bytes, verdict: Verdict, delay_ms: int | None, reason: str, error: str, processed_key: bytes
+    ) -> VerdictResult:
+        """Raises LeaseExpired, or the last error where nobody answered."""
+        answer: asyncio.Future[VerdictResult] = asyncio.get_running_loop().create_future()
+        self._given.append(_Given(_Ruling(verdict, delay_ms, reason, error), token, processed_key, answer))
+        self._look()
+        return await answer
+
+    async def extend(self, token: bytes, lease_ms: int | None) -> None:
+        """Raises LeaseExpired, or the last error where nobody answered."""
+        request = queue_pb2.ExtendRequest(
+            topic=self._topic, group=self._group, tokens=[token], lease=_duration(lease_ms)
+        )
+        response = await self._call(lambda node: node.queue.Extend, request)
+        if response.failures:
+            raise status.from_message(response.failures[0].error)
+
+    async def drained(self) -> None:
+        """Return when everything that was given is settled, or has failed."""
+        while self._given or self._calls:
+            if self._calls:
+                await asyncio.wait(set(self._calls))
+            else:
+                await asyncio.sleep(0)
+
+    def _look(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._is_due = False
+        while self._given and len(self._calls) < IN_FLIGHT_MAX:
+            ruling = self._given[0].ruling
+            mine = [one for one in self._given if one.ruling == ruling][:TOKENS_MAX]
+            if len(mine) == len(self._given):
+                self._given = []
+            else:
+                taken = set(map(id, mine))
+                self._given = [one for one in self._given if id(one) not in taken]
+            call = asyncio.create_task(self._settle(ruling, mine), name="raftmq-queue-verdicts")
+            self._calls.add(call)
+            call.add_done_callback(self._done)
+
+    def _done(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if self._given:
+            self._look()
+
+    async def _settle(self, ruling: _Ruling, given: Sequence[_Given]) -> None:
+        select, request = _request(self._topic, self._group, ruling, given)
+        try:
+            response = await self._call(select, request)
+        except BaseException as error:
+            for one in given:
+                if not one.answer.done():
+                    one.answer.set_exception(_copy(error) if isinstance(error, RaftmqError) else error)
+            if not isinstance(error, RaftmqError):
+                raise
+            return
+        refused = {failure.position: failure.error for failure in response.failures}
+        known = set(getattr(response, "already_processed", ()))
+        ended = set(getattr(response, "at_end", ()))
+        for position, one in enumerate(given):
+            if one.answer.done():
+                continue
+            if position in refused:
+                one.answer.set_exception(status.from_message(refused[position]))
+            elif position in known or position in ended:
+                one.answer.set_result(VerdictResult(position in known, position in ended))
+            else:
+                one.answer.set_result(_PLAIN)
+
+    async def _call(self, select: Callable[[NodeChannel], Any], request: Any) -> Any:
+        async def attempt() -> Any:
+            return await self._router.to_partition(
+                self._topic, self._partition, select, request, timeout_ms=min(self._timeout_ms, CALL_TIMEOUT_MS)
+            )
+
+        return await self._router.policy.call(attempt, lambda error: error.retriable, timeout_ms=self._timeout_ms)
+
+
+def _request(
+    topic: str, group: str, ruling: _Ruling, given: Sequence[_Given]
+) -> tuple[Callable[[NodeChannel], Any], Any]:
+    tokens = [one.token for one in given]
+    match ruling.verdict:
+        case Verdict.ACK:
+            keys = [one.processed_key for one in given]
+            ack = queue_pb2.AckRequest(
+                topic=topic, group=group, tokens=tokens, processed_keys=keys if any(keys) else []
+            )
+            return lambda node: node.queue.Ack, ack
+        case Verdict.RELEASE:
+            return lambda node: node.queue.Release, queue_pb2.ReleaseRequest(topic=topic, group=group, tokens=tokens)
+        case Verdict.RETRY:
+            retry = queue_pb2.RetryRequest(
+                topic=topic, group=group, tokens=tokens, delay=_duration(ruling.delay_ms), error=ruling.error
+            )
+            return lambda node: node.queue.Retry, retry
+        case Verdict.PARK:
+            park = queue_pb2.ParkRequest(
+                topic=topic, group=group, tokens=tokens, reason=ruling.reason, error=ruling.error
+            )
+            return lambda node: node.queue.Park, park
+
+
+def _duration(milliseconds: int | None) -> Duration | None:
+    if milliseconds is None:
+        return None
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration
+
+
+def _copy(error: RaftmqError) -> RaftmqError:
+    """For each of those who wait: an exception that is raised twice has two tracebacks in one."""
+    return type(error)(
+        error.message,
+        outcome=error.outcome,
+        field=error.field,
+        retry_after_ms=error.retry_after_ms,
+        metadata=error.metadata,
+    )

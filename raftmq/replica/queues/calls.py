@@ -1,0 +1,77 @@
+"""What callers ask of a partition's queues, and what they are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from raftmq.ids import Offset
+from raftmq.partition.queues.check import Depth as Places
+from raftmq.partition.queues.commands import Verdict as Verdict
+from raftmq.v1 import types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a worker is ready to take."""
+
+    worker: str
+    messages: int
+    """At most; at least 1."""
+    bytes: int
+    """Of records, softly: the message that exceeds it is the last."""
+    lease_ms: int
+
+
+class Delivery(NamedTuple):
+    """A message in a worker's hands."""
+
+    lease: int
+    offset: Offset
+    record: types_pb2.Record
+    attempt: int
+    failures: int
+    wall_ms: int
+    """When it was appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What one call got. No deliveries: there was nothing in time."""
+
+    secret: bytes
+    """Of the lease: whoever knows it may settle."""
+    lease_ms: int
+    deliveries: list[Delivery]
+
+
+class Claim(NamedTuple):
+    """What a delivery token says: this message, under this lease."""
+
+    lease: int
+    offset: int
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A verdict on some messages."""
+
+    verdict: Verdict
+    delay_ms: int | None = None
+    """Of RETRY; None: as the group's back-off says."""
+    reason: str = ""
+    """Of PARK."""
+    error: str = ""
+    """Of RETRY and PARK: what went wrong, for people."""
+    processed_keys: tuple[bytes, ...] = ()
+    """Of ACK: one for each message, remembered in the same step; empty: none."""
+
+
+class Depth(NamedTuple):
+    """Where the records of a group are."""
+
+    places: Places | None
+    """Of those that the group knows; None: the partition has not heard of the group yet."""
+    unseen: int
+    """Records that it does not know yet."""

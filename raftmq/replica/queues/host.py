@@ -1,0 +1,218 @@
+"""Queues of the partitions that this node leads, for callers that await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from raftmq.errors import (
+    DeadlineExceeded,
+    LeadershipLost,
+    NotLeader,
+    Outcome,
+    QueuePaused,
+)
+from raftmq.ids import GroupId, LeaseId, Offset, QueueId
+from raftmq.metadata.queue_groups import QueueGroupRecord
+from raftmq.partition.machine import PartitionMachine
+from raftmq.partition.queues import commands
+from raftmq.partition.queues.commands import Extended, Granted, QueueAnswer, QueueOp, Settled, Status
+from raftmq.ports import BatchRow, Clock
+from raftmq.replica.answers import Fetched
+from raftmq.replica.manager import Replicas
+from raftmq.replica.queues.calls import Claim, Delivery, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.desk import Desk
+from raftmq.replica.queues.line import Waiter
+from raftmq.replica.queues.records import Records
+
+GRANT_MS = 5_000
+"""How long a call waits, besides its wait for messages, for the log to grant what is ready."""
+SERVING_MS = 5_000
+
+
+class Log(Protocol):
+    """What is asked of ``raftmq.replica.host.ReplicaHost``."""
+
+    @property
+    def replicas(self) -> Replicas: ...
+    async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None: ...
+    async def fetch(
+        self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int
+    ) -> Fetched: ...
+
+
+class QueueHost:
+    """Every method runs on the event loop. NotLeader is raised where another node (or nobody) leads the partition.
+
+    ``entropy``: so many random bytes that nobody can guess. ``partitions``: of a topic, by one of its groups.
+    """
+
+    def __init__(
+        self, log: Log, clock: Clock, entropy: Callable[[int], bytes], partitions: Callable[[GroupId], int]
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._entropy = entropy
+        self._partitions = partitions
+        self._desks: dict[GroupId, Desk] = {}
+
+    @property
+    def desks(self) -> Mapping[GroupId, Desk]:
+        """Of partitions that are led here, or were a moment ago."""
+        return self._desks
+
+    # -- messages out ------------------------------------------------------------------------------------------------
+
+    async def receive(self, group_id: GroupId, group: QueueGroupRecord, wish: Wish, wait_ms: int) -> Received:
+        """Lease messages, as soon as there are some; none after `wait_ms`.
+
+        A caller that is cancelled gives back what it was about to get. Raises QueuePaused.
+        """
+        if group.settings.paused:
+            raise QueuePaused(f"group {group.name} is paused", field="group", retry_after_ms=1000)
+        desk = await self._desk(group_id)
+        line = desk.line(group)
+        waiter = line.wait(wish)
+        late = asyncio.get_running_loop().call_later(wait_ms / 1000, line.late, waiter) if wait_ms else None
+        if late is None:
+            line.late(waiter)
+        try:
+            granted, secret = await _granted(waiter, wait_ms + GRANT_MS)
+            deliveries = await self._deliver(desk, granted, wish.bytes) if granted.offsets else []
+        except BaseException:
+            line.leave(waiter)
+            raise
+        finally:
+            if late is not None:
+                late.cancel()
+        if len(deliveries) < len(granted.offsets):
+            line.give_back(granted, secret, list(granted.offsets[len(deliveries) :]))
+        return Received(secret, wish.lease_ms, deliveries)
+
+    async def _deliver(self, desk: Desk, granted: Granted, max_bytes: int) -> list[Delivery]:
+        """The messages of a lease, in order, as far as `max_bytes` allow."""
+        deliveries: list[Delivery] = []
+        again, lease, records = granted.again, granted.lease, desk.records
+        batch, mean_bytes = None, 0
+        for number in granted.offsets:
+            offset = Offset(number)
+            if batch is None or not batch.base_offset <= offset < batch.next_offset:
+                batch = await records.at(offset)
+                if batch is None:
+                    raise NotLeader("a record that was granted is not here: leadership has moved on")
+                mean_bytes = batch.size // len(batch.records)
+            attempt, failures = again.get(offset, (1, 0))
+            record = batch.records[offset - batch.base_offset]
+            deliveries.append(Delivery(lease, offset, record, attempt, failures, batch.wall_ms))
+            max_bytes -= mean_bytes
+            if max_bytes <= 0:
+                break
+        return deliveries
+
+    # -- verdicts in -------------------------------------------------------------------------------------------------
+
+    async def settle(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], ruling: Ruling, timeout_ms: int
+    ) -> list[Status]:
+        """What became of each of `claims`."""
+        desk = await self._desk(group_id)
+        queue = QueueId(group.id)
+        leases = _by_lease(claims)
+        asked: list[QueueOp] = [
+            commands.Settle(
+                queue, LeaseId(lease), secret, ruling.verdict, [claims[position].offset for position in positions],
+                ruling.delay_ms, ruling.reason, ruling.error,
+                [ruling.processed_keys[position] for position in positions] if ruling.processed_keys else (),
+            )
+            for (lease, secret), positions in leases.items()
+        ]  # fmt: skip
+        answers = await self._within(desk, asked, timeout_ms)
+        statuses = [Status.LEASE_EXPIRED] * len(claims)
+        for answer, positions in zip(answers, leases.values(), strict=True):
+            if isinstance(answer, Settled):
+                for position, status in zip(positions, answer.statuses, strict=True):
+                    statuses[position] = status
+        return statuses
+
+    async def extend(
+        self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
+    ) -> list[Status]:
+        """Leases are extended whole: whoever holds several messages under one extends it for all of them."""
+        desk = await self._desk(group_id)
+        leases = _by_lease(claims)
+        asked = [commands.Extend(QueueId(group.id), LeaseId(lease), secret, lease_ms) for lease, secret in leases]
+        answers = await self._within(desk, asked, timeout_ms)
+        statuses = [Status.LEASE_EXPIRED] * len(claims)
+        for answer, positions in zip(answers, leases.values(), strict=True):
+            if isinstance(answer, Extended):
+                for position in positions:
+                    statuses[position] = Status.OK
+        return statuses
+
+    async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth:
+        """Where the group's records are, as applied here."""
+        machine = (await self._desk(group_id)).machine
+        state = machine.queues.groups.get(QueueId(group.id))
+        if state is None:
+            return Depth(None, machine.next_offset - machine.log_start_offset)
+        return Depth(machine.queues.depth(QueueId(group.id)), machine.next_offset - state.frontier)
+
+    async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer:
+        """The answer to one op about a group that the partition knows, or is told of first."""
+        desk = await self._desk(group_id)
+        (answer,) = await self._within(desk, [op], timeout_ms)
+        return answer
+
+    async def _within(self, desk: Desk, ops: Sequence[QueueOp], timeout_ms: int) -> list[QueueAnswer]:
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await asyncio.gather(*(desk.ask(op) for op in ops))
+        except TimeoutError:
+            raise DeadlineExceeded("it was appended, but not committed in time") from None
+
+    # -- desks -------------------------------------------------------------------------------------------------------
+
+    async def _desk(self, group_id: GroupId) -> Desk:
+        await self._log.reached(group_id, Offset(0), SERVING_MS)
+        group = self._log.replicas.group(group_id)
+        if group is None or not group.is_leader:
+            raise NotLeader("this node does not lead the partition")
+        desk = self._desks.get(group_id)
+        if desk is None or desk.is_closed or desk.term != group.node.term or desk.machine is not group.machine:
+            if desk is not None:
+                desk.close()
+            assert isinstance(group.machine, PartitionMachine)
+            desk = self._desks[group_id] = Desk(
+                group,
+                self._log.replicas.barriers,
+                self._clock,
+                Records(partial(self._read, group_id)),
+                partial(self._log.replicas.touch, group_id),
+                self._entropy,
+                self._partitions(group_id),
+            )
+        return desk
+
+    async def _read(self, group_id: GroupId, offset: Offset, max_bytes: int) -> list[BatchRow]:
+        return (await self._log.fetch(group_id, offset, max_bytes, 1, 0)).batches
+
+
+async def _granted(waiter: Waiter, limit_ms: int) -> tuple[Granted, bytes]:
+    try:
+        async with asyncio.timeout(limit_ms / 1000):
+            return await asyncio.shield(waiter.answer)
+    except TimeoutError:
+        raise DeadlineExceeded("the log did not grant what is ready in time", outcome=Outcome.NOT_APPLIED) from None
+    except LeadershipLost as lost:
+        # Whatever was granted, its secret went nowhere.
+        raise NotLeader(lost.message) from None
+
+
+def _by_lease(claims: Sequence[Claim]) -> dict[tuple[int, bytes], list[int]]:
+    """Positions of `claims`."""
+    leases: dict[tuple[int, bytes], list[int]] = {}
+    for position, (lease, _, secret) in enumerate(claims):
+        leases.setdefault((lease, secret), []).append(position)
+    return leases

@@ -1,0 +1,284 @@
+"""Those who wait for messages of one group in one partition, first come first served.
+
+What is ready is known from the applied state, less what grants under way may take of it. Records that the group does
+not know of yet are introduced ahead of demand, by whole batches: their attributes are read here, because the state
+machine never looks at a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raftmq.errors import RaftmqError
+from raftmq.ids import LeaseId, Offset, QueueId
+from raftmq.metadata import queue_groups as rules
+from raftmq.metadata.queue_groups import QueueGroupRecord
+from raftmq.partition.queues import commands
+from raftmq.partition.queues.commands import Granted, Introduce, QueueAnswer
+from raftmq.partition.queues.group import QueueGroup
+from raftmq.partition.queues.settings import AtEnd, Backoff, Ordering, QueueRetention, QueueSettings
+from raftmq.replica.queues.calls import Wish
+from raftmq.replica.queues.records import DecodedBatch, key_hash, lane_hash, special_of
+
+if TYPE_CHECKING:
+    from raftmq.replica.queues.desk import Desk
+
+AHEAD = 4_096
+"""Records that are known to the group and ready beyond what is asked for: among them priorities and turns hold."""
+INTRODUCE_MAX = 16_384
+"""Records of one introduction."""
+
+
+NOTHING = Granted(LeaseId(0), 0, (), {})
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A call that waits for messages."""
+
+    wish: Wish
+    answer: asyncio.Future[tuple[Granted, bytes]]
+    is_late: bool = False
+    """It waits for nothing but what is under way for it."""
+    is_gone: bool = False
+    """Its caller waits no more: what it gets is to be given back."""
+
+
+class Line:
+    """See the module docstring."""
+
+    def __init__(self, desk: Desk, group: QueueGroupRecord) -> None:
+        self._desk = desk
+        self._group = group
+        self._queue = QueueId(group.id)
+        self._waiting: deque[Waiter] = deque()
+        self._granting = 0
+        """Records that grants under way may take."""
+        self._arriving = 0
+        """Records of an introduction under way: grants behind it in the log can have them."""
+        self._is_introducing = False
+        self._is_configuring = False
+
+    def told(self, group: QueueGroupRecord) -> None:
+        """Somebody knows the group as this; an older picture of it changes nothing."""
+        if group.version > self._group.version:
+            self._group = group
+
+    def wait(self, wish: Wish) -> Waiter:
+        """Join the line."""
+        waiter = Waiter(wish, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        self._desk.look()
+        return waiter
+
+    def late(self, waiter: Waiter) -> None:
+        """Its time to wait is over: it gets what is under way for it, or nothing."""
+        waiter.is_late = True
+        self._desk.look()
+
+    def leave(self, waiter: Waiter) -> None:
+        """Its caller waits no more."""
+        waiter.is_gone = True
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        elif waiter.answer.done() and not waiter.answer.cancelled() and waiter.answer.exception() is None:
+            self.give_back(*waiter.answer.result())
+
+    def give_back(self, granted: Granted, secret: bytes, offsets: list[int] | None = None) -> None:
+        """Release what a lease holds, or these `offsets` of it, with nobody waiting for the outcome."""
+        back = list(granted.offsets) if offsets is None else offsets
+        if back:
+            op = commands.Settle(self._queue, granted.lease, secret, commands.Verdict.RELEASE, back)
+            self._desk.submit(op, _nobody)
+
+    def close(self, error: RaftmqError) -> None:
+        """Nobody who waits gets anything: why."""
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            _fail(waiter, error)
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Ask for whatever can be had now."""
+        state = self._desk.machine.queues.groups.get(self._queue)
+        if state is None or state.settings.version < self._group.version:
+            self.configure()
+        if self._waiting and state is not None:
+            wanted = sum(waiter.wish.messages for waiter in self._waiting)
+            self._see_ahead(state, wanted)
+            self._hand_out(state, wanted)
+        if not self._is_introducing and not self._is_configuring:
+            self._send_away()
+
+    def _see_ahead(self, state: QueueGroup, wanted: int) -> None:
+        missing = wanted + AHEAD - state.ready
+        if missing > 0 and not self._is_introducing and state.frontier < self._desk.next_offset:
+            self._is_introducing = True
+            self._desk.run(self._introduce(Offset(state.frontier), missing))
+
+    def _hand_out(self, state: QueueGroup, wanted: int) -> None:
+        tick, wall_ms = self._desk.stamp()
+        left = state.grantable(tick) + self._arriving - self._granting
+        if left <= 0 and not self._granting and due_in_ms(state, tick, wall_ms) == 0:
+            left = wanted  # whose time has come is ready when the grants are applied
+        while self._waiting and left > 0:
+            waiter = self._waiting.popleft()
+            fitting = max(1, waiter.wish.bytes // self._desk.records.mean_bytes)
+            asked = min(waiter.wish.messages, fitting, commands.GRANT_MAX)
+            left -= asked
+            self._grant(waiter, asked)
+
+    def _send_away(self) -> None:
+        """Those who are late, and for whom nothing is under way."""
+        for waiter in [waiter for waiter in self._waiting if waiter.is_late]:
+            self._waiting.remove(waiter)
+            waiter.answer.set_result((NOTHING, b""))
+
+    def _grant(self, waiter: Waiter, count: int) -> None:
+        secret = self._desk.entropy(commands.SECRET_BYTES)
+        self._granting += count
+
+        def told(answer: QueueAnswer | RaftmqError) -> None:
+            self._granting -= count
+            if isinstance(answer, RaftmqError):
+                _fail(waiter, answer)
+            elif isinstance(answer, Granted) and answer.offsets:
+                if waiter.is_gone:
+                    self.give_back(answer, secret)
+                else:
+                    waiter.answer.set_result((answer, secret))
+            elif not waiter.is_gone:
+                self._waiting.appendleft(waiter)  # others were before it; ``serve`` sees whether it is late
+
+        self._desk.submit(commands.Grant(self._queue, waiter.wish.worker, count, secret, waiter.wish.lease_ms), told)
+
+    def configure(self) -> None:
+        """Let the partition know the newest rules."""
+        if self._is_configuring:
+            return
+        self._is_configuring = True
+
+        def told(_answer: QueueAnswer | RaftmqError) -> None:
+            self._is_configuring = False
+
+        latest = self._group.settings.start is rules.Start.LATEST
+        start = self._desk.next_offset if latest else Offset(0)
+        partitions = self._desk.partitions
+        self._desk.submit(commands.Configure(self._queue, settings_of(self._group, partitions), start), told)
+
+    async def _introduce(self, first: Offset, count: int) -> None:
+        """Read what comes next, and make it known."""
+        try:
+            batches = await self._read(first, min(count, INTRODUCE_MAX))
+        except RaftmqError as error:
+            self._is_introducing = False
+            self.close(error)
+            return
+        if not batches:
+            self._is_introducing = False
+            return
+
+        def told(_answer: QueueAnswer | RaftmqError) -> None:
+            self._is_introducing = False
+            self._arriving = 0
+
+        introduction = self._introduction(first, batches)
+        self._arriving = introduction.next - first - len(introduction.specials)
+        self._desk.submit(introduction, told)
+
+    async def _read(self, first: Offset, count: int) -> list[DecodedBatch]:
+        batches: list[DecodedBatch] = []
+        offset = first
+        while offset < min(first + count, self._desk.next_offset):
+            batch = await self._desk.records.at(offset)
+            if batch is None:
+                break
+            batches.append(batch)
+            offset = batch.next_offset
+        return batches
+
+    def _introduction(self, first: Offset, batches: list[DecodedBatch]) -> Introduce:
+        settings = self._group.settings
+        records = [
+            (offset, record)
+            for batch in batches
+            for offset, record in enumerate(batch.records, batch.base_offset)
+            if offset >= first
+        ]
+        by_key = settings.ordering is rules.Ordering.KEY
+        keys = [key_hash(record) for _, record in records] if by_key else ()
+        lanes = [lane_hash(record, settings.fair_by) for _, record in records] if settings.fair_by else ()
+        specials = [special for offset, record in records if (special := special_of(Offset(offset), record))]
+        return Introduce(
+            self._queue,
+            first,
+            batches[-1].next_offset,
+            keys if any(keys) else (),
+            lanes if any(lanes) else (),
+            specials,
+        )
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def due_in_ms(self) -> int | None:
+        """When time alone makes something ready for those who wait; None: never, or nobody waits."""
+        state = self._desk.machine.queues.groups.get(self._queue)
+        if not self._waiting or state is None or self._granting:
+            return None
+        return due_in_ms(state, *self._desk.stamp())
+
+
+def due_in_ms(state: QueueGroup, tick: int, wall_ms: int) -> int | None:
+    """When time alone changes what a grant gets; 0: it has; None: never."""
+    waits = (
+        _until(state.next_tick(), tick), _until(state.next_wall(), wall_ms), _until(state.grantable_from(tick), tick)
+    )  # fmt: skip
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _until(at: int | None, now: int) -> int | None:
+    return None if at is None else max(0, at - now)
+
+
+def settings_of(group: QueueGroupRecord, partitions: int) -> QueueSettings:
+    """The rules of a group as one of `partitions` keeps them."""
+    told = group.settings
+    return QueueSettings(
+        version=group.version,
+        ordering=Ordering.KEY if told.ordering is rules.Ordering.KEY else Ordering.NONE,
+        lease_ms=told.lease_ms,
+        attempts_max=told.attempts_max,
+        at_end=AtEnd.DROP if told.at_end is rules.AtEnd.DROP else AtEnd.PARK,
+        backoff=Backoff(
+            told.backoff_first_ms, told.backoff_factor_percent, told.backoff_max_ms, told.backoff_jitter_percent
+        ),
+        expiry_is_failure=told.expiry_is_failure,
+        drain_per_s=-(-told.drain_per_s // partitions),
+        is_fair=bool(told.fair_by),
+        retention=_RETENTIONS[told.retention],
+        processed_keys_max=told.processed_keys_max,
+        breaker_failures=told.breaker_failures,
+        breaker_pause_ms=told.breaker_pause_ms,
+    )
+
+
+_RETENTIONS = {
+    rules.QueueRetention.LOG: QueueRetention.KEEP,
+    rules.QueueRetention.DELETE_ON_ACK: QueueRetention.DELETE_ON_ACK,
+    rules.QueueRetention.ALL_GROUPS: QueueRetention.ALL_GROUPS,
+}
+
+
+def _fail(waiter: Waiter, error: RaftmqError) -> None:
+    if not waiter.answer.done():
+        waiter.answer.set_exception(error)
+        if waiter.is_gone:
+            waiter.answer.exception()
+
+
+def _nobody(_answer: QueueAnswer | RaftmqError) -> None:
+    """Whoever asked waits for no answer."""

@@ -1,0 +1,112 @@
+"""The records of one partition, decoded: read from the tail or the disk, and kept for whoever delivers them next."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from raftmq.ids import Offset, WallMs
+from raftmq.partition.queues.commands import Special
+from raftmq.ports import BatchRow
+from raftmq.records.batch import decode_records
+from raftmq.v1 import types_pb2
+
+CACHE_BYTES = 16 * 1024 * 1024
+"""Of decoded batches of one partition, counted before decoding."""
+READ_BYTES = 1024 * 1024
+
+Read = Callable[[Offset, int], Awaitable[list[BatchRow]]]
+"""Batches from an offset on, softly so many bytes. Raises RaftmqError."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """Never empty. Records follow each other without a gap."""
+
+    base_offset: Offset
+    records: list[types_pb2.Record]
+    wall_ms: int
+    size: int
+
+    @property
+    def next_offset(self) -> Offset:
+        return Offset(self.base_offset + len(self.records))
+
+
+class Records:
+    """What lies in the log of one partition."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._batches: OrderedDict[Offset, DecodedBatch] = OrderedDict()
+        """By base offset; the one that was used last comes last."""
+        self._bases: list[Offset] = []
+        self._bytes = self._count = 0
+
+    @property
+    def mean_bytes(self) -> int:
+        """Of the records in memory; at least 1."""
+        return max(1, self._bytes // max(1, self._count))
+
+    async def at(self, offset: Offset) -> DecodedBatch | None:
+        """The batch that holds `offset`; None where it is not visible yet. Raises RaftmqError, OffsetOutOfRange where
+        it is trimmed."""
+        found = self.known(offset)
+        if found is not None:
+            return found
+        for row in await self._read(offset, READ_BYTES):
+            self._keep(row)
+        return self.known(offset)
+
+    def known(self, offset: Offset) -> DecodedBatch | None:
+        """The batch that holds `offset`, if it is in memory."""
+        place = bisect_right(self._bases, offset) - 1
+        if place < 0:
+            return None
+        batch = self._batches[self._bases[place]]
+        if offset >= batch.next_offset:
+            return None
+        self._batches.move_to_end(batch.base_offset)
+        return batch
+
+    def _keep(self, row: BatchRow) -> None:
+        if row.base_offset in self._batches:
+            return
+        header = types_pb2.BatchHeader.FromString(row.header)
+        decoded = DecodedBatch(row.base_offset, decode_records(header, row.payload), row.wall_ms, header.raw_size)
+        self._batches[row.base_offset] = decoded
+        insort(self._bases, row.base_offset)
+        self._bytes += decoded.size
+        self._count += len(decoded.records)
+        while self._bytes > CACHE_BYTES and len(self._batches) > 1:
+            base, gone = self._batches.popitem(last=False)
+            self._bases.pop(bisect_right(self._bases, base) - 1)
+            self._bytes -= gone.size
+            self._count -= len(gone.records)
+
+
+def special_of(offset: Offset, record: types_pb2.Record) -> Special | None:
+    """What a group has to know of a record that is not delivered like any other; None: it is."""
+    if not (record.priority or record.deliver_at_ms or record.expires_at_ms):
+        return None
+    return Special(offset, record.priority, WallMs(record.deliver_at_ms), WallMs(record.expires_at_ms))
+
+
+def key_hash(record: types_pb2.Record) -> int:
+    """Of a record's key, never 0; 0: it has none."""
+    return _hash(record.key) if record.HasField("key") else 0
+
+
+def lane_hash(record: types_pb2.Record, fair_by: str) -> int:
+    """Of what a record's turn goes by; 0: nothing."""
+    if fair_by == "key":
+        return key_hash(record)
+    name = fair_by.removeprefix("header:")
+    return next((_hash(header.value) for header in record.headers if header.name == name), 0)
+
+
+def _hash(value: bytes) -> int:
+    return int.from_bytes(blake2b(value, digest_size=8).digest(), "big") or 1

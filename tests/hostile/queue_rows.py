@@ -1,0 +1,122 @@
+"""Rows of the table for the Queue service: what, method, messages, reason, field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from raftmq.v1 import queue_pb2
+from tests.hostile.node import bodies
+
+QUEUE = "/raftmq.v1.Queue"
+TOKEN = b"\x01" + bytes(36)
+"""Of partition 0, under a lease that nobody has."""
+
+Parts = tuple[str, str, tuple[bytes, ...], str, str]
+
+
+def rows(topic: str) -> Iterator[Parts]:
+    yield from _receives(topic)
+    yield from _verdicts(topic)
+    yield from _groups(topic)
+
+
+def _row(name: str, what: str, message: Any, field: str, reason: str = "INVALID_ARGUMENT") -> Parts:
+    return what, f"{QUEUE}/{name}", bodies([message]), reason, field
+
+
+def _receives(topic: str) -> Iterator[Parts]:
+    def receive(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
+        told: dict[str, Any] = {"topic": topic, "group": "g", "partition": 0}
+        request = queue_pb2.ReceiveRequest(**(told | values))
+        return _row("Receive", what, request, field, reason)
+
+    yield receive("no topic", "topic", topic="")
+    yield receive("an unknown topic", "topic", "UNKNOWN_TOPIC", topic="nope")
+    yield receive("no group", "group", group="")
+    yield receive("a group with a newline", "group", group="a\nb")
+    yield receive("a reserved group", "group", group="__g")
+    yield receive("a group of a mebibyte", "group", group="x" * 2**20)
+    yield receive("no such partition", "partition", "UNKNOWN_PARTITION", partition=2**32 - 1)
+    yield receive("four billion messages", "max_messages", max_messages=2**32 - 1)
+    yield receive("four gibibytes", "max_bytes", max_bytes=2**32 - 1)
+    yield receive("a lease backwards", "lease", lease=Duration(seconds=-1))
+    yield receive("a lease of nothing", "lease", lease=Duration())
+    yield receive("a wait backwards", "max_wait", max_wait=Duration(seconds=-1))
+    yield receive("a worker of a kibibyte", "worker", worker="x" * 1024)
+    yield receive("any partition, here", "partition", partition=None, no_forward=True)
+
+
+def _verdicts(topic: str) -> Iterator[Parts]:
+    for name in ("Ack", "Release", "Retry", "Park", "Extend"):
+        kind: Any = getattr(queue_pb2, f"{name}Request")
+
+        def verdict(
+            what: str, field: str, reason: str = "INVALID_ARGUMENT", name: str = name, kind: Any = kind, **values: Any
+        ) -> Parts:
+            return _row(name, what, kind(**({"topic": topic, "group": "g", "tokens": [TOKEN]} | values)), field, reason)
+
+        yield verdict("no topic", "topic", topic="")
+        yield verdict("no group", "group", group="")
+        yield verdict("an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
+        yield verdict("no tokens", "tokens", tokens=[])
+        yield verdict("ten thousand and one tokens", "tokens", tokens=[TOKEN] * 10_001)
+        yield verdict("an empty token", "tokens[0]", tokens=[b""])
+        yield verdict("a token of another version", "tokens[1]", tokens=[TOKEN, b"\xff" + TOKEN[1:]])
+        yield verdict("a token of a mebibyte", "tokens[0]", tokens=[TOKEN + bytes(2**20)])
+        yield verdict("a token of no partition", "tokens[0]", tokens=[b"\x01\xff\xff\xff\xff" + TOKEN[5:]])
+        if name == "Ack":
+            yield verdict("more keys than tokens", "processed_keys", processed_keys=[b"a", b"b"])
+            yield verdict("a key of a mebibyte", "processed_keys[0]", processed_keys=[bytes(2**20)])
+        if name == "Retry":
+            yield verdict("a delay backwards", "delay", delay=Duration(seconds=-1))
+        if name == "Park":
+            park = queue_pb2.ParkRequest(topic=topic, group="g", tokens=[TOKEN], reason="x" * 2**20)
+            yield _row(name, "a reason of a mebibyte", park, "reason")
+        if name in ("Retry", "Park"):
+            yield verdict("an error of a mebibyte", "error", error="x" * 2**20)
+        if name == "Extend":
+            yield verdict("a lease backwards", "lease", lease=Duration(seconds=-1))
+
+
+def _groups(topic: str) -> Iterator[Parts]:
+    def settings(what: str, field: str, **values: Any) -> Parts:
+        told: Any = queue_pb2.QueueGroupSettings
+        request = queue_pb2.SetGroupRequest(topic=topic, group="g", settings=told(**values))
+        return _row("SetGroup", what, request, f"settings.{field}")
+
+    for name in ("SetGroup", "DeleteGroup", "DescribeGroup"):
+        kind: Any = getattr(queue_pb2, f"{name}Request")
+        yield _row(name, "no topic", kind(group="g"), "topic")
+        yield _row(name, "no group", kind(topic=topic), "group")
+        yield _row(name, "an unknown topic", kind(topic="nope", group="g"), "topic", "UNKNOWN_TOPIC")
+    for name in ("DeleteGroup", "DescribeGroup"):
+        kind = getattr(queue_pb2, f"{name}Request")
+        yield _row(name, "an unknown group", kind(topic=topic, group="g"), "group", "UNKNOWN_QUEUE_GROUP")
+    yield _row("ListGroups", "an unknown topic", queue_pb2.ListGroupsRequest(topic="nope"), "topic", "UNKNOWN_TOPIC")
+    for what, group in (("a slash", "a/b"), ("a reserved name", "__g"), ("a mebibyte", "x" * 2**20)):
+        yield _row("SetGroup", what, queue_pb2.SetGroupRequest(topic=topic, group=group), "group")
+    version = queue_pb2.SetGroupRequest(topic=topic, group="g", expected_version=7)
+    yield _row("SetGroup", "a version that it does not have", version, "expected_version", "UNEXPECTED_VERSION")
+    yield settings("an unknown start", "start", start=77)
+    yield settings("an unknown order", "ordering", ordering=77)
+    yield settings("an unknown end", "at_end", at_end=77)
+    yield settings("an unknown retention", "retention", retention=77)
+    yield settings("a lease of a century", "lease", lease=Duration(seconds=100 * 366 * 86400))
+    yield settings("a lease backwards", "lease", lease=Duration(seconds=-1))
+    yield settings("four billion attempts", "attempts_max", attempts_max=2**32 - 1)
+    yield settings("a factor of four billion", "backoff.factor_percent",
+                   backoff=queue_pb2.Backoff(factor_percent=2**32 - 1))  # fmt: skip
+    yield settings("a jitter of four billion", "backoff.jitter_percent",
+                   backoff=queue_pb2.Backoff(jitter_percent=2**32 - 1))  # fmt: skip
+    yield settings("a back-off that shrinks", "backoff.max",
+                   backoff=queue_pb2.Backoff(first=Duration(seconds=2), max=Duration(seconds=1)))  # fmt: skip
+    yield settings("no such topic for dead letters", "dead_letter_topic", dead_letter_topic="nope")
+    yield settings("its own topic for dead letters", "dead_letter_topic", dead_letter_topic=topic)
+    yield settings("four billion a second", "drain_per_s", drain_per_s=2**32 - 1)
+    yield settings("turns by nothing", "fair_by", fair_by="colour")
+    yield settings("four billion keys", "processed_keys_max", processed_keys_max=2**32 - 1)
+    yield settings("four billion failures", "breaker_failures", breaker_failures=2**32 - 1)
+    yield settings("a pause backwards", "breaker_pause", breaker_pause=Duration(seconds=-1))

@@ -1,0 +1,118 @@
+"""Queue groups on three real nodes: messages are leased, settled, handed out again, and survive the leader's death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from grpc import aio
+
+import raftmq
+from raftmq.cli.supervisor import LocalCluster
+from raftmq.client import Client
+from raftmq.client.queue import QueueMessage
+from raftmq.errors import LeaseExpired
+from raftmq.ids import NodeId
+from raftmq.v1 import queue_pb2, queue_pb2_grpc
+
+pytestmark = pytest.mark.integration
+
+TOPIC = "orders"
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture
+async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
+    async with raftmq.connect(cluster.bootstrap) as client:
+        await client.admin.create_topic(TOPIC, partitions=3, replication_factor=3)
+        yield client
+
+
+async def fill(client: Client, count: int) -> set[bytes]:
+    values = {b"%d" % number for number in range(count)}
+    async with client.producer(TOPIC) as producer:
+        for value in sorted(values):
+            await producer.send(value, key=value)
+    return values
+
+
+async def test_workers_share_all_partitions_and_nothing_is_handed_out_twice(client: Client) -> None:
+    values = await fill(client, 60)
+    taken: list[bytes | None] = []
+
+    async def work() -> None:
+        async with client.queue(TOPIC, "billing", prefetch=8) as worker:
+            while len(taken) < len(values):
+                message = await worker.get(100)
+                if message is not None:
+                    async with message:
+                        assert message.failures == 0
+                        taken.append(message.value)
+
+    await asyncio.gather(work(), work(), work())
+    assert sorted(taken, key=str) == sorted(values, key=str)
+
+
+async def test_messages_survive_the_death_of_their_leader(client: Client, cluster: LocalCluster) -> None:
+    values = await fill(client, 30)
+    async with client.queue(TOPIC, "billing", prefetch=30) as worker:
+        held = [await worker.get(PATIENCE_MS) for _ in values]
+        messages = [message for message in held if message is not None]
+        assert {message.value for message in messages} == values
+        for message in messages[:10]:
+            await message.ack()
+        leader = (await client.admin.describe_topic(TOPIC)).partitions[0].leader
+        assert leader is not None
+        await cluster.kill(NodeId(leader))
+        for message in messages[10:20]:
+            await message.ack()
+        for message in messages[20:]:
+            await message.release()
+        done = {message.value for message in messages[:20]}
+        again: list[QueueMessage] = []
+        while len(again) < 10:
+            back = await worker.get(PATIENCE_MS)
+            assert back is not None
+            again.append(back)
+            await back.ack()
+        assert {message.value for message in again} == values - done
+
+
+async def test_any_node_serves_a_thin_client_that_names_no_partition(client: Client, cluster: LocalCluster) -> None:
+    await fill(client, 1)
+    async with aio.insecure_channel(str(cluster.config.node(NodeId(2)).client_address)) as channel:
+        stub = queue_pb2_grpc.QueueStub(channel)
+        request = queue_pb2.ReceiveRequest(topic=TOPIC, group="thin", max_messages=10)
+        answer = await stub.Receive(request, timeout=60)
+        (message,) = answer.messages
+        assert message.record.value == b"0"
+        assert not (await stub.Receive(request, timeout=60)).messages
+        acked = await stub.Ack(queue_pb2.AckRequest(topic=TOPIC, group="thin", tokens=[message.token]), timeout=60)
+        assert not acked.failures
+        retried = queue_pb2.RetryRequest(topic=TOPIC, group="thin", tokens=[message.token])
+        (failure,) = (await stub.Retry(retried, timeout=60)).failures
+        assert failure.error.reason == "LEASE_EXPIRED"
+        request.max_wait.FromSeconds(60)
+        waiting = asyncio.ensure_future(stub.Receive(request, timeout=80))
+        async with client.producer(TOPIC) as producer:
+            await producer.send(b"late", key=b"late")
+        (message,) = (await waiting).messages
+        assert message.record.value == b"late"
+        described = await stub.DescribeGroup(queue_pb2.DescribeGroupRequest(topic=TOPIC, group="thin"), timeout=60)
+        assert sum(one.leased for one in described.partitions) == 1
+        assert sum(one.acked for one in described.partitions) == 1
+
+
+async def test_a_message_whose_lease_is_over_comes_again_and_its_late_ack_fails(client: Client) -> None:
+    await fill(client, 1)
+    async with client.queue(TOPIC, "slow", lease_ms=200, prefetch=1) as first:
+        late = await first.get(PATIENCE_MS)
+        assert late is not None
+        async with client.queue(TOPIC, "slow") as second:
+            message = await second.get(PATIENCE_MS)
+            assert message is not None
+            assert (message.attempt, message.failures) == (2, 1)
+            with pytest.raises(LeaseExpired):
+                await late.ack()
+            await message.ack()
