@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from raftmq.broker import Forwarder, ServerFacts, assemble
+from raftmq.broker import Forwarder, RoutingCounts, ServerFacts, assemble
 from raftmq.config import NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
@@ -132,7 +132,10 @@ class Assembly(Events):
         self.operations = Operations(
             self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
         )
-        self.calls = assemble(self.host, self.queues, self.controller, self.operations, store, forwarder, facts, rng)
+        self.routed = RoutingCounts()
+        self.calls = assemble(
+            self.host, self.queues, self.controller, self.operations, store, forwarder, facts, rng, self.routed
+        )
 
     def start(self) -> None:
         """Dial the others, and run what this disk holds; a new disk gets its replica of the controller's group."""

@@ -8,7 +8,9 @@
     │   ├── UnknownPartition
     │   ├── UnknownNode
     │   ├── UnknownOperation
-    │   └── UnknownQueueGroup
+    │   ├── UnknownQueueGroup
+    │   ├── UnknownExchange
+    │   └── UnknownBinding
     ├── AlreadyExists            ALREADY_EXISTS
     ├── Unavailable              UNAVAILABLE          later, or elsewhere, it may work
     │   ├── NoLeader
@@ -23,6 +25,7 @@
     ├── LeaseExpired             FAILED_PRECONDITION  the message may be somebody else's by now
     ├── QueuePaused              FAILED_PRECONDITION  the group hands out nothing for now
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
+    ├── Unroutable               FAILED_PRECONDITION  no binding fits, and the record was mandatory
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
@@ -138,6 +141,14 @@ class UnknownQueueGroup(NotFound):
     reason = "UNKNOWN_QUEUE_GROUP"
 
 
+class UnknownExchange(NotFound):
+    reason = "UNKNOWN_EXCHANGE"
+
+
+class UnknownBinding(NotFound):
+    reason = "UNKNOWN_BINDING"
+
+
 class AlreadyExists(RaftmqError):
     reason = "ALREADY_EXISTS"
     code = "ALREADY_EXISTS"
@@ -251,6 +262,14 @@ class PreconditionFailed(RaftmqError):
     """The state of the cluster forbids the call; the message says what would have to change."""
 
     reason = "PRECONDITION_FAILED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class Unroutable(RaftmqError):
+    """A mandatory record that reaches no topic: no binding of its exchange fits, nor one of the alternates."""
+
+    reason = "UNROUTABLE"
     code = "FAILED_PRECONDITION"
     default_outcome = Outcome.NOT_APPLIED
 

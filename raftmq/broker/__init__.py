@@ -17,8 +17,10 @@ from raftmq.broker.calls import Calls
 from raftmq.broker.cluster import ClusterView, Host, Operations, Queues
 from raftmq.broker.cluster_service import ClusterService
 from raftmq.broker.dispatch import Entry, StreamEntry
+from raftmq.broker.exchange_service import ExchangeService
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.operation_service import OperationService
+from raftmq.broker.publishing import Publishing, RoutingCounts
 from raftmq.broker.queues.service import QueueService
 from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
@@ -35,17 +37,22 @@ def assemble(
     forwarder: Forwarder,
     facts: ServerFacts,
     rng: Random,
+    routed: RoutingCounts | None = None,
 ) -> Calls:
     """All methods of a node: for ``ClientServer``, and for what other nodes hand on."""
     view = View(host, cluster, queues)
+    # A publish is made of calls of this same table.
+    publishing = Publishing(view, lambda: calls, RoutingCounts() if routed is None else routed)
     entries: dict[str, Entry | StreamEntry] = {
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
         **ClusterService(view, store).entries(),
         **OperationService(view, operations).entries(),
         **QueueService(view).entries(),
+        **ExchangeService(view, publishing).entries(),
     }
-    return Calls(host, cluster, forwarder, entries, rng)
+    calls = Calls(host, cluster, forwarder, entries, rng)
+    return calls
 
 
 __all__ = [
@@ -57,6 +64,7 @@ __all__ = [
     "Host",
     "Operations",
     "Queues",
+    "RoutingCounts",
     "ServerFacts",
     "assemble",
 ]

@@ -5,12 +5,13 @@ Protocols, so that the services can be tested without a cluster, and so that not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from raftmq.ids import GroupId, NodeId, Offset, Term
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
@@ -23,6 +24,9 @@ from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
 from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
 from raftmq.replica.waits import Ack, Acks
+
+Decide = Callable[[MetadataImage], Sequence[Event]]
+"""A pure decision: see ``raftmq.metadata.decisions``."""
 
 
 class ClusterView(Protocol):
@@ -70,6 +74,12 @@ class ClusterView(Protocol):
     async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
         """The first of `count` producer ids in a row that were never given before, at most a block of them. Works on
         any node. Raises NoLeader, DeadlineExceeded."""
+
+    async def decide(self, decide: Decide, timeout_ms: int) -> Sequence[Event]:
+        """Decide on the present image, and return what was decided once it is committed and applied here.
+
+        Raises NotLeader (nothing done), DeadlineExceeded, and whatever `decide` refuses with.
+        """
 
     def node_silence_ms(self, node: NodeId) -> int:
         """Milliseconds since this node heard `node` last; 0 for itself."""

@@ -32,8 +32,8 @@ from raftmq.metadata.placement import Candidate, Load, place
 PRODUCER_ID_BLOCK = 1000
 """Producer ids that a node gets at once."""
 
-_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-_RESERVED = "__"
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+RESERVED = "__"
 _NODE_ID_MAX = 2**31 - 1
 _STORE_ID_MAX = 2**63 - 1
 _PORT_MAX = 65_535
@@ -97,7 +97,7 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
     Raises InvalidArgument, AlreadyExists, PreconditionFailed (more replicas than nodes, or more topics or partitions
     than the cluster may have) or NotEnoughReplicas (more than live nodes).
     """
-    _check_topic_name(wish.name)
+    check_name(wish.name)
     if wish.name in image.topics:
         raise AlreadyExists(f"topic {wish.name} exists", field="name")
     partitions = wish.partitions or policy.partitions
@@ -152,8 +152,8 @@ def settle(wish: CreateTopic, policy: TopicPolicy, replicas: int) -> CreateTopic
 
 def delete_topic(image: MetadataImage, name: str) -> list[Event]:
     """The end of a topic and its records. Raises InvalidArgument (reserved) or UnknownTopic."""
-    if name.startswith(_RESERVED):
-        raise InvalidArgument(f"names that begin with {_RESERVED} belong to raftmq", field="name")
+    if name.startswith(RESERVED):
+        raise InvalidArgument(f"names that begin with {RESERVED} belong to raftmq", field="name")
     topic = image.topics.get(name)
     if topic is None:
         raise UnknownTopic(f"there is no topic {name[:_TEXT_MAX]!r}", field="name")
@@ -171,13 +171,14 @@ def loads(image: MetadataImage) -> dict[NodeId, Load]:
     return {node: Load(replicas[node], leaders[node]) for node in sorted(replicas)}
 
 
-def _check_topic_name(name: str) -> None:
-    if not _TOPIC_NAME.fullmatch(name) or name in (".", ".."):
+def check_name(name: str, field: str = "name", of: str = "a topic") -> None:
+    """Raises InvalidArgument where nobody may give this name."""
+    if not _NAME.fullmatch(name) or name in (".", ".."):
         raise InvalidArgument(
-            "a topic's name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and is not '.' or '..'", field="name"
+            f"the name of {of} has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and is not '.' or '..'", field=field
         )
-    if name.startswith(_RESERVED):
-        raise InvalidArgument(f"names that begin with {_RESERVED} are reserved", field="name")
+    if name.startswith(RESERVED):
+        raise InvalidArgument(f"names that begin with {RESERVED} are reserved", field=field)
 
 
 def _check_quota(image: MetadataImage, partitions: int, policy: TopicPolicy) -> None:

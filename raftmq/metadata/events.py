@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from raftmq.ids import BootCount, GroupId, NodeId, ProducerId, ReplicaId
 from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import queue_groups
+from raftmq.metadata.exchange_events import BindingAdded as BindingAdded
+from raftmq.metadata.exchange_events import BindingRemoved as BindingRemoved
+from raftmq.metadata.exchange_events import ExchangeDeclared as ExchangeDeclared
+from raftmq.metadata.exchange_events import ExchangeDeleted as ExchangeDeleted
+from raftmq.metadata.exchange_events import ExchangeEvent, exchange_from_proto, exchange_to_proto
 from raftmq.metadata.operation import OperationKind
 from raftmq.metadata.queue_groups import QueueGroupDeleted as QueueGroupDeleted
 from raftmq.metadata.queue_groups import QueueGroupSet as QueueGroupSet
@@ -165,6 +170,7 @@ Event = (
     | OperationEnded
     | QueueGroupSet
     | QueueGroupDeleted
+    | ExchangeEvent
 )
 
 
@@ -209,6 +215,8 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
             return storage_pb2.MetadataEvent(assignment_changed=changed)
         case QueueGroupSet() | QueueGroupDeleted():
             return queue_groups.to_proto(event)
+        case ExchangeDeclared() | ExchangeDeleted() | BindingAdded() | BindingRemoved():
+            return exchange_to_proto(event)
         case _:
             return _operation_to_proto(event)
 
@@ -239,6 +247,8 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             return queue_groups.set_from_proto(message.queue_group_set)
         case "queue_group_deleted":
             return QueueGroupDeleted(message.queue_group_deleted.id)
+        case "exchange_declared" | "exchange_deleted" | "binding_added" | "binding_removed":
+            return exchange_from_proto(message)
         case _:
             return _operation_from_proto(message)
 

@@ -5,21 +5,21 @@ Every node holds the same image at the same version. Readers keep an image as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, PartitionId, ProducerId, ReplicaId
 from raftmq.metadata import events
 from raftmq.metadata.events import Event
+from raftmq.metadata.exchange import ExchangeRecord
+from raftmq.metadata.exchange_events import replay_exchange, without_topic
+from raftmq.metadata.fitting import fits, unfit, with_changes, without
 from raftmq.metadata.operation import OperationKind, OperationRecord, OperationState
 from raftmq.metadata.queue_groups import QueueGroupEvent, QueueGroupRecord, replayed
 from raftmq.records.poison import PoisonEntry
-
-KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
 
 FIRST_PRODUCER_ID = ProducerId(1)
 OPERATIONS_KEPT = 100
@@ -124,6 +124,8 @@ class MetadataImage:
     """Disks of nodes that were removed: they do not come back."""
     queue_groups: Mapping[int, QueueGroupRecord] = field(default_factory=_empty)
     next_queue_group_id: int = 1
+    exchanges: Mapping[str, ExchangeRecord] = field(default_factory=_empty)
+    """Bindings lead to topics and exchanges that there are; an alternate is an exchange that there is."""
 
     def partition(self, group: GroupId) -> tuple[TopicRecord, PartitionRecord] | None:
         """The partition that `group` replicates; None where there is none (any more)."""
@@ -170,10 +172,10 @@ class MetadataImage:
             case events.TopicDeleted(topic_id):
                 return self._delete(topic_id)
             case events.ProducerIdsAllocated(_, first, count):
-                _fits(first == self.next_producer_id and count > 0, event)
+                fits(first == self.next_producer_id and count > 0, event)
                 return replace(self, next_producer_id=ProducerId(first + count))
             case events.ClusterVersionRaised(version):
-                _fits(version > self.cluster_version, event)
+                fits(version > self.cluster_version, event)
                 return replace(self, cluster_version=version)
             case events.AssignmentChanged(group, replicas):
                 return self._assign(event, group, replicas)
@@ -189,6 +191,8 @@ class MetadataImage:
                 return self._end(event)
             case events.QueueGroupSet() | events.QueueGroupDeleted():
                 return self._queue_group(event)
+            case events.ExchangeDeclared() | events.ExchangeDeleted() | events.BindingAdded() | events.BindingRemoved():
+                return replace(self, exchanges=replay_exchange(self.exchanges, self.topics, event))
 
     def at(self, version: LogIndex) -> MetadataImage:
         """The same image, as of the entry at `version`."""
@@ -209,6 +213,7 @@ class MetadataImage:
             sorted(self.removed),
             sorted(self.queue_groups.items()),
             self.next_queue_group_id,
+            sorted(self.exchanges.items()),
         )
         return blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
@@ -228,20 +233,20 @@ class MetadataImage:
             max_cluster_version=event.max_cluster_version,
             leaving=known.leaving if known is not None else False,
         )
-        return replace(self, nodes=_with(self.nodes, {event.id.node: node}))
+        return replace(self, nodes=with_changes(self.nodes, {event.id.node: node}))
 
     def _fence(self, node_id: NodeId, *, fenced: bool) -> MetadataImage:
         node = self.nodes.get(node_id)
         if node is None:
             raise PoisonEntry(f"node {node_id} is fenced or unfenced, but has never registered")
-        return replace(self, nodes=_with(self.nodes, {node_id: replace(node, fenced=fenced)}))
+        return replace(self, nodes=with_changes(self.nodes, {node_id: replace(node, fenced=fenced)}))
 
     def _create(self, event: events.TopicCreated) -> MetadataImage:
-        _fits(event.name not in self.topics and event.topic_id == self.next_topic_id, event)
+        fits(event.name not in self.topics and event.topic_id == self.next_topic_id, event)
         partitions = tuple(PartitionRecord(one.group, one.partition, one.replicas) for one in event.partitions)
         for number, partition in enumerate(partitions):
-            _fits(partition.partition == number and partition.group == self.next_group_id + number, event)
-            _fits(len(partition.replicas) > 0, event)
+            fits(partition.partition == number and partition.group == self.next_group_id + number, event)
+            fits(len(partition.replicas) > 0, event)
         topic = TopicRecord(
             event.topic_id,
             event.name,
@@ -256,8 +261,8 @@ class MetadataImage:
         )
         return replace(
             self,
-            topics=_with(self.topics, {topic.name: topic}),
-            groups=_with(self.groups, {one.group: (topic.name, one.partition) for one in partitions}),
+            topics=with_changes(self.topics, {topic.name: topic}),
+            groups=with_changes(self.groups, {one.group: (topic.name, one.partition) for one in partitions}),
             next_topic_id=self.next_topic_id + 1,
             next_group_id=GroupId(self.next_group_id + len(partitions)),
         )
@@ -274,7 +279,7 @@ class MetadataImage:
             message_id_window_count=event.message_id_window_count,
             version=topic.version + 1,
         )
-        return replace(self, topics=_with(self.topics, {topic.name: altered}))
+        return replace(self, topics=with_changes(self.topics, {topic.name: altered}))
 
     def _topic(self, topic_id: int, what: str) -> TopicRecord:
         topic = next((topic for topic in self.topics.values() if topic.topic_id == topic_id), None)
@@ -286,9 +291,10 @@ class MetadataImage:
         topic = self._topic(topic_id, "deleted")
         return replace(
             self,
-            topics=_without(self.topics, lambda name: name == topic.name),
-            groups=_without(self.groups, lambda group: self.groups[group][0] == topic.name),
-            queue_groups=_without(self.queue_groups, lambda number: self.queue_groups[number].topic_id == topic_id),
+            topics=without(self.topics, lambda name: name == topic.name),
+            groups=without(self.groups, lambda group: self.groups[group][0] == topic.name),
+            exchanges=without_topic(self.exchanges, topic.name),
+            queue_groups=without(self.queue_groups, lambda number: self.queue_groups[number].topic_id == topic_id),
         )
 
     def _queue_group(self, event: QueueGroupEvent) -> MetadataImage:
@@ -296,63 +302,67 @@ class MetadataImage:
         return replace(self, queue_groups=MappingProxyType(groups), next_queue_group_id=next_id)
 
     def _assign(self, event: Event, group: GroupId, replicas: tuple[ReplicaId, ...]) -> MetadataImage:
-        _fits(len(replicas) > 0, event)
+        fits(len(replicas) > 0, event)
         partition = self._known(event, group)
         return self._with_partition(replace(partition, replicas=replicas, move=None, moves=partition.moves + 1))
 
     # -- operations --------------------------------------------------------------------------------------------------
 
     def _start(self, event: events.OperationStarted) -> MetadataImage:
-        _fits(event.operation == self.next_operation_id, event)
+        fits(event.operation == self.next_operation_id, event)
         started = OperationRecord(
             event.operation, event.kind, event.node, event.replica, event.group, event.to_node, event.peer_host,
             event.peer_port, event.moves, event.wall_ms,
         )  # fmt: skip
         over = [number for number, known in sorted(self.operations.items()) if known.is_over]
         forgotten = set(over[: max(0, len(over) - OPERATIONS_KEPT)])
-        kept = _without(self.operations, forgotten.__contains__)
-        image = replace(self, operations=_with(kept, {event.operation: started}), next_operation_id=event.operation + 1)
+        kept = without(self.operations, forgotten.__contains__)
+        image = replace(
+            self, operations=with_changes(kept, {event.operation: started}), next_operation_id=event.operation + 1
+        )
         known = image.nodes.get(event.node)
         if event.kind is OperationKind.MOVE_REPLICA or known is None:
             return image
         if event.kind is OperationKind.REMOVE_NODE:
-            gone = _without(image.nodes, lambda node: node == event.node)
+            gone = without(image.nodes, lambda node: node == event.node)
             return replace(image, nodes=gone, removed=image.removed | {known.id})
         if event.kind is OperationKind.REPAIR_NODE:
             assert event.replica is not None, "a repair names the new disk"
             # How often the new disk has started is told when it registers.
             known = replace(known, id=event.replica, boot=BootCount(0)) if known.id != event.replica else known
-            return replace(image, nodes=_with(image.nodes, {event.node: known}))
+            return replace(image, nodes=with_changes(image.nodes, {event.node: known}))
         return image._mark_leaving(event.node, event.kind is OperationKind.DRAIN_NODE)
 
     def _mark_leaving(self, node: NodeId, leaving: bool) -> MetadataImage:
         known = self.nodes.get(node)
         return (
-            self if known is None else replace(self, nodes=_with(self.nodes, {node: replace(known, leaving=leaving)}))
+            self
+            if known is None
+            else replace(self, nodes=with_changes(self.nodes, {node: replace(known, leaving=leaving)}))
         )
 
     def _begin_move(self, event: Event, group: GroupId, move: Move) -> MetadataImage:
         partition = self._known(event, group)
         nodes = {replica.node for replica in partition.replicas if replica != move.source}
-        _fits(partition.move is None and move.source in partition.replicas and move.target.node not in nodes, event)
-        _fits(move.target not in partition.replicas and move.operation in self.operations, event)
+        fits(partition.move is None and move.source in partition.replicas and move.target.node not in nodes, event)
+        fits(move.target not in partition.replicas and move.operation in self.operations, event)
         return self._with_partition(replace(partition, move=move))
 
     def _abandon_move(self, event: Event, group: GroupId) -> MetadataImage:
         partition = self._known(event, group)
-        _fits(partition.move is not None, event)
+        fits(partition.move is not None, event)
         return self._with_partition(replace(partition, move=None))
 
     def _cancel(self, event: Event, operation: int) -> MetadataImage:
         known = self.operations.get(operation)
         if known is None or known.state is not OperationState.RUNNING:
-            raise _unfit(event)
+            raise unfit(event)
         return self._with_operation(replace(known, state=OperationState.CANCELLING))
 
     def _end(self, event: events.OperationEnded) -> MetadataImage:
         known = self.operations.get(event.operation)
         if known is None or known.is_over or self.moves_of(event.operation):
-            raise _unfit(event)
+            raise unfit(event)
         state = OperationState.CANCELLED if event.is_cancelled else OperationState.DONE
         image = self._with_operation(replace(known, state=state, reason=event.reason, ended_ms=event.wall_ms))
         if event.is_cancelled and known.kind is OperationKind.DRAIN_NODE:
@@ -360,36 +370,20 @@ class MetadataImage:
         return image
 
     def _with_operation(self, operation: OperationRecord) -> MetadataImage:
-        return replace(self, operations=_with(self.operations, {operation.id: operation}))
+        return replace(self, operations=with_changes(self.operations, {operation.id: operation}))
 
     # -- partitions --------------------------------------------------------------------------------------------------
 
     def _known(self, event: Event, group: GroupId) -> PartitionRecord:
         found = self.partition(group)
         if found is None:
-            raise _unfit(event)
+            raise unfit(event)
         return found[1]
 
     def _with_partition(self, changed: PartitionRecord) -> MetadataImage:
         topic = self.topics[self.groups[changed.group][0]]
         partitions = list(topic.partitions)
         partitions[changed.partition] = changed
-        return replace(self, topics=_with(self.topics, {topic.name: replace(topic, partitions=tuple(partitions))}))
-
-
-def _fits(condition: bool, event: Event) -> None:
-    """A committed event that does not fit means that it was decided over another image: this node must not go on."""
-    if not condition:
-        raise _unfit(event)
-
-
-def _unfit(event: Event) -> PoisonEntry:
-    return PoisonEntry(f"does not fit what came before: {event}")
-
-
-def _with(mapping: Mapping[KeyT, ValueT], changes: Mapping[KeyT, ValueT]) -> Mapping[KeyT, ValueT]:
-    return MappingProxyType({**mapping, **changes})
-
-
-def _without(mapping: Mapping[KeyT, ValueT], gone: Callable[[KeyT], bool]) -> Mapping[KeyT, ValueT]:
-    return MappingProxyType({key: value for key, value in mapping.items() if not gone(key)})
+        return replace(
+            self, topics=with_changes(self.topics, {topic.name: replace(topic, partitions=tuple(partitions))})
+        )

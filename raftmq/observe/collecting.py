@@ -88,6 +88,11 @@ def _records(readings: Readings, assembly: Assembly, memory_limit: int) -> None:
         for gone in [group for group in flows if group not in image.groups and group < image.next_group_id]:
             traffic.forget(gone)
         _flows(readings, flows, names, image)
+    for exchange, counts in assembly.routed.snapshot().items():
+        readings.put(metrics.EXCHANGE_PUBLISHED, counts.published, exchange)
+        readings.put(metrics.EXCHANGE_UNROUTABLE, counts.unroutable, exchange)
+        readings.put(metrics.EXCHANGE_APPENDED, counts.appended, exchange)
+        readings.put(metrics.EXCHANGE_REFUSED, counts.refused, exchange)
     for stage, distribution in traffic.stages.items():
         readings.spread(metrics.PRODUCE_LATENCY, distribution.spread(), stage)
     readings.put(metrics.PRODUCE_MEMORY, assembly.host.held_bytes)

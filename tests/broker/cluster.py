@@ -16,7 +16,7 @@ from raftmq.broker.patience import LEADER_WAIT_MS
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
 from raftmq.storage.memory import MemoryStore
-from raftmq.v1 import admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc
+from raftmq.v1 import admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc, exchanges_pb2_grpc
 from tests.broker.fakes import FakeCluster, FakeHost, FakeOperations, FakeQueues, image_of, topic_record
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
@@ -53,6 +53,10 @@ class Node:
     @property
     def operators(self) -> cluster_pb2_grpc.ClusterAsyncStub:
         return cluster_pb2_grpc.ClusterStub(self.channel)
+
+    @property
+    def exchanges(self) -> exchanges_pb2_grpc.ExchangesAsyncStub:
+        return exchanges_pb2_grpc.ExchangesStub(self.channel)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
+from raftmq.broker.cluster import Decide
 from raftmq.errors import NotLeader, NotReady, RaftmqError, UnknownOperation
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
 from raftmq.metadata import operating
@@ -286,6 +287,13 @@ class FakeCluster:
     async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
         self.producer_id += count
         return self.producer_id - count + 1
+
+    async def decide(self, decide: Decide, timeout_ms: int) -> Sequence[Event]:
+        self._decide()
+        decided = decide(self.image)
+        for event in decided:
+            self.image = self.image.replay(event).at(LogIndex(self.image.version + 1))
+        return decided
 
     def node_silence_ms(self, node: NodeId) -> int:
         return 0 if node == self.node_id else 25 if node == 2 else 1 << 40

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raftmq.records.batch import make_batch
 from raftmq.v1 import types_pb2
-from tests.hostile.node import METHODS, TOPIC
+from tests.hostile.node import EXCHANGE, METHODS, SPARE, TOPIC
 
 DEPTH_MAX = 5
 LIST_MAX = 3
@@ -25,7 +25,7 @@ _BITS = {
 """Of the largest number; one more for the sign where that is odd."""
 
 NAMES = st.sampled_from(
-    [TOPIC, "", "t", "nope", "__x", "a\0b", "a\nb", "..", "a/b", "e\u0301", "\u202ex", "x" * 300, "1"]
+    [TOPIC, EXCHANGE, SPARE, "", "t", "nope", "__x", "a\0b", "a\nb", "..", "a/b", "e\u0301", "\u202ex", "x" * 300, "1"]
 )
 BATCHES = [
     make_batch([types_pb2.Record(value=b"v")]),

@@ -29,16 +29,21 @@ from raftmq.v1 import (
     broker_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    exchanges_pb2,
+    exchanges_pb2_grpc,
     queue_pb2,
     types_pb2,
 )
 from tests.integration.conftest import free_ports
 
 FILES: tuple[FileDescriptor, ...] = (
-    broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, queue_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
+    broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, queue_pb2.DESCRIPTOR,
+    exchanges_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
 )  # fmt: skip
 ONE = NodeId(1)
 TOPIC, CANARY = "orders", "canary"
+EXCHANGE, SPARE = "events", "spare"
+"""Of patterns, bound to TOPIC by ``a.#``; and of headers, its alternate, bound to nothing."""
 SHORT = Duration(seconds=1)
 PATIENCE_S = 90
 """Longer than anything here takes, on however busy a machine."""
@@ -83,6 +88,16 @@ class Node:
         admin = admin_pb2_grpc.AdminStub(self.clients)
         for topic in (TOPIC, CANARY):
             admin.CreateTopic(admin_pb2.CreateTopicRequest(name=topic, partitions=3), timeout=PATIENCE_S)
+        exchanges = exchanges_pb2_grpc.ExchangesStub(self.clients)
+        for declared in (
+            exchanges_pb2.DeclareExchangeRequest(name=SPARE, kind=exchanges_pb2.EXCHANGE_KIND_HEADERS),
+            exchanges_pb2.DeclareExchangeRequest(
+                name=EXCHANGE, kind=exchanges_pb2.EXCHANGE_KIND_TOPIC, alternate_exchange=SPARE
+            ),
+        ):
+            exchanges.DeclareExchange(declared, timeout=PATIENCE_S)
+        bound = exchanges_pb2.Binding(topic=TOPIC, routing_key="a.#")
+        exchanges.Bind(exchanges_pb2.BindRequest(exchange=EXCHANGE, binding=bound), timeout=PATIENCE_S)
         self.canary()
         self.cluster_id = self.metadata().header.cluster_id
 

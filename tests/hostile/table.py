@@ -16,6 +16,7 @@ from raftmq.internal.v1 import peer_pb2
 from raftmq.records.batch import make_batch
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, types_pb2
 from tests.hostile import queue_rows
+from tests.hostile.exchange_rows import exchange_requests
 from tests.hostile.node import METHODS, TOPIC, bodies
 
 BROKER, ADMIN, CLUSTER = "/raftmq.v1.Broker", "/raftmq.v1.Admin", "/raftmq.v1.Cluster"
@@ -485,6 +486,14 @@ def operations() -> Iterator[Row]:
         )
 
 
+# -- exchanges ---------------------------------------------------------------------------------------------------------
+
+
+def exchanges() -> Iterator[Row]:
+    for name, what, reason, field, request in exchange_requests(batch):
+        yield row(f"/raftmq.v1.Exchanges/{name}", what, request, reason, field)
+
+
 # -- between nodes -----------------------------------------------------------------------------------------------------
 
 
@@ -513,5 +522,6 @@ def peers() -> Iterator[Row]:
 
 ROWS = [
     *unparsable(), *too_many_parts(), *names(), *topics(), *described_producers(), *alterations(), *fetches(),
-    *produced(), *subscribes(), *operations(), *peers(), *(Row(*parts) for parts in queue_rows.rows(TOPIC)),
+    *produced(), *subscribes(), *operations(), *exchanges(), *peers(),
+    *(Row(*parts) for parts in queue_rows.rows(TOPIC)),
 ]  # fmt: skip

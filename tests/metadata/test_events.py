@@ -10,8 +10,12 @@ from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, Repl
 from raftmq.metadata.events import (
     VERSION,
     AssignmentChanged,
+    BindingAdded,
+    BindingRemoved,
     ClusterVersionRaised,
     Event,
+    ExchangeDeclared,
+    ExchangeDeleted,
     MoveAbandoned,
     MoveBegun,
     NodeFenced,
@@ -28,6 +32,7 @@ from raftmq.metadata.events import (
     decode,
     encode,
 )
+from raftmq.metadata.exchange import Binding, ExchangeKind
 from raftmq.metadata.operation import OperationKind
 from raftmq.records.poison import PoisonEntry
 
@@ -39,6 +44,8 @@ numbers = st.integers(0, 2**32 - 1)
 ids = st.integers(1, 2**63)
 ports = st.integers(0, 65535)
 names = st.text(max_size=10)
+headers = st.lists(st.tuples(names, st.binary(max_size=4)), max_size=2).map(tuple)
+bindings = st.builds(Binding, names, names, names, headers, st.booleans())
 events = st.one_of(
     st.builds(
         NodeRegistered,
@@ -87,6 +94,10 @@ events = st.one_of(
     st.builds(MoveAbandoned, groups),
     st.builds(OperationCancelled, ids),
     st.builds(OperationEnded, ids, st.booleans(), names, ids),
+    st.builds(ExchangeDeclared, names, st.sampled_from(ExchangeKind), names),
+    st.builds(ExchangeDeleted, names),
+    st.builds(BindingAdded, names, bindings),
+    st.builds(BindingRemoved, names, bindings),
 )
 
 
@@ -126,6 +137,13 @@ ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
         (MoveAbandoned(GroupId(2)), "0a045a020802"),
         (OperationCancelled(2), "0a0462020802"),
         (OperationEnded(2, True, "r", 3), "0a0b6a09080210011a01722003"),
+        (ExchangeDeclared("x", ExchangeKind.TOPIC, "y"), "0a0ba201080a017810031a0179"),
+        (ExchangeDeleted("x"), "0a06aa01030a0178"),
+        (BindingAdded("x", Binding("t", routing_key="a.*")), "0a10b2010d0a017812080a01741a03612e2a"),
+        (
+            BindingRemoved("x", Binding(exchange="y", headers=(("h", b"v"),), any=True)),
+            "0a15ba01120a0178120d12017922060a01681201762801",
+        ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
@@ -148,6 +166,7 @@ def test_another_version_is_poison(version: int) -> None:
         b"\x0a\x04\x9a\x06\x01x",  # an event of a later version
         b"\x0a\x06\x12\x04\x08\x05\x10\x01",  # a known event with a field of a later version
         encode([TopicDeleted(1)]) + b"\x9a\x06\x01x",
+        b"\x0a\x08\xa2\x01\x05\x0a\x01x\x10\x05",  # an exchange of a later kind
     ],
 )
 def test_what_is_not_understood_is_poison(body: bytes) -> None:

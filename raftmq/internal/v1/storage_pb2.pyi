@@ -474,6 +474,10 @@ class MetadataEvent(_message.Message):
     TOPIC_ALTERED_FIELD_NUMBER: _builtins.int
     QUEUE_GROUP_SET_FIELD_NUMBER: _builtins.int
     QUEUE_GROUP_DELETED_FIELD_NUMBER: _builtins.int
+    EXCHANGE_DECLARED_FIELD_NUMBER: _builtins.int
+    EXCHANGE_DELETED_FIELD_NUMBER: _builtins.int
+    BINDING_ADDED_FIELD_NUMBER: _builtins.int
+    BINDING_REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_registered(self) -> Global___NodeRegistered: ...
     @_builtins.property
@@ -506,6 +510,14 @@ class MetadataEvent(_message.Message):
     def queue_group_set(self) -> Global___QueueGroupSet: ...
     @_builtins.property
     def queue_group_deleted(self) -> Global___QueueGroupDeleted: ...
+    @_builtins.property
+    def exchange_declared(self) -> Global___ExchangeDeclared: ...
+    @_builtins.property
+    def exchange_deleted(self) -> Global___ExchangeDeleted: ...
+    @_builtins.property
+    def binding_added(self) -> Global___BindingAdded: ...
+    @_builtins.property
+    def binding_removed(self) -> Global___BindingRemoved: ...
     def __init__(
         self,
         *,
@@ -525,12 +537,16 @@ class MetadataEvent(_message.Message):
         topic_altered: Global___TopicAltered | None = ...,
         queue_group_set: Global___QueueGroupSet | None = ...,
         queue_group_deleted: Global___QueueGroupDeleted | None = ...,
+        exchange_declared: Global___ExchangeDeclared | None = ...,
+        exchange_deleted: Global___ExchangeDeleted | None = ...,
+        binding_added: Global___BindingAdded | None = ...,
+        binding_removed: Global___BindingRemoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered", "queue_group_set", "queue_group_deleted"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered", "queue_group_set", "queue_group_deleted", "exchange_declared", "exchange_deleted", "binding_added", "binding_removed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1096,3 +1112,156 @@ class EnsureQueueGroup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnsureQueueGroup: _TypeAlias = EnsureQueueGroup  # noqa: Y015
+
+@_typing.final
+class ExchangeDeclared(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ALTERNATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: _builtins.int
+    """Numbers of raftmq.metadata.exchange.ExchangeKind."""
+    alternate: _builtins.str
+    """Empty: none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.int = ...,
+        alternate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternate", b"alternate", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeDeclared: _TypeAlias = ExchangeDeclared  # noqa: Y015
+
+@_typing.final
+class ExchangeDeleted(_message.Message):
+    """Bindings that lead to it end with it; where it is an alternate, there is none any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeDeleted: _TypeAlias = ExchangeDeleted  # noqa: Y015
+
+@_typing.final
+class BindingAdded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.str
+    @_builtins.property
+    def binding(self) -> Global___Binding: ...
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.str = ...,
+        binding: Global___Binding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "exchange", b"exchange"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindingAdded: _TypeAlias = BindingAdded  # noqa: Y015
+
+@_typing.final
+class BindingRemoved(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.str
+    @_builtins.property
+    def binding(self) -> Global___Binding: ...
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.str = ...,
+        binding: Global___Binding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "exchange", b"exchange"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindingRemoved: _TypeAlias = BindingRemoved  # noqa: Y015
+
+@_typing.final
+class Binding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    ANY_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """One of the two is empty."""
+    exchange: _builtins.str
+    routing_key: _builtins.str
+    any: _builtins.bool
+    """Any of the headers is enough."""
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BindingHeader]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        exchange: _builtins.str = ...,
+        routing_key: _builtins.str = ...,
+        headers: _abc.Iterable[Global___BindingHeader] | None = ...,
+        any: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "exchange", b"exchange", "headers", b"headers", "routing_key", b"routing_key", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Binding: _TypeAlias = Binding  # noqa: Y015
+
+@_typing.final
+class BindingHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.bytes
+    """Empty: any value."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindingHeader: _TypeAlias = BindingHeader  # noqa: Y015
