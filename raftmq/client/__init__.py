@@ -1,6 +1,6 @@
 """The Python client. Every other language has a full client too: the generated stubs.
 
-    connect ─> Client ─> admin, cluster
+    connect ─> Client ─> admin, cluster, exchanges
                   │
                   ├────> Producer ──> PartitionSender (one per partition: window, retries) ─┐
                   ├────> Consumer ──> PartitionFetcher (one per partition: prefetch) ───────┤
@@ -15,7 +15,16 @@ from raftmq.client import blocking
 from raftmq.client.client import Client, connect
 from raftmq.client.connection import AddressMap
 from raftmq.client.consumer import Consumer
+from raftmq.client.exchange_types import (
+    BindingDescription,
+    ExchangeDescription,
+    Published,
+    RouteDescription,
+    RouteStep,
+    TopicReceipt,
+)
 from raftmq.client.producer import Producer
+from raftmq.client.replies import CORRELATION_ID, REPLY_TO, Requester
 from raftmq.client.retry import RetryPolicy
 from raftmq.client.types import (
     Acks,
@@ -36,26 +45,35 @@ from raftmq.client.types import (
 )
 
 __all__ = [
+    "CORRELATION_ID",
+    "REPLY_TO",
     "Acks",
     "AddressMap",
     "BatchReceipt",
+    "BindingDescription",
     "Client",
     "ClusterDescription",
     "ClusterNodeDescription",
     "ConsumedBatch",
     "ConsumedRecord",
     "Consumer",
+    "ExchangeDescription",
     "Isolation",
     "NewRecord",
     "NodeDescription",
     "PartitionDescription",
     "PartitionOffsets",
     "Producer",
+    "Published",
     "RecordReceipt",
     "ReplicaDescription",
+    "Requester",
     "RetryPolicy",
+    "RouteDescription",
+    "RouteStep",
     "ServerDescription",
     "TopicDescription",
+    "TopicReceipt",
     "blocking",
     "connect",
 ]

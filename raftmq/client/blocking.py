@@ -306,6 +306,10 @@ class BlockingClient:
     consumer = _made(Client.consumer, BlockingConsumer)
     list_offsets = _asked(Client.list_offsets)
     send_once = _asked(Client.send_once)
+    publish = _asked(Client.publish)
+    publish_batch = _asked(Client.publish_batch)
+    request = _asked(Client.request)
+    reply = _asked(Client.reply)
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -313,6 +317,7 @@ class BlockingClient:
         self.admin = client.admin
         """As of the asynchronous client: ``client.run(client.admin.create_topic("orders"))``."""
         self.cluster = client.cluster
+        self.exchanges = client.exchanges
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of the client, and wait for its result."""

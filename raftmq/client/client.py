@@ -10,6 +10,7 @@ from typing import Literal, Self
 from raftmq.client.admin import Admin, Cluster
 from raftmq.client.connection import AddressMap, ConnectionPool, parse_addresses
 from raftmq.client.consumer import Consumer, Start, Until
+from raftmq.client.exchange_client import ExchangeClient
 from raftmq.client.fetcher import FetchSettings
 from raftmq.client.metadata import MetadataCache
 from raftmq.client.offsets import list_offsets
@@ -51,7 +52,7 @@ def connect(
     return Client(addresses, connect_timeout_ms=connect_timeout_ms, retry=retry, address_map=address_map)
 
 
-class Client:
+class Client(ExchangeClient):
     """A connection to a cluster. Made by `connect`, used in an ``async with`` block, by one event loop."""
 
     def __init__(
@@ -67,7 +68,7 @@ class Client:
         self._policy = retry or RetryPolicy()
         self._pool = pool or ConnectionPool(address_map)
         self._metadata = MetadataCache(self._pool, parse_addresses(addresses))
-        self._router = Router(self._metadata, self._policy)
+        super().__init__(Router(self._metadata, self._policy))
         self.admin = Admin(self._router)
         """Topics."""
         self.cluster = Cluster(self._router, self._metadata)

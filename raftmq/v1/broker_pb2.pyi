@@ -1009,7 +1009,8 @@ class GetServerInfoResponse(_message.Message):
     release that adds any, and never falls: what a level brought stays, with its meaning. Each node answers for itself,
     so that while a cluster is upgraded some say less than others.
     1: all that is not named below. 2: ProduceStream, Subscribe. 3: `message_id`, operations. 4: AlterTopic,
-    `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`. 6: the Queue service.
+    `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`. 6: the services Queue
+    and Exchanges.
     """
     boot_count: _builtins.int
     max_message_bytes: _builtins.int

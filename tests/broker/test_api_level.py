@@ -17,7 +17,8 @@ LEVELS = {
     3: "Cluster: AddNode DrainNode RemoveNode MoveReplica RepairNode ListOperations GetOperation CancelOperation",
     4: "Admin: AlterTopic",
     5: "Broker: DescribeProducers",
-    6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup",
+    6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup; "
+    "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish",
 }
 """What each level brought. Rows of levels that were released stay as they are."""
 

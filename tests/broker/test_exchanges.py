@@ -195,9 +195,7 @@ async def test_where_only_some_partitions_took_their_part_the_topics_outcome_is_
     assert result.partitions[1].error.detail.outcome == types_pb2.OUTCOME_NOT_APPLIED
 
 
-async def test_what_a_topic_waited_for_in_vain_is_told_beside_the_others_receipts(
-    node: Node, clock: LoopClock
-) -> None:
+async def test_what_a_topic_waited_for_in_vain_is_told_beside_the_others_receipts(node: Node, clock: LoopClock) -> None:
     routes(node)
     del node.host.leaders[GroupId(4)]
     late(node, clock, 4, 10)
