@@ -20,6 +20,7 @@ from raftmq.records.entry import LogEntry
 from raftmq.replica.manager import Replicas
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
 from raftmq.sim.loop import Handle
+from raftmq.sim.process import between
 from raftmq.storage.memory import MemoryStore
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 STALL_PAUSE_MICROS = 5_000
 SETTLE_MICROS = 50_000
+HANDOVER_MICROS = (10, 60)
+"""Until the storage thread has taken what was queued for it."""
 
 
 @dataclass(slots=True)
@@ -111,7 +114,7 @@ class SimDriver:
             else:
                 self._process.post(lambda: None if answer.done() else answer.set_result(found))
 
-        self._on_thread(self._rng.randint(*self._speed.read), read)
+        self._on_thread(between(self._rng, self._speed.read), read)
         read_back: T = await answer
         return read_back
 
@@ -126,7 +129,7 @@ class SimDriver:
             self._queue.append(made)
             self._next()
         for order in reads:
-            self._on_thread(self._rng.randint(*self._speed.read), self._read, order)
+            self._on_thread(between(self._rng, self._speed.read), self._read, order)
         self._arm()
 
     def _arm(self) -> None:
@@ -173,7 +176,7 @@ class SimDriver:
         if not self._is_busy and self._queue:
             self._is_busy = True
             rounds, self._queue = self._queue, []
-            self._on_thread(self._rng.randint(10, 60), self._write, rounds)
+            self._on_thread(between(self._rng, HANDOVER_MICROS), self._write, rounds)
 
     def _write(self, rounds: list[Round]) -> None:
         rounds += self._queue  # what was queued before the thread got to it
@@ -191,7 +194,7 @@ class SimDriver:
             if self.trap("written"):
                 return
             if any(each.must_sync for each in rounds):
-                self._on_thread(self._rng.randint(*self._speed.sync), self._sync, rounds)
+                self._on_thread(between(self._rng, self._speed.sync), self._sync, rounds)
             else:
                 self._done(rounds)
 

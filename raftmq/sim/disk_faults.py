@@ -94,7 +94,7 @@ class DiskFaults(Victims):
         return True
 
     def _anybody_suspect(self) -> bool:
-        return any(node.has_lost or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes)
+        return any(node.is_missed or any(row.suspect for row in node.durable.rows.values()) for node in self._nodes)
 
     def _torn_write(self, step: Step) -> bool:
         """Power is cut in the middle of a write: of what was not synced, whole batches are there up to the torn one,

@@ -68,6 +68,8 @@ class Faults(DiskFaults):
                 node.process.resume()
             elif node.process is not None:
                 node.process.rearm()
+            if node.process is not None and node.process.links is not None:
+                node.process.post(node.process.links.hurry_all)
         if unruly:
             self._network.reset_all()
 

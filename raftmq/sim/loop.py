@@ -107,7 +107,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             for _ in range(10):
-                for task in asyncio.all_tasks(self):
+                tasks = asyncio.all_tasks(self)
+                if not tasks:
+                    break
+                for task in tasks:
                     task.cancel()
                 self._run_ready()
         finally:

@@ -19,23 +19,18 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from raftmq import status
-from raftmq.errors import Outcome, RaftmqError, Unavailable
 from raftmq.ids import NodeId
 from raftmq.ports import Channel, Frame
-from raftmq.sim.process import Agenda, Process
+from raftmq.sim.calls import Call
+from raftmq.sim.process import Agenda, Process, between
 from raftmq.sim.weather import Cut, Weather
 
 if TYPE_CHECKING:
-    import asyncio
-
     from raftmq.sim.links import Dialer
     from raftmq.sim.node import NodeProcess
 
 KEEPALIVE_MICROS = (1_300_000, 2_300_000)
 """How long a dead connection goes unnoticed."""
-CONNECT_MICROS = 1_000_000
-"""How long a connection attempt waits for an answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +65,8 @@ class Network:
         self._streams: dict[tuple[int, int], list[Stream]] = {}
         self._limbo: dict[tuple[int, int], list[Stream]] = {}
         """Streams that have ended while something is held on them: it comes late, when nobody expects it."""
+        self.unanswered: dict[Call, None] = {}
+        """Calls whose request or answer was lost."""
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
@@ -94,8 +91,11 @@ class Network:
                 self._send(stream, frame)
 
     def heal_all(self) -> None:
+        """Every link is whole again, and whoever waits for what was lost is told: its connection is reset."""
         for source, target in sorted(self._cuts):
             self.heal(source, target)
+        for call in list(self.unanswered):
+            call.broken()
 
     def is_cut(self, source: int, target: int) -> Cut | None:
         return self._cuts.get((source, target))
@@ -139,7 +139,7 @@ class Network:
 
     def delay(self) -> int:
         """One way, for one message."""
-        return self._rng.randint(*self.weather.latency)
+        return between(self._rng, self.weather.latency)
 
     def later(self, call: Callable[..., None], *arguments: object) -> None:
         """Something arrives after one way."""
@@ -272,115 +272,5 @@ class Network:
         timeout_s: float,
     ) -> bytes:
         """One request and its answer. Raises RaftmqError as gRPC's statuses would be read."""
-        call = _Call(self, source, number, node, serve, timeout_s)
+        call = Call(self, source, number, node, serve, timeout_s)
         return await call.run()
-
-
-class _Call:
-    """One request on its way to a node, and back."""
-
-    def __init__(
-        self,
-        network: Network,
-        source: Process,
-        number: int,
-        node: NodeId,
-        serve: Callable[[NodeProcess], Awaitable[bytes]],
-        timeout_s: float,
-    ) -> None:
-        self._network = network
-        self._agenda = network._agenda
-        self._rng = network._rng
-        self._source = source
-        self._link = (number, int(node))
-        self._node = node
-        self._serve = serve
-        self._timeout_s = timeout_s
-        self._answer: asyncio.Future[bytes] = source.loop.create_future()
-        self._task: asyncio.Task[None] | None = None
-        self._target: NodeProcess | None = None
-
-    async def run(self) -> bytes:
-        loop = self._source.loop
-        timer = loop.call_later(self._timeout_s, self._fail, status.decode("DEADLINE_EXCEEDED", "no answer", ()))
-        cut = self._network.is_cut(*self._link)
-        if cut in (Cut.DROP, Cut.HOLD) and self._rng.random() < 0.5:
-            # The connection is known to be dead already.
-            self._later(min(CONNECT_MICROS, int(self._timeout_s * 900_000)), self._fail, _unconnected(self._node))
-        elif not self._is_lost() and cut not in (Cut.DROP, Cut.HOLD):
-            self._agenda.after(self._network.delay(), self._arrive)
-        try:
-            return await self._answer
-        finally:
-            timer.cancel()
-            if self._task is not None and not self._task.done():
-                # The stream is reset, and the other side's handler cancelled.
-                self._agenda.after(self._network.delay(), self._cancel)
-
-    def _later(self, delay: int, call: Callable[..., None], error: RaftmqError) -> None:
-        self._agenda.after(delay, self._source.post, call, error)
-
-    def _is_lost(self) -> bool:
-        return self._rng.random() < self._network.weather.call_loss
-
-    def _fail(self, error: RaftmqError) -> None:
-        if not self._answer.done():
-            self._answer.set_exception(error)
-
-    def _arrive(self) -> None:
-        cut = self._network.is_cut(*self._link)
-        process = self._network.find(self._node)
-        if cut in (Cut.DROP, Cut.HOLD):
-            return
-        if cut is Cut.REFUSE or process is None:
-            self._later(self._network.delay(), self._fail, _unconnected(self._node))
-            return
-        self._network.delivered += 1
-        self._target = process
-        process.calls[self] = None
-        process.post(self._start)
-
-    def _start(self) -> None:
-        assert self._target is not None
-        self._task = self._target.loop.create_task(self._work(self._target))
-        self._target.loop.call_later(self._timeout_s, self._cancel)
-
-    def _cancel(self) -> None:
-        if self._target is not None and self._task is not None and self._target.is_alive:
-            self._target.loop.call_soon(self._task.cancel)
-
-    async def _work(self, target: NodeProcess) -> None:
-        try:
-            data = await self._serve(target)
-        except RaftmqError as error:
-            self._network.refusals[error.reason] += 1
-            wire = status.encode(error)
-            self._reply(self._fail, status.decode(wire.code, wire.message, wire.trailers))
-        except Exception as bug:  # noqa: BLE001  an unhandled error in a call is a finding
-            target.loop.failures.append(bug)
-        else:
-            self._reply(self._succeed, data)
-        finally:
-            target.calls.pop(self, None)
-
-    def _reply(self, call: Callable[..., None], result: bytes | RaftmqError) -> None:
-        if not self._is_lost():
-            self._agenda.after(self._network.delay(), self._returned, call, result)
-
-    def _returned(self, call: Callable[..., None], result: bytes | RaftmqError) -> None:
-        if self._network.is_cut(*self._link) is None:
-            self._network.delivered += 1
-            self._source.post(call, result)
-
-    def _succeed(self, data: bytes) -> None:
-        if not self._answer.done():
-            self._answer.set_result(data)
-
-    def broken(self) -> None:
-        """The process that works on it has died."""
-        if self._network.is_cut(*self._link) is None:
-            self._later(self._network.delay(), self._fail, status.decode("UNAVAILABLE", "the connection was reset", ()))
-
-
-def _unconnected(node: NodeId) -> RaftmqError:
-    return Unavailable(f"no connection to node {node}", outcome=Outcome.NOT_APPLIED)

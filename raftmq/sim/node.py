@@ -39,7 +39,7 @@ from raftmq.sim.process import Agenda, Process, SimClock
 from raftmq.storage.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from raftmq.sim.network import _Call
+    from raftmq.sim.calls import Call
 
 
 class Watcher(Protocol):
@@ -126,8 +126,10 @@ class SimNode:
         """How many it has had so far."""
         self.losses = 0
         """How often its disk has lost what it synced."""
-        self.has_lost = False
-        """Its disk has lost what it synced, and it has not started since."""
+        self._has_started_since = True
+        """Since its disk last lost something."""
+        self._held: set[GroupId] = set()
+        """Whose replicas were on the disk when it did."""
         self.graveyard: list[NodeProcess] = []
         """Kept, so that the garbage collector does not end their coroutines in the middle of the run."""
         self._agenda = agenda
@@ -142,7 +144,7 @@ class SimNode:
         if not self._is_first:
             self.store = self.store.reopen()
         self._is_first = False
-        self.has_lost = False
+        self._has_started_since = True
         self.durable.reread(self.store)
         self.process = NodeProcess(self, self._agenda, self._network, Random(self._rng.getrandbits(64)), self._watcher)
         self.process.start()
@@ -157,7 +159,9 @@ class SimNode:
         self.graveyard.append(process)
         self._network.died(process, silently)
         for call in list(process.calls):
-            if not silently:
+            if silently:
+                call.lost()
+            else:
                 call.broken()
         process.calls.clear()
 
@@ -166,9 +170,10 @@ class SimNode:
         lost = max(batches, self.store.unmarked + 1)
         if lost > self.store.losable:
             return False
+        self._held |= self.durable.rows.keys()
         self.kill(silently=True)
         self.store.crash(lose_synced=lost)
-        self.has_lost = True
+        self._has_started_since = False
         self.losses += 1
         return True
 
@@ -180,6 +185,12 @@ class SimNode:
     def has_ever_lost(self) -> bool:
         """Its disk has lost what it synced, or took the place of another one."""
         return self.losses > 0 or self.disks > 1
+
+    @property
+    def is_missed(self) -> bool:
+        """Some replica is suspect, or not even there again, since the disk lost what it had synced."""
+        rows = self.durable.rows
+        return not self._has_started_since or any(group not in rows or rows[group].suspect for group in self._held)
 
     @property
     def is_halted(self) -> bool:
@@ -242,9 +253,10 @@ class NodeProcess(Process):
         self.info = PeerInfo(NodeId(node.number), identity.store_id, identity.boot_count)
         self.assembly: _Observed | None = None
         self.driver: SimDriver | None = None
+        self.links: Links | None = None
         self.is_formed = False
         self.waiting_for = "nothing asked yet"
-        self.calls: dict[_Call, None] = {}
+        self.calls: dict[Call, None] = {}
         self._streams: dict[tuple[int, Channel], Stream] = {}
         self._boots: dict[ReplicaId, BootCount] = {}
         self._network = network
@@ -272,7 +284,7 @@ class NodeProcess(Process):
         self.driver = SimDriver(
             self, store, self.node.speed, Random(self.rng.getrandbits(64)), self._storage_failed, self.node.durable.note
         )
-        links = Links(self._network, self, Random(self.rng.getrandbits(64)))
+        links = self.links = Links(self._network, self, Random(self.rng.getrandbits(64)))
         assembly = _Observed(
             config, formation, store, links, self.driver, self.driver.wake, self.clock, Random(self.rng.getrandbits(64))
         )

@@ -1,5 +1,6 @@
 """What one seed means: a cluster, its clients, its weather, and a schedule of faults. Swarm style: each seed draws
-which kinds of faults it has and how often, so that rare combinations come up too.
+which kinds of faults it has and how often, so that rare combinations come up too. One seed in sixteen is *long*: more
+clients, more partitions, more faults, three times the time; the others are short, so that there are many of them.
 
 A plan is data. The faults are drawn ahead of the run, with whatever they need at random, so that a run with some of
 them left out is still the same run otherwise: that is what makes shrinking work.
@@ -23,6 +24,9 @@ KINDS = (
     "deposed", "torn_write", "corrupt_log", "corrupt_read", "slow_reads", "clock_jump",
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
+
+LONG_SHARE = 1 / 16
+"""Of all seeds."""
 
 MEMBER_KINDS = ("move", "drain", "cancel", "wipe")
 """What operators do meanwhile; see ``members``."""
@@ -78,14 +82,19 @@ class Plan:
 def draw(seed: int) -> Plan:
     """The plan of a seed: the same for ever, in this version."""
     rng = Random(f"plan {seed}")
-    nodes = rng.choices((3, 5, 4, 1), weights=(14, 3, 2, 1))[0]
+    is_long = rng.random() < LONG_SHARE
+    nodes = rng.choices((3, 5, 4, 1), weights=(14, 3, 2, 1) if is_long else (40, 2, 1, 1))[0]
     operators = Random(f"operators {seed}")
-    has_operators = operators.random() < 0.25
+    has_operators = operators.random() < (0.5 if is_long else 0.12)
     if has_operators:
         nodes = max(nodes, 4)
-    heartbeat = rng.choice((20, 50, 100))
-    election = heartbeat * rng.choice((10, 10, 15))
-    topics = {f"t{number}": rng.randint(1, 3) for number in range(rng.choice((1, 1, 2)))}
+    weather = _weather(rng)
+    heartbeat = rng.choice((20, 50, 100) if weather.latency[1] < 20_000 else (50, 100))
+    election = heartbeat * rng.choice((10, 10, 10, 15))
+    partitions = (1, 2, 3) if is_long else (1, 1, 2)
+    topics = {
+        f"t{number}": rng.choice(partitions) for number in range(rng.choice((1, 1, 2) if is_long else (1, 1, 1, 2)))
+    }
     plan = Plan(
         seed=seed,
         nodes=nodes,
@@ -94,24 +103,25 @@ def draw(seed: int) -> Plan:
         heartbeat_ms=heartbeat,
         election_ms=election,
         tail_bytes=rng.choice((0, 1 << 20, 1 << 20)),
-        safety=rng.randint(3, 10) * election * 1000,
-        weather=_weather(rng),
+        safety=int((rng.uniform(3, 6) if is_long else rng.uniform(1.0, 2.6)) * election * 1000),
+        weather=weather,
         sync=rng.choice(((300, 3_000), (50, 500), (2_000, 30_000))),
         through_codec=rng.random() < 0.15,
         consumers=rng.randint(1, 2),
-        churn=rng.random() < 0.4,
+        churn=rng.random() < (0.4 if is_long else 0.2),
     )
-    plan.thin = [_thin(rng, topics, election) for _ in range(rng.randint(0, 2))]
+    plan.thin = [_thin(rng, topics, election) for _ in range(rng.randint(0, 2 if is_long else 1))]
     plan.min_in_sync = rng.choice((0, 0, 0, plan.replication_factor))
-    plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3))]
+    plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3 if is_long else 2))]
     plan.clock_rates = tuple(rng.randint(900, 1100) for _ in range(nodes)) if rng.random() < 0.5 else (1000,) * nodes
     plan.reader_pause_ms = rng.choice((0.0, 0.0, 5.0, 60.0))
-    plan.steps = _steps(rng, plan)
+    plan.steps = _steps(rng, plan, (3, 8, 16, 24) if is_long else (2, 4, 7, 11))
     rng = Random(f"ids {seed}")  # of its own, so that what was drawn above stays as it was
-    if rng.random() < 0.35:
-        plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
+    if rng.random() < 0.25:
+        plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2 if is_long else 1))]
     if has_operators:
-        plan.steps = _with_operators(operators, plan)
+        plan.safety = max(plan.safety, 4_000_000 if is_long else 1_000_000)
+        plan.steps = _with_operators(operators, plan, (2, 5, 10) if is_long else (1, 2, 4))
     rng = Random(f"retention {seed}")  # of its own, too
     plan.retention = draw_retention(rng, election)
     if plan.retention.forgets:
@@ -171,25 +181,24 @@ def _thin(rng: Random, topics: dict[str, int], election_ms: int) -> ThinPlan:
     )
 
 
-def _with_operators(rng: Random, plan: Plan) -> list[Step]:
+def _with_operators(rng: Random, plan: Plan, counts: tuple[int, ...]) -> list[Step]:
     """The plan's steps, and those of operators. A disk that is lost is as much as a group can bear."""
     kinds = [kind for kind in MEMBER_KINDS if rng.random() < 0.6] or ["move"]
-    plan.safety = max(plan.safety, 4_000_000)
     too_much = ("lost_tail", "corrupt_log") if "wipe" in kinds else ()
     steps = [step for step in plan.steps if step.kind not in too_much]
-    for _ in range(rng.choice((2, 5, 10))):
+    for _ in range(rng.choice(counts)):
         length = int(plan.election_ms * 1000 * rng.uniform(0.1, 3.0))
         picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
         steps.append(Step(rng.randrange(plan.safety), rng.choice(kinds), length, picks))
     return sorted(steps, key=lambda step: step.at)
 
 
-def _steps(rng: Random, plan: Plan) -> list[Step]:
+def _steps(rng: Random, plan: Plan, counts: tuple[int, ...]) -> list[Step]:
     kinds = [kind for kind in KINDS if rng.random() < rng.choice((0.1, 0.3, 0.6))]
     if not kinds:
         return []
     steps = []
-    for _ in range(rng.choice((3, 8, 16, 30))):
+    for _ in range(rng.choice(counts)):
         kind = rng.choice(kinds)
         length = int(plan.election_ms * 1000 * rng.choice((0.05, 0.5, 1.0, 1.5, 3.0)) * rng.uniform(0.5, 1.5))
         picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))

@@ -23,6 +23,12 @@ TURN_MICROS = (20, 250)
 """From an input to the turn of the loop that takes it: what arrives meanwhile is taken in the same turn."""
 
 
+def between(rng: Random, bounds: tuple[int, int]) -> int:
+    """One of the numbers from the first to the last; much faster than ``randint``, and drawn for every message."""
+    first, last = bounds
+    return first + int(rng.random() * (last - first + 1))
+
+
 class Agenda:
     """The one queue of the simulation. Times are microseconds of virtual time."""
 
@@ -144,7 +150,7 @@ class Process:
     def _due(self) -> None:
         if not self._turn_due and self.is_alive and not self.is_paused:
             self._turn_due = True
-            self.agenda.after(self.rng.randint(*TURN_MICROS), self._turn)
+            self.agenda.after(between(self.rng, TURN_MICROS), self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False

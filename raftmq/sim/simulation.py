@@ -133,9 +133,10 @@ class Simulation:
         self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
         self.members = Members(self.cluster, Random(f"members {plan.seed}"))
         self.cluster.storage_failed = self.faults.storage_failed
-        self._is_over = False
+        self._tasks: list[tuple[Process, Task]] = []
         self._running: list[asyncio.Task[None]] = []
-        self._readers: list[tuple[Process, asyncio.Task[None]]] = []
+        self._asking: list[tuple[Process, asyncio.Task[None]]] = []
+        """Clients whose calls may end without an answer: nobody counts on what they asked."""
 
     def run(self) -> None:
         self._form()
@@ -149,12 +150,9 @@ class Simulation:
         cluster.start()
         process, client = cluster.client("setup")
         plan = self.plan
-        created = cluster.spawn(
-            process,
-            workload.create(
-                self._task(client, "setup", 0), plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention
-            ),
-        )
+        task = self._task(process, client, "setup", 0)
+        work = workload.create(task, plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention)
+        created = cluster.spawn(process, work)
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")
 
@@ -179,19 +177,22 @@ class Simulation:
                         lambda task, topic=topic, partition=partition: workload.consume(  # type: ignore[misc]
                             task, topic, partition, 400 if plan.seed % 2 else 100_000, plan.reader_pause_ms
                         ),
-                        reads=True,
+                        asks=True,
                     )
                     number += 1
             self._client(
                 f"b{number}",
                 lambda task, topic=topic, partitions=partitions: workload.ask_bounds(task, topic, partitions),  # type: ignore[misc]
+                asks=True,
             )
             number += 1
         if plan.named:
-            self._client("alter", lambda task: workload.alter_topics(task, sorted(plan.topics), plan.election_ms))
+            self._client(
+                "alter", lambda task: workload.alter_topics(task, sorted(plan.topics), plan.election_ms), asks=True
+            )
         if plan.churn:
             for name in ("m0", "m1"):
-                self._client(name, lambda task: workload.churn_topics(task, plan.election_ms))
+                self._client(name, lambda task: workload.churn_topics(task, plan.election_ms), asks=True)
         cluster.network.weather.call_loss = plan.weather.call_loss
         self.faults.schedule([step for step in plan.steps if step.kind not in MEMBER_KINDS])
         self.members.schedule([step for step in plan.steps if step.kind in MEMBER_KINDS])
@@ -203,12 +204,13 @@ class Simulation:
         plan, cluster = self.plan, self.cluster
         self.faults.mend()
         self.members.mend()
-        self._is_over = True
+        for process, task in self._tasks:
+            process.post(task.end)
         limit = HEAL_ELECTIONS * plan.election_ms * 1000 + 5_000_000
         if not cluster.run(limit, self._is_well_every_so_often()):
             raise NotWell(f"not well {limit // 1000} ms after the faults were over: {self._unwell()}")
-        for process, reader in self._readers:
-            process.post(reader.cancel)  # a consumer waits for records for as long as it is not told to stop
+        for process, asking in self._asking:
+            process.post(asking.cancel)  # a consumer waits for records for as long as it is not told to stop
         longest = max(producer.delivery_ms for producer in plan.producers) * 1000 + 20_000_000
         if not cluster.run(longest, lambda: all(task.done() for task in self._running)):
             raise NotWell("clients did not come to an end")
@@ -222,7 +224,7 @@ class Simulation:
         asked = [-1]
 
         def well() -> bool:
-            now = self.cluster.agenda.now // 10_000
+            now = self.cluster.agenda.now // 20_000
             if now == asked[0]:
                 return False
             asked[0] = now
@@ -266,7 +268,7 @@ class Simulation:
 
     def _write_anew(self) -> None:
         process, client = self.cluster.client("last")
-        task = self._task(client, "last", 7)
+        task = self._task(process, client, "last", 7)
 
         async def write() -> None:
             async with client:
@@ -336,19 +338,21 @@ class Simulation:
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
-    def _task(self, client: Client, name: str, salt: int) -> Task:
+    def _task(self, process: Process, client: Client, name: str, salt: int) -> Task:
         oracle: Oracle = self.cluster.checker.oracle
-        return Task(name, client, oracle, Random(f"work {name} {salt} {self.plan.seed}"), lambda: self._is_over)
+        task = Task(name, client, oracle, Random(f"work {name} {salt} {self.plan.seed}"))
+        self._tasks.append((process, task))
+        return task
 
     def _thin(self, name: str, plan: ThinPlan, call: Callable[..., Coroutine[Any, Any, None]]) -> None:
         process, client = self.cluster.client(name)
         channels = self.cluster.channels_in(process)
-        task = self._task(client, name, 2)
+        task = self._task(process, client, name, 2)
         self._running.append(self.cluster.spawn(process, call(task, plan, channels)))
 
-    def _client(self, name: str, work: Callable[[Task], Awaitable[None]], *, reads: bool = False) -> None:
+    def _client(self, name: str, work: Callable[[Task], Awaitable[None]], *, asks: bool = False) -> None:
         process, client = self.cluster.client(name)
-        task = self._task(client, name, 1)
+        task = self._task(process, client, name, 1)
 
         async def whole() -> None:
             async def enter() -> None:
@@ -359,5 +363,5 @@ class Simulation:
 
         spawned = self.cluster.spawn(process, whole())
         self._running.append(spawned)
-        if reads:
-            self._readers.append((process, spawned))
+        if asks:
+            self._asking.append((process, spawned))

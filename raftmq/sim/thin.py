@@ -46,7 +46,7 @@ async def call_under_ids(task: Task, plan: ThinPlan, channels: Sequence[SimChann
         number += 1
         partition = Partition(plan.topic, task.rng.randrange(plan.partitions))
         await _send_under_id(task, plan, channels, partition, f"{task.name}:{number}")
-        await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+        await task.rest(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
 
 
 async def _send_under_id(
@@ -71,7 +71,7 @@ async def _send_under_id(
             worst = error if worst is None or error.outcome is not Outcome.NOT_APPLIED else worst
             if task.stopping():
                 break
-            await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+            await task.rest(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
             continue
         receipt = RecordReceipt(convert.receipt(answer.receipt, latency_us=0, attempts=attempts), 0)
         if send.told is Told.OK:
@@ -98,7 +98,7 @@ async def _again_and_again(task: Task, plan: ThinPlan, channels: Sequence[SimCha
             if boot > 1 and isinstance(error, UnknownTopic):
                 raise AssertionError(f"a node that has started {boot} times denies {partition}: {error}") from error
             task.oracle.counts[f"thin {error.reason}"] += 1
-        await asyncio.sleep(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
+        await task.rest(task.rng.expovariate(1.0) * plan.pause_ms / 1000)
 
 
 class _ThinClient:

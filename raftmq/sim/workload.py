@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from raftmq.client.client import Client
@@ -23,7 +23,37 @@ class Task:
     client: Client
     oracle: Oracle
     rng: Random
-    stopping: Callable[[], bool]
+    _is_over: bool = False
+    _resting: dict[asyncio.Future[None], None] = field(default_factory=dict)
+
+    def stopping(self) -> bool:
+        """The run is over: come to an end."""
+        return self._is_over
+
+    async def rest(self, seconds: float) -> None:
+        """Do nothing for so long, or until the run is over: nobody waits for a client that has nothing to do."""
+        if self._is_over:
+            return
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, woken)
+        self._resting[woken] = None
+        try:
+            await woken
+        finally:
+            timer.cancel()
+            del self._resting[woken]
+
+    def end(self) -> None:
+        """On the client's loop: the run is over."""
+        self._is_over = True
+        for woken in self._resting:
+            _wake(woken)
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +90,7 @@ async def produce(task: Task, plan: ProducerPlan) -> None:
         except RaftmqError as error:
             # A producer that was ended (fenced, a gap) is replaced by a new one, as a program would restart.
             task.oracle.counts[f"producer ended {error.reason}"] += 1
-            await asyncio.sleep(0.2)
+            await task.rest(0.2)
 
 
 async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: int) -> int:
@@ -77,7 +107,7 @@ async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: in
                 task.oracle.unsent(send, error)
                 raise
             future.add_done_callback(_Ending(task.oracle, send))
-        await asyncio.sleep(rng.expovariate(1.0) * plan.pause_ms / 1000)
+        await task.rest(rng.expovariate(1.0) * plan.pause_ms / 1000)
     return number
 
 
@@ -116,7 +146,7 @@ async def consume(task: Task, topic: str, partition: int, max_bytes: int, pause_
                     if task.stopping():
                         return
                     if pause_ms:
-                        await asyncio.sleep(task.rng.expovariate(1.0) * pause_ms / 1000)
+                        await task.rest(task.rng.expovariate(1.0) * pause_ms / 1000)
         except OffsetOutOfRange as error:
             expected = task.oracle.out_of_range(key, expected, error)
         except RaftmqError as error:
@@ -124,7 +154,7 @@ async def consume(task: Task, topic: str, partition: int, max_bytes: int, pause_
             # One disk that cannot read does not lose anything: others hold the same records.
             if not error.retriable and not isinstance(error, (NotFound, DataLoss)):
                 raise
-            await asyncio.sleep(0.1)
+            await task.rest(0.1)
 
 
 async def ask_bounds(task: Task, topic: str, partitions: int) -> None:
@@ -137,7 +167,7 @@ async def ask_bounds(task: Task, topic: str, partitions: int) -> None:
                 task.oracle.bounds(key, floors[answer.partition], answer)
         except RaftmqError as error:
             task.oracle.counts[f"bounds {error.reason}"] += 1
-        await asyncio.sleep(task.rng.uniform(0.02, 0.4))
+        await task.rest(task.rng.uniform(0.02, 0.4))
 
 
 async def churn_topics(task: Task, pause_ms: float) -> None:
@@ -155,7 +185,7 @@ async def churn_topics(task: Task, pause_ms: float) -> None:
                 task.oracle.counts["topics deleted"] += 1
         except RaftmqError as error:
             task.oracle.counts[f"topics {error.reason}"] += 1
-        await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
+        await task.rest(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
 
 
 async def alter_topics(task: Task, topics: Sequence[str], pause_ms: float) -> None:
@@ -178,7 +208,7 @@ async def alter_topics(task: Task, topics: Sequence[str], pause_ms: float) -> No
             task.oracle.counts["topics altered"] += changed
         except RaftmqError as error:
             task.oracle.counts[f"alter {error.reason}"] += 1
-        await asyncio.sleep(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
+        await task.rest(task.rng.uniform(0.2, 2.0) * pause_ms / 1000)
 
 
 async def create(
