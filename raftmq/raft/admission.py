@@ -54,13 +54,15 @@ def _well_formed(message: Message) -> bool:
         case RequestVote(term=term):
             return _indexes(message.last_index) and 0 <= message.last_term < max(term, 1)
         case AppendReply():
-            return _indexes(message.match_index, message.prev_index, message.commit_index, message.hint_term)
+            return _indexes(
+                message.match_index, message.prev_index, message.commit_index, message.hint_term, message.admission
+            )
         case Heartbeat():
             return _indexes(message.commit_index, message.round)
         case HeartbeatReply():
             return _indexes(message.round)
         case InstallSnapshot(term=term, snapshot=meta):
-            return _indexes(meta.index) and 0 < meta.term <= term
+            return _indexes(meta.index, message.admission) and 0 < meta.term <= term
         case _:
             return isinstance(message, (VoteReply, TimeoutNow))
 
@@ -71,7 +73,10 @@ def _indexes(*numbers: int) -> bool:
 
 def _entries_fit(message: AppendEntries) -> bool:
     """Contiguous after ``prev_index``, terms that never fall nor exceed the leader's, configurations complete."""
-    if not _indexes(message.prev_index, message.commit_index) or not 0 <= message.prev_term <= message.term:
+    if (
+        not _indexes(message.prev_index, message.commit_index, message.admission)
+        or not 0 <= message.prev_term <= message.term
+    ):
         return False
     term: Term = message.prev_term
     for index, entry in enumerate(message.entries, message.prev_index + 1):

@@ -91,6 +91,8 @@ class Core:
         self.heard_commit: LogIndex | None = None
         """The highest commit index that a leader has named to this process, whether the log reaches so far or not."""
         self.leader: ReplicaId | None = None
+        self.snapshot_ordered_in: tuple[Term, int] = (Term(0), 0)
+        """The term of the last order to install a snapshot, and its admission."""
         self.outbox = Outbox()
         self._handed_out = restored.last_index  # the end of the log as the host knows it
         self._last_contact = last_contact

@@ -100,6 +100,7 @@ class Follower(RoleBehaviour):
             hint_term,
             suspect=core.suspect,
             commit_index=core.commit_index,
+            admission=message.admission,
         )
         core.send_after_persist(reply)
 
@@ -113,6 +114,7 @@ class Follower(RoleBehaviour):
     def on_install_snapshot(self, message: InstallSnapshot) -> None:
         core, meta = self.core, message.snapshot
         core.heard_leader(message.source)
+        core.snapshot_ordered_in = (message.term, message.admission)
         if core.wants_snapshot(meta):
             core.outbox.snapshot = core.completed(meta)
             # What is committed here is in the leader's log too. If that reaches back so far after all (a snapshot was
@@ -138,9 +140,17 @@ class Follower(RoleBehaviour):
 
 
 def snapshot_reply(core: Core, index: LogIndex) -> None:
-    """Tell the leader that the snapshot it ordered is installed."""
+    """Tell the leader that the snapshot it ordered is installed. Another leader than the one that ordered it learns it
+    when it asks."""
     if core.leader is not None and core.leader != core.me:
+        term, admission = core.snapshot_ordered_in
         reply = AppendReply(
-            core.me, core.leader, core.term, index, suspect=core.suspect, commit_index=core.commit_index
+            core.me,
+            core.leader,
+            core.term,
+            index,
+            suspect=core.suspect,
+            commit_index=core.commit_index,
+            admission=admission if term == core.term else 0,
         )
         core.send_after_persist(reply)

@@ -191,6 +191,8 @@ class Leader(RoleBehaviour):
         core, progress = self.core, self.replication.get(reply.source)
         if progress is None or (reply.match_index > core.log.last and not reply.rejected):
             return
+        if reply.admission != progress.admission:
+            return  # of a replica that was removed since, which had the same name
         progress.heard(core.now)
         progress.reported(reply.suspect)
         self.news = True

@@ -54,12 +54,17 @@ class VoteReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class AppendEntries(Message):
-    """Entries after (``prev_index``, ``prev_term``), which must match the receiver's log; may be empty."""
+    """Entries after (``prev_index``, ``prev_term``), which must match the receiver's log; may be empty.
+
+    ``admission``: how often the leader had admitted newcomers in its term when it admitted the receiver; 0: it was a
+    member all along.
+    """
 
     prev_index: LogIndex
     prev_term: Term
     entries: tuple[Entry, ...]
     commit_index: LogIndex
+    admission: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,9 @@ class AppendReply(Message):
     On ``rejected`` it is a *hint* instead: the largest index at which the logs may agree, and ``hint_term`` the
     sender's term there (fast back-up, Raft, end of section 5.3). ``prev_index`` echoes what was rejected, so that
     a stale rejection is recognised. ``suspect``: this replica is not to be counted as in sync yet.
-    ``commit_index`` is the sender's: the leader repeats the news of a commit until it sees it here.
+    ``commit_index`` is the sender's: the leader repeats the news of a commit until it sees it here. ``admission``: of
+    the message that is answered. A replica that is removed and comes back to the same disk has the name of the one
+    before; what that one held says nothing about it.
     """
 
     match_index: LogIndex
@@ -78,6 +85,7 @@ class AppendReply(Message):
     hint_term: Term = Term(0)
     suspect: bool = False
     commit_index: LogIndex = LogIndex(0)
+    admission: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +103,11 @@ class HeartbeatReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class InstallSnapshot(Message):
-    """The follower needs entries that the leader no longer has: it is to fetch the snapshot named here."""
+    """The follower needs entries that the leader no longer has: it is to fetch the snapshot named here.
+    ``admission`` as in ``AppendEntries``."""
 
     snapshot: SnapshotMeta
+    admission: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,19 @@ class Progress:
 
     What a member acknowledged in this term stays true in this term: it was durable when it said so, and a
     follower never truncates what it holds in common with its leader. A disk that lost it is another replica, or
-    is suspect and comes back with a higher term, which ends this leader's.
+    is suspect and comes back with a higher term, which ends this leader's. A replica that is removed and comes back to
+    the same disk, empty, within the term is named like the one before: it is admitted anew, with a progress of its own,
+    and only answers to messages of this ``admission`` count for it. That must be the leader's number, and not one that
+    the replica gives itself: an answer of the one before may be all that has been heard when it is looked at, and
+    whatever lowered the match index later, an entry could have been committed by then.
     """
 
     config: RaftConfig
     next_index: LogIndex
     contact: Tick
     """When it last answered in this term (as seen by the core alone)."""
+    admission: int = 0
+    """Counts the newcomers of this term; 0: a member since the leader was elected."""
     match_index: LogIndex = LogIndex(0)
     state: ProgressState = ProgressState.PROBE
     suspect: bool = False

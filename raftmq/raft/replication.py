@@ -14,18 +14,21 @@ from raftmq.raft.types import Entry, SnapshotMeta
 class Replication:
     """The members of one leader's term, each with its progress."""
 
-    __slots__ = ("_core", "_progress")
+    __slots__ = ("_admissions", "_core", "_progress")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         # Invariant: exactly the members of the present configuration but this replica, in order of their ids.
         self._progress: dict[ReplicaId, Progress] = {}
+        self._admissions = -1
 
     def membership_changed(self) -> None:
         """Newcomers are probed at the end of the log; they say themselves how far back it must go."""
         core, known = self._core, self._progress
+        self._admissions += 1  # the first time these are no newcomers: all of them have number 0
         self._progress = {
-            member: known.get(member) or Progress(core.config, LogIndex(core.log.last + 1), core.now)
+            member: known.get(member)
+            or Progress(core.config, LogIndex(core.log.last + 1), core.now, admission=self._admissions)
             for member in core.others(core.membership.all)
         }
 
@@ -82,7 +85,14 @@ class Replication:
             assert core.log.matches(entry.index, entry.term), f"entry {index} is of another log"
         progress.sent(last, sum(entry.size for entry in entries), order.commit_index, core.now)
         return AppendEntries(
-            core.me, order.target, core.term, order.prev_index, order.prev_term, entries, order.commit_index
+            core.me,
+            order.target,
+            core.term,
+            order.prev_index,
+            order.prev_term,
+            entries,
+            order.commit_index,
+            progress.admission,
         )
 
     # -- snapshots -----------------------------------------------------------------------------------------------
@@ -95,7 +105,8 @@ class Replication:
         if term is None or membership is None:
             return  # right after a restart the applied state is older than what is known of it: it catches up
         progress.snapshot_ordered(index, core.now)
-        core.send_now(InstallSnapshot(core.me, member, core.term, SnapshotMeta(index, term, membership)))
+        meta = SnapshotMeta(index, term, membership)
+        core.send_now(InstallSnapshot(core.me, member, core.term, meta, progress.admission))
 
     # -- time ----------------------------------------------------------------------------------------------------
 

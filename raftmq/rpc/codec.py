@@ -147,6 +147,7 @@ def _fill_append_entries(message: AppendEntries, to: peer_pb2.AppendEntries) -> 
     to.prev_index = message.prev_index
     to.prev_term = message.prev_term
     to.commit_index = message.commit_index
+    to.admission = message.admission
     for entry in message.entries:
         sealed = entry.payload
         assert isinstance(sealed, LogEntry), "only sealed entries leave a node"
@@ -160,6 +161,7 @@ def _fill_append_reply(message: AppendReply, to: peer_pb2.AppendReply) -> None:
     to.hint_term = message.hint_term
     to.suspect = message.suspect
     to.commit_index = message.commit_index
+    to.admission = message.admission
 
 
 def _fill_heartbeat(message: Heartbeat, to: peer_pb2.Heartbeat) -> None:
@@ -175,6 +177,7 @@ def _fill_install_snapshot(message: InstallSnapshot, to: peer_pb2.InstallSnapsho
     to.index = message.snapshot.index
     to.term = message.snapshot.term
     to.membership.CopyFrom(membership_to_proto(message.snapshot.membership))
+    to.admission = message.admission
 
 
 def _fill_timeout_now(message: TimeoutNow, to: peer_pb2.TimeoutNow) -> None:
@@ -305,7 +308,8 @@ def _decode_vote_reply(address: _Address, wire: peer_pb2.VoteReply) -> Message:
 
 def _decode_append_entries(address: _Address, wire: peer_pb2.AppendEntries) -> Message:
     index, term = _index(wire.prev_index), _term(wire.prev_term)
-    message = AppendEntries(*address, index, term, tuple(map(_decode_entry, wire.entries)), _index(wire.commit_index))
+    entries, commit = tuple(map(_decode_entry, wire.entries)), _index(wire.commit_index)
+    message = AppendEntries(*address, index, term, entries, commit, _number(wire.admission, "admission"))
     for entry in message.entries:
         if entry.index != index + 1 or not term <= entry.term <= message.term:
             raise MalformedFrame(
@@ -330,6 +334,7 @@ def _decode_append_reply(address: _Address, wire: peer_pb2.AppendReply) -> Messa
         _term(wire.hint_term),
         wire.suspect,
         _index(wire.commit_index),
+        _number(wire.admission, "admission"),
     )
 
 
@@ -343,7 +348,8 @@ def _decode_heartbeat_reply(address: _Address, wire: peer_pb2.HeartbeatReply) ->
 
 def _decode_install_snapshot(address: _Address, wire: peer_pb2.InstallSnapshot) -> Message:
     membership = membership_from_proto(wire.membership)
-    return InstallSnapshot(*address, SnapshotMeta(_index(wire.index), _term(wire.term), membership))
+    meta = SnapshotMeta(_index(wire.index), _term(wire.term), membership)
+    return InstallSnapshot(*address, meta, _number(wire.admission, "admission"))
 
 
 def _decode_timeout_now(address: _Address, wire: peer_pb2.TimeoutNow) -> Message:

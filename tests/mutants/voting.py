@@ -10,6 +10,7 @@ from raftmq.raft.core import Core
 from raftmq.raft.log_terms import LogTerms
 from raftmq.raft.node import RaftNode
 from raftmq.raft.ready import Ready
+from raftmq.raft.replication import Replication
 from raftmq.raft.transitions import Transitions
 from raftmq.raft.types import HardState, Role
 from raftmq.replica.produce import GroupFollowers
@@ -138,3 +139,20 @@ def suspect_keeps_its_term(patch: Patch) -> None:
 def suspect_counts_as_in_sync(patch: Patch) -> None:
     """A replica whose disk lost something is in sync like any other."""
     patch.setattr(GroupFollowers, "is_suspect", lambda self, member: False)
+
+
+@mutant(
+    AREA,
+    "tests/raft/test_returning.py",
+    "test_what_the_one_before_acknowledged_says_nothing_about_the_newcomer",
+)
+def believe_answers_of_a_removed_replica(patch: Patch) -> None:
+    """What a replica acknowledged before it was removed counts for the one that comes back to the same disk."""
+    changed = Replication.membership_changed
+
+    def changing(self: Replication) -> None:
+        changed(self)
+        for progress in self._progress.values():
+            progress.admission = 0
+
+    patch.setattr(Replication, "membership_changed", changing)

@@ -65,17 +65,18 @@ def appends(draw: st.DrawFn) -> AppendEntries:
             payload=draw(st.binary(max_size=50)),
         )
         entries.append(Entry(sealed.index, sealed.term, kind, sealed, sealed.size, membership))
-    return AppendEntries(PEER, ME, Term(rising[-1]), LogIndex(previous), Term(rising[0]), tuple(entries), draw(indexes))
+    before = LogIndex(previous), Term(rising[0])
+    return AppendEntries(PEER, ME, Term(rising[-1]), *before, tuple(entries), draw(indexes), draw(counters))
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
     appends(),
     st.builds(RequestVote, *address, terms, indexes, terms, st.booleans(), st.booleans()),
     st.builds(VoteReply, *address, terms, st.booleans(), st.booleans()),
-    st.builds(AppendReply, *address, terms, indexes, st.booleans(), indexes, terms, st.booleans(), indexes),
+    st.builds(AppendReply, *address, terms, indexes, st.booleans(), indexes, terms, st.booleans(), indexes, counters),
     st.builds(Heartbeat, *address, terms, indexes, counters),
     st.builds(HeartbeatReply, *address, terms, counters),
-    st.builds(InstallSnapshot, *address, terms, st.builds(SnapshotMeta, indexes, terms, memberships())),
+    st.builds(InstallSnapshot, *address, terms, st.builds(SnapshotMeta, indexes, terms, memberships()), counters),
     st.builds(TimeoutNow, *address, terms),
 )
 term_maps = st.dictionaries(groups, terms, max_size=5)

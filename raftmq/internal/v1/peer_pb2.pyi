@@ -390,9 +390,14 @@ class AppendEntries(_message.Message):
     PREV_TERM_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     COMMIT_INDEX_FIELD_NUMBER: _builtins.int
+    ADMISSION_FIELD_NUMBER: _builtins.int
     prev_index: _builtins.int
     prev_term: _builtins.int
     commit_index: _builtins.int
+    admission: _builtins.int
+    """Which admission of the target in this term: answers name it, so that those of a replica that was removed from the
+    same disk are not taken for its own.
+    """
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___WireEntry]: ...
     def __init__(
@@ -402,10 +407,11 @@ class AppendEntries(_message.Message):
         prev_term: _builtins.int = ...,
         entries: _abc.Iterable[Global___WireEntry] | None = ...,
         commit_index: _builtins.int = ...,
+        admission: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "prev_index", b"prev_index", "prev_term", b"prev_term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission", b"admission", "commit_index", b"commit_index", "entries", b"entries", "prev_index", b"prev_index", "prev_term", b"prev_term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -445,12 +451,15 @@ class AppendReply(_message.Message):
     HINT_TERM_FIELD_NUMBER: _builtins.int
     SUSPECT_FIELD_NUMBER: _builtins.int
     COMMIT_INDEX_FIELD_NUMBER: _builtins.int
+    ADMISSION_FIELD_NUMBER: _builtins.int
     match_index: _builtins.int
     rejected: _builtins.bool
     prev_index: _builtins.int
     hint_term: _builtins.int
     suspect: _builtins.bool
     commit_index: _builtins.int
+    admission: _builtins.int
+    """Of the message that is answered."""
     def __init__(
         self,
         *,
@@ -460,10 +469,11 @@ class AppendReply(_message.Message):
         hint_term: _builtins.int = ...,
         suspect: _builtins.bool = ...,
         commit_index: _builtins.int = ...,
+        admission: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "hint_term", b"hint_term", "match_index", b"match_index", "prev_index", b"prev_index", "rejected", b"rejected", "suspect", b"suspect"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission", b"admission", "commit_index", b"commit_index", "hint_term", b"hint_term", "match_index", b"match_index", "prev_index", b"prev_index", "rejected", b"rejected", "suspect", b"suspect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,8 +527,11 @@ class InstallSnapshot(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    ADMISSION_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     term: _builtins.int
+    admission: _builtins.int
+    """as in AppendEntries"""
     @_builtins.property
     def membership(self) -> Global___Membership: ...
     def __init__(
@@ -527,10 +540,11 @@ class InstallSnapshot(_message.Message):
         index: _builtins.int = ...,
         term: _builtins.int = ...,
         membership: Global___Membership | None = ...,
+        admission: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["membership", b"membership"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "membership", b"membership", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission", b"admission", "index", b"index", "membership", b"membership", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
