@@ -30,6 +30,8 @@
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
     ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
+    ├── QueueFull                RESOURCE_EXHAUSTED   with a time to wait
+    ├── OverflowDropped          RESOURCE_EXHAUSTED   by the topic's own policy: not to be sent again
     ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
     ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
@@ -303,6 +305,25 @@ class Overloaded(RaftmqError):
     code = "RESOURCE_EXHAUSTED"
     default_outcome = Outcome.NOT_APPLIED
     retriable = True
+
+
+class QueueFull(RaftmqError):
+    """The partition is as deep as its topic allows. Metadata has ``measure`` (records, bytes or age_ms), ``depth``,
+    ``limit``, and the topic's policy as ``overflow``."""
+
+    reason = "QUEUE_FULL"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+
+
+class OverflowDropped(RaftmqError):
+    """The partition is full, and its topic's policy gives up this batch, for it is not in the sample or of too low a
+    priority. Metadata as of QueueFull. To send it again would only be another draw: that it is lost is meant."""
+
+    reason = "OVERFLOW_DROPPED"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
 
 
 class StorageFull(RaftmqError):

@@ -9,6 +9,7 @@ from raftmq.errors import InvalidArgument
 from raftmq.ids import CONTROLLER_GROUP
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.depth import DepthWish
 from raftmq.v1 import admin_pb2
 
 TIMEOUT_DEFAULT_MS = 10_000
@@ -52,6 +53,7 @@ class AdminService:
                 request.retention_bytes,
                 _window_ms(request),
                 request.message_id_window_count,
+                _depth(request).settled(),
             ),
             context.within(_timeout_ms(request)),
             validate_only=request.validate_only,
@@ -106,6 +108,7 @@ def _alteration(request: admin_pb2.AlterTopicRequest) -> AlterTopic:
         retention_bytes=told("retention_bytes"),
         message_id_window_ms=_window_ms(request) if request.HasField("message_id_window") else None,
         message_id_window_count=told("message_id_window_count"),
+        depth=_depth(request) if request.HasField("depth") else None,
         partitions=told("partitions"),
         replication_factor=told("replication_factor"),
         expected_version=request.expected_version,
@@ -123,6 +126,17 @@ def _retention_ms(request: admin_pb2.CreateTopicRequest | admin_pb2.AlterTopicRe
     if not request.HasField("retention"):
         return 0
     return duration_ms(request.retention, "retention", low=0, high=RETENTION_MAX_MS)
+
+
+def _depth(request: admin_pb2.CreateTopicRequest | admin_pb2.AlterTopicRequest) -> DepthWish:
+    wish = request.depth
+    return DepthWish(
+        wish.max_records if wish.HasField("max_records") else None,
+        wish.max_bytes if wish.HasField("max_bytes") else None,
+        duration_ms(wish.max_age, "depth.max_age", low=0, high=RETENTION_MAX_MS) if wish.HasField("max_age") else None,
+        wish.overflow if wish.HasField("overflow") else None,
+        wish.sample_one_in if wish.HasField("sample_one_in") else None,
+    )
 
 
 def _window_ms(request: admin_pb2.CreateTopicRequest | admin_pb2.AlterTopicRequest) -> int:

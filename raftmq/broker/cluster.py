@@ -11,6 +11,7 @@ from typing import Protocol
 from raftmq.ids import GroupId, NodeId, Offset, Term
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
@@ -173,6 +174,7 @@ class Host(Protocol):
         min_in_sync: int,
         timeout_ms: int,
         expected: Offset | None = None,
+        limit: DepthLimit = NO_LIMIT,
     ) -> Ack: ...
 
     async def gather(

@@ -77,16 +77,19 @@ class Producing:
     async def _append(
         self, request: broker_pb2.ProduceRequest, topic: TopicRecord, group: GroupId, timeout_ms: int
     ) -> Ack:
-        """Plain records that ask for nothing special may share an entry with those of other requests."""
+        """Plain records that ask for nothing special may share an entry with those of other requests; not where their
+        partition may be too deep for them: each is judged by itself then."""
         host, acks, min_in_sync = self._view.host, _acks_of(request), topic.min_in_sync_replicas
         if request.HasField("expected_offset"):
             expected = Offset(request.expected_offset)
-            return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, expected)
-        if request.records and not request.message_id:
+            return await host.produce(
+                group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, expected, topic.depth
+            )
+        if request.records and not request.message_id and not topic.depth:
             records = loosen(request.records)
             if records.size + HEADER_BYTES <= topic.max_batch_bytes:
                 return await host.gather(group, records, acks, min_in_sync, timeout_ms, topic.max_batch_bytes)
-        return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms)
+        return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, limit=topic.depth)
 
     def join(self, answers: Sequence[tuple[Part, broker_pb2.ProduceResponse | RaftmqError]]) -> Message:
         """One answer for all parts, or their error where all have failed."""

@@ -9,6 +9,7 @@ from raftmq.broker.cluster import ClusterView, Host, Queues
 from raftmq.broker.deadlines import CallContext
 from raftmq.errors import InvalidArgument, NotReady, UnknownPartition, UnknownTopic
 from raftmq.ids import GroupId, Offset, PartitionId, Term
+from raftmq.metadata.depth import DepthLimit
 from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
 from raftmq.partition.message_ids import DEFAULT_WINDOW
 from raftmq.records.slots import HASH_SLOTS, partition_for_key
@@ -103,6 +104,8 @@ class View:
             message_id_window_count=topic.message_id_window_count or DEFAULT_WINDOW.count,
         )
         info.message_id_window.FromMilliseconds(topic.message_id_window_ms or DEFAULT_WINDOW.age_ms)
+        if topic.depth:
+            info.depth.CopyFrom(_depth_info(topic.depth))
         if topic.retention_ms:
             info.retention.FromMilliseconds(topic.retention_ms)
         return info
@@ -125,6 +128,17 @@ class View:
             replicas=[replica.node for replica in partition.replicas],
             in_sync=self.host.in_sync(partition.group),
         )
+
+
+def _depth_info(limit: DepthLimit) -> broker_pb2.DepthLimit:
+    info = broker_pb2.DepthLimit(
+        max_records=limit.max_records,
+        max_bytes=limit.max_bytes,
+        overflow=broker_pb2.OverflowPolicy.Value(f"OVERFLOW_POLICY_{limit.overflow.name}"),
+        sample_one_in=limit.sample_one_in,
+    )
+    info.max_age.FromMilliseconds(limit.max_age_ms)
+    return info
 
 
 def node_info(node: NodeRecord) -> broker_pb2.NodeInfo:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from enum import Enum
+from typing import Annotated, cast
 
 import typer
 
@@ -19,7 +20,24 @@ from raftmq.cli.runtime import (
     TopicArgument,
     run,
 )
+from raftmq.client import types
 from raftmq.client.types import ProducerDescription, TopicDescription
+
+
+class Overflow(Enum):
+    """Choices of --overflow."""
+
+    REJECT = "reject"
+    BLOCK = "block"
+    DROP_OLDEST = "drop-oldest"
+    SAMPLE = "sample"
+    DROP_LOWEST_PRIORITY = "drop-lowest-priority"
+
+
+OverflowOption = Annotated[
+    Overflow | None,
+    typer.Option(help="What becomes of records for a partition that is as deep as it may be."),
+]
 
 app = typer.Typer(help="Topics: create, alter, list, describe, delete; who produces to them.", no_args_is_help=True)
 
@@ -45,6 +63,13 @@ def create(
     message_id_window_count: Annotated[
         int, typer.Option(min=0, help="How many of them a partition remembers; 0: the cluster's default.")
     ] = 0,
+    max_depth_records: Annotated[int, typer.Option(min=0, help="Most records in a partition; 0: no limit.")] = 0,
+    max_depth_bytes: Annotated[int, typer.Option(min=0, help="Most bytes in a partition; 0: no limit.")] = 0,
+    max_depth_age_ms: Annotated[
+        int, typer.Option(min=0, help="Highest age of a partition's oldest record; 0: no limit.")
+    ] = 0,
+    overflow: OverflowOption = Overflow.REJECT,
+    sample_one_in: Annotated[int, typer.Option(min=0, help="Of --overflow sample; 0: 10.")] = 0,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -63,6 +88,11 @@ def create(
                 retention_bytes=retention_bytes,
                 message_id_window_ms=message_id_window_ms,
                 message_id_window_count=message_id_window_count,
+                max_depth_records=max_depth_records,
+                max_depth_bytes=max_depth_bytes,
+                max_depth_age_ms=max_depth_age_ms,
+                overflow=_policy(overflow) or "reject",
+                sample_one_in=sample_one_in,
             )
         if as_json:
             output.show_json(asdict(topic))
@@ -91,6 +121,15 @@ def alter(
     message_id_window_count: Annotated[
         int | None, typer.Option(min=0, help="How many of them a partition remembers; 0: the cluster's default.")
     ] = None,
+    max_depth_records: Annotated[
+        int | None, typer.Option(min=0, help="Most records in a partition; 0: no limit.")
+    ] = None,
+    max_depth_bytes: Annotated[int | None, typer.Option(min=0, help="Most bytes in a partition; 0: no limit.")] = None,
+    max_depth_age_ms: Annotated[
+        int | None, typer.Option(min=0, help="Highest age of a partition's oldest record; 0: no limit.")
+    ] = None,
+    overflow: OverflowOption = None,
+    sample_one_in: Annotated[int | None, typer.Option(min=0, help="Of --overflow sample; 0: 10.")] = None,
     if_version: Annotated[
         int, typer.Option(min=0, help="Only if the topic is of this version ('topic describe --json' tells it).")
     ] = 0,
@@ -103,7 +142,8 @@ def alter(
     The numbers of partitions and of replicas are those that the topic was created with.
     """
     settings = (
-        min_in_sync, max_batch_bytes, retention_ms, retention_bytes, message_id_window_ms, message_id_window_count
+        min_in_sync, max_batch_bytes, retention_ms, retention_bytes, message_id_window_ms, message_id_window_count,
+        max_depth_records, max_depth_bytes, max_depth_age_ms, overflow, sample_one_in,
     )  # fmt: skip
     if all(value is None for value in settings):
         raise typer.BadParameter("name at least one setting; --help lists them")
@@ -118,6 +158,11 @@ def alter(
                 retention_bytes=retention_bytes,
                 message_id_window_ms=message_id_window_ms,
                 message_id_window_count=message_id_window_count,
+                max_depth_records=max_depth_records,
+                max_depth_bytes=max_depth_bytes,
+                max_depth_age_ms=max_depth_age_ms,
+                overflow=_policy(overflow),
+                sample_one_in=sample_one_in,
                 expected_version=if_version,
             )
         if as_json:
@@ -258,12 +303,23 @@ def _producer_row(one: ProducerDescription) -> tuple[object, ...]:
     )
 
 
+def _policy(choice: Overflow | None) -> types.Overflow | None:
+    return None if choice is None else cast(types.Overflow, choice.value.replace("-", "_"))
+
+
 def _summary(topic: TopicDescription) -> str:
     kept = [
         *([f"for {topic.retention_ms} ms"] if topic.retention_ms else []),
         *([f"up to {topic.retention_bytes} bytes a partition"] if topic.retention_bytes else []),
     ]
+    depth = [
+        *([f"{topic.max_depth_records} records"] if topic.max_depth_records else []),
+        *([f"{topic.max_depth_bytes} bytes"] if topic.max_depth_bytes else []),
+        *([f"{topic.max_depth_age_ms} ms"] if topic.max_depth_age_ms else []),
+    ]
+    policy = topic.overflow.replace("_", " ")
+    limit = f", at most {' and '.join(depth)} deep a partition, then {policy}" if depth else ""
     return (
         f"topic {topic.name}: {len(topic.partitions)} partitions, {topic.replication_factor} replicas, "
-        f"min in sync {topic.min_in_sync_replicas}, records kept {' and '.join(kept) or 'for ever'}"
+        f"min in sync {topic.min_in_sync_replicas}, records kept {' and '.join(kept) or 'for ever'}{limit}"
     )

@@ -15,6 +15,7 @@ from raftmq.client.router import Router
 from raftmq.client.types import (
     ClusterDescription,
     NodeDescription,
+    Overflow,
     ProducerDescription,
     ReplicaDescription,
     ServerDescription,
@@ -46,6 +47,11 @@ class Admin:
         retention_bytes: int = 0,
         message_id_window_ms: int = 0,
         message_id_window_count: int = 0,
+        max_depth_records: int = 0,
+        max_depth_bytes: int = 0,
+        max_depth_age_ms: int = 0,
+        overflow: Overflow = "reject",
+        sample_one_in: int = 0,
         validate_only: bool = False,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> TopicDescription:
@@ -54,6 +60,11 @@ class Admin:
         retention_ms: records may be removed that were appended so long ago; 0: never for their age.
         retention_bytes: a partition's oldest records may be removed while so many bytes stay; 0: never for their size.
         message_id_window_ms, message_id_window_count: how long, and how many at most, message ids are remembered.
+        max_depth_records, max_depth_bytes, max_depth_age_ms: how deep each partition may be; 0: without limit.
+        overflow: what becomes of records beyond that: "reject" (QueueFull, which says when to come again), "block" (the
+        call waits for room), "drop_oldest" (the oldest go, read or not), "sample" (one batch in `sample_one_in` is
+        taken, the others end in OverflowDropped), "drop_lowest_priority" (batches of low priority end so, the lowest
+        first, before there is no room at all).
 
         Raises InvalidArgument naming the field, AlreadyExists, and Unavailable or DeadlineExceeded with the outcome.
         """
@@ -67,6 +78,7 @@ class Admin:
             retention_bytes=retention_bytes,
             message_id_window=_milliseconds(message_id_window_ms) if message_id_window_ms else None,
             message_id_window_count=message_id_window_count,
+            depth=convert.depth(max_depth_records, max_depth_bytes, max_depth_age_ms, overflow, sample_one_in),
             validate_only=validate_only,
             timeout=_milliseconds(min(timeout_ms, LEADERS_TIMEOUT_MS)),
         )
@@ -87,6 +99,11 @@ class Admin:
         retention_bytes: int | None = None,
         message_id_window_ms: int | None = None,
         message_id_window_count: int | None = None,
+        max_depth_records: int | None = None,
+        max_depth_bytes: int | None = None,
+        max_depth_age_ms: int | None = None,
+        overflow: Overflow | None = None,
+        sample_one_in: int | None = None,
         partitions: int | None = None,
         replication_factor: int | None = None,
         expected_version: int = 0,
@@ -111,6 +128,7 @@ class Admin:
             retention_bytes=retention_bytes,
             message_id_window=None if message_id_window_ms is None else _milliseconds(message_id_window_ms),
             message_id_window_count=message_id_window_count,
+            depth=convert.depth(max_depth_records, max_depth_bytes, max_depth_age_ms, overflow, sample_one_in),
             partitions=partitions,
             replication_factor=replication_factor,
             expected_version=expected_version,

@@ -8,6 +8,7 @@ from raftmq.client.types import (
     ClusterNodeDescription,
     NodeDescription,
     OperationDescription,
+    Overflow,
     PartitionDescription,
     PartitionOffsets,
     ProducerDescription,
@@ -15,6 +16,7 @@ from raftmq.client.types import (
     ServerDescription,
     TopicDescription,
 )
+from raftmq.errors import InvalidArgument
 from raftmq.v1 import broker_pb2, cluster_pb2, types_pb2
 
 
@@ -64,8 +66,46 @@ def topic(wire: broker_pb2.TopicInfo) -> TopicDescription:
         retention_bytes=wire.retention_bytes,
         message_id_window_ms=wire.message_id_window.ToMilliseconds(),
         message_id_window_count=wire.message_id_window_count,
+        max_depth_records=wire.depth.max_records,
+        max_depth_bytes=wire.depth.max_bytes,
+        max_depth_age_ms=wire.depth.max_age.ToMilliseconds(),
+        overflow=_overflow(wire.depth.overflow),
+        sample_one_in=wire.depth.sample_one_in,
         version=wire.version,
     )
+
+
+_OVERFLOWS: dict[int, Overflow] = {
+    broker_pb2.OVERFLOW_POLICY_REJECT: "reject",
+    broker_pb2.OVERFLOW_POLICY_BLOCK: "block",
+    broker_pb2.OVERFLOW_POLICY_DROP_OLDEST: "drop_oldest",
+    broker_pb2.OVERFLOW_POLICY_SAMPLE: "sample",
+    broker_pb2.OVERFLOW_POLICY_DROP_LOWEST_PRIORITY: "drop_lowest_priority",
+}
+
+
+def _overflow(wire: int) -> Overflow:
+    return _OVERFLOWS.get(wire, "reject")
+
+
+def depth(
+    max_records: int | None,
+    max_bytes: int | None,
+    max_age_ms: int | None,
+    overflow: Overflow | None,
+    sample_one_in: int | None,
+) -> broker_pb2.DepthLimit | None:
+    """What is wanted of a topic's depth; None: nothing. Raises InvalidArgument."""
+    if overflow is not None and overflow not in _OVERFLOWS.values():
+        raise InvalidArgument(f"overflow is one of {', '.join(_OVERFLOWS.values())}", field="overflow")
+    if all(value is None for value in (max_records, max_bytes, max_age_ms, overflow, sample_one_in)):
+        return None
+    wire = broker_pb2.DepthLimit(max_records=max_records, max_bytes=max_bytes, sample_one_in=sample_one_in)
+    if max_age_ms is not None:
+        wire.max_age.FromMilliseconds(max_age_ms)
+    if overflow is not None:
+        wire.overflow = broker_pb2.OverflowPolicy.Value(f"OVERFLOW_POLICY_{overflow.upper()}")
+    return wire
 
 
 def offsets(wire: broker_pb2.PartitionOffsets) -> PartitionOffsets:

@@ -183,7 +183,12 @@ class Producer:
         self._partitions = len(topic.partitions)
         limit = topic.max_batch_bytes - BATCH_HEADER_BYTES if topic.max_batch_bytes else self._settings.max_batch_bytes
         self._max_record_bytes = limit
-        self._settings = replace(self._settings, max_batch_bytes=min(self._settings.max_batch_bytes, limit))
+        # A batch that does not fit an empty partition is never taken.
+        self._settings = replace(
+            self._settings,
+            max_batch_bytes=min(self._settings.max_batch_bytes, limit),
+            max_batch_records=min(self._settings.max_batch_records, topic.max_depth_records or 2**31),
+        )
         self._open = True
         return self
 

@@ -81,3 +81,9 @@ def may_retry_read(error: RaftmqError) -> bool:
 def may_retry_write(error: RaftmqError) -> bool:
     """A write that is not idempotent may be repeated only if it surely did not happen."""
     return error.retriable and error.outcome is Outcome.NOT_APPLIED
+
+
+def leader_epoch(error: RaftmqError) -> int:
+    """Epoch of the leader that said it, 0 where it did not say."""
+    text = error.metadata.get("leader_epoch", "")
+    return int(text) if text.isdecimal() else 0

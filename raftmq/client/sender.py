@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from raftmq.client import convert
 from raftmq.client.accumulator import ClientBatch, Identity
 from raftmq.client.identity import IdentityKeeper
+from raftmq.client.retry import leader_epoch
 from raftmq.client.router import Router
 from raftmq.client.types import Acks, BatchReceipt, Compression, RecordReceipt
 from raftmq.errors import (
@@ -42,6 +43,7 @@ from raftmq.errors import (
     InternalError,
     Outcome,
     OutOfOrderSequence,
+    OverflowDropped,
     RaftmqError,
     Unavailable,
     UnknownPartition,
@@ -195,6 +197,10 @@ class PartitionSender:
             self.seal()
         # It stays in the queue: should the sender be stopped meanwhile, it is failed with the others.
         batch = self._sealed[0]
+        if isinstance(batch.last_error, OverflowDropped):
+            # It was told so in the window. Another try would be another draw.
+            self._give_up(batch, batch.last_error)
+            return False
         retrying = self._router.policy.retrying(
             lambda error: self._may_retry(batch, error), timeout_ms=self._settings.delivery_timeout_ms
         )
@@ -223,7 +229,7 @@ class PartitionSender:
             return False
         if isinstance(error, (OutOfOrderSequence, UnknownProducer)):
             # A deposed leader that does not know it yet has not seen what its successor acknowledged.
-            return _leader_epoch(error) < self._acked_epoch
+            return leader_epoch(error) < self._acked_epoch
         if isinstance(error, (UnknownTopic, UnknownPartition)):
             # Said by a node that is behind, unless a fresh picture of the cluster says the same.
             return self._topic in self._router.metadata.image.topics
@@ -386,12 +392,6 @@ class PartitionSender:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _leader_epoch(error: RaftmqError) -> int:
-    """Epoch of the leader that said it, 0 where it did not say."""
-    text = error.metadata.get("leader_epoch", "")
-    return int(text) if text.isdecimal() else 0
 
 
 def _with_outcome(error: RaftmqError, outcome: Outcome) -> RaftmqError:

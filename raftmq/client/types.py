@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from raftmq.v1 import types_pb2
+
+Overflow = Literal["reject", "block", "drop_oldest", "sample", "drop_lowest_priority"]
+"""What becomes of records for a partition that is as deep as its topic allows."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -205,6 +208,13 @@ class TopicDescription:
     message_id_window_ms: int = 0
     message_id_window_count: int = 0
     """How long, and how many at most, each partition remembers message ids."""
+    max_depth_records: int = 0
+    max_depth_bytes: int = 0
+    max_depth_age_ms: int = 0
+    """How deep each partition may be, by any of the three; 0: without limit."""
+    overflow: Overflow = "reject"
+    sample_one_in: int = 0
+    """Of ``sample``: of so many batches one is taken."""
     version: int = 0
     """From 1; grows whenever the settings are altered."""
 

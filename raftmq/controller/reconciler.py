@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from raftmq.ids import CONTROLLER_GROUP, GroupId
+from raftmq.metadata.depth import Overflow
 from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
 from raftmq.partition.message_ids import Window
 from raftmq.raft.types import Membership
@@ -47,7 +48,8 @@ class Reconciler:
         self._replicas.upkeep.retention = {
             group_id: Retention(topic.retention_ms, topic.retention_bytes)
             for group_id, (topic, _) in wanted.items()
-            if topic.retention_ms or topic.retention_bytes
+            # What makes room in a full partition only says where its log starts: the entries go by retention.
+            if topic.retention_ms or topic.retention_bytes or topic.depth.overflow is Overflow.DROP_OLDEST
         }
         self._replicas.upkeep.windows = {
             group_id: Window(topic.message_id_window_count, topic.message_id_window_ms)

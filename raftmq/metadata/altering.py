@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from raftmq.errors import InvalidArgument, UnexpectedVersion, UnknownTopic
 from raftmq.metadata.decisions import CreateTopic, TopicPolicy, settle
+from raftmq.metadata.depth import DepthWish
 from raftmq.metadata.events import Event, TopicAltered
 from raftmq.metadata.image import MetadataImage, TopicRecord
 
@@ -22,6 +23,7 @@ _SETTINGS = (
     "retention_bytes",
     "message_id_window_ms",
     "message_id_window_count",
+    "depth",
 )
 
 
@@ -36,6 +38,7 @@ class AlterTopic:
     retention_bytes: int | None = None
     message_id_window_ms: int | None = None
     message_id_window_count: int | None = None
+    depth: DepthWish | None = None
     partitions: int | None = None
     replication_factor: int | None = None
     expected_version: int = 0
@@ -59,6 +62,8 @@ def alter_topic(image: MetadataImage, wish: AlterTopic, policy: TopicPolicy) -> 
     _check_unchangeable(topic, wish)
     present = _settings_of(topic)
     changes = {name: value for name in _SETTINGS if (value := getattr(wish, name)) is not None}
+    if wish.depth is not None:
+        changes["depth"] = wish.depth.settled(topic.depth)
     settled = settle(replace(present, **changes), policy, topic.replication_factor)
     if settled == present:
         return []

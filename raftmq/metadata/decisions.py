@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from raftmq.errors import AlreadyExists, InvalidArgument, PreconditionFailed, UnknownNode, UnknownTopic
 from raftmq.ids import GroupId, NodeId, PartitionId, ProducerId
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import (
     ClusterVersionRaised,
     Event,
@@ -81,6 +82,8 @@ class CreateTopic:
     """Of each partition; 0: without limit."""
     message_id_window_ms: int = 0
     message_id_window_count: int = 0
+    depth: DepthLimit = NO_LIMIT
+    """Settled: see ``depth.DepthWish``."""
 
 
 def majority(replicas: int) -> int:
@@ -129,6 +132,7 @@ def create_topic(image: MetadataImage, wish: CreateTopic, policy: TopicPolicy) -
         settled.retention_bytes,
         settled.message_id_window_ms,
         settled.message_id_window_count,
+        settled.depth,
     )
     return [created]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, PartitionId, ProducerId, ReplicaId
 from raftmq.metadata import events
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import Event
 from raftmq.metadata.exchange import ExchangeRecord
 from raftmq.metadata.exchange_events import replay_exchange, without_topic
@@ -90,6 +91,7 @@ class TopicRecord:
     message_id_window_ms: int = 0
     """How long message ids are remembered, and how many of a partition; 0, of both: as a partition does by itself."""
     message_id_window_count: int = 0
+    depth: DepthLimit = NO_LIMIT
     version: int = 1
     """Grows by one whenever the settings are altered."""
 
@@ -258,6 +260,7 @@ class MetadataImage:
             event.retention_bytes,
             event.message_id_window_ms,
             event.message_id_window_count,
+            event.depth,
         )
         return replace(
             self,
@@ -277,6 +280,7 @@ class MetadataImage:
             retention_bytes=event.retention_bytes,
             message_id_window_ms=event.message_id_window_ms,
             message_id_window_count=event.message_id_window_count,
+            depth=event.depth,
             version=topic.version + 1,
         )
         return replace(self, topics=with_changes(self.topics, {topic.name: altered}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raftmq.ids import GroupId, NodeId, PartitionId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2, storage_pb2
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit, depth_from_proto, depth_to_proto
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class TopicCreated:
     message_id_window_ms: int = 0
     """0, of both: as a partition does by itself."""
     message_id_window_count: int = 0
+    depth: DepthLimit = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class TopicAltered:
     retention_bytes: int
     message_id_window_ms: int
     message_id_window_count: int
+    depth: DepthLimit = NO_LIMIT
 
 
 def topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
@@ -67,6 +70,7 @@ def topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
         retention_bytes=event.retention_bytes,
         message_id_window_ms=event.message_id_window_ms,
         message_id_window_count=event.message_id_window_count,
+        depth=depth_to_proto(event.depth),
     )
 
 
@@ -87,6 +91,7 @@ def topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
         retention_bytes=message.retention_bytes,
         message_id_window_ms=message.message_id_window_ms,
         message_id_window_count=message.message_id_window_count,
+        depth=depth_from_proto(message.depth),
     )
 
 
@@ -99,6 +104,7 @@ def altered_to_proto(event: TopicAltered) -> storage_pb2.TopicAltered:
         retention_bytes=event.retention_bytes,
         message_id_window_ms=event.message_id_window_ms,
         message_id_window_count=event.message_id_window_count,
+        depth=depth_to_proto(event.depth),
     )
 
 
@@ -111,6 +117,7 @@ def altered_from_proto(message: storage_pb2.TopicAltered) -> TopicAltered:
         retention_bytes=message.retention_bytes,
         message_id_window_ms=message.message_id_window_ms,
         message_id_window_count=message.message_id_window_count,
+        depth=depth_from_proto(message.depth),
     )
 
 

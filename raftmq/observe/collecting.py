@@ -14,6 +14,7 @@ from raftmq.observe.health import ready
 from raftmq.observe.metrics import Metric, Readings
 from raftmq.observe.observed import Observed
 from raftmq.raft.types import Role
+from raftmq.replica.depth import Overflows
 from raftmq.replica.driver import Driver
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.produce import Leadership
@@ -95,6 +96,7 @@ def _records(readings: Readings, assembly: Assembly, memory_limit: int) -> None:
         readings.put(metrics.EXCHANGE_REFUSED, counts.refused, exchange)
     for stage, distribution in traffic.stages.items():
         readings.spread(metrics.PRODUCE_LATENCY, distribution.spread(), stage)
+    _overflows(readings, assembly.host.intake.overflows, image)
     readings.put(metrics.PRODUCE_MEMORY, assembly.host.held_bytes)
     readings.put(metrics.PRODUCE_MEMORY_LIMIT, memory_limit)
 
@@ -113,6 +115,18 @@ def _flows(
     for topic, flow in sorted(by_topic.items()):
         for metric, value in zip(names, (flow.batches, flow.records, flow.bytes), strict=True):
             readings.put(metric, value, topic)
+
+
+def _overflows(readings: Readings, overflows: Overflows, image: MetadataImage) -> None:
+    for counted, metric in ((overflows.refused, metrics.REFUSED_RECORDS), (overflows.dropped, metrics.DROPPED_RECORDS)):
+        for gone in {group for group, _ in counted if group not in image.groups and group < image.next_group_id}:
+            overflows.forget(gone)
+        sums: Counter[tuple[str, str]] = Counter()
+        for (group, overflow), records in counted.items():
+            if group in image.groups:
+                sums[image.groups[group][0], overflow.name.lower()] += records
+        for (topic, policy), records in sorted(sums.items()):
+            readings.put(metric, records, topic, policy)
 
 
 # -- replicas and partitions -----------------------------------------------------------------------------------------
@@ -154,6 +168,10 @@ def _led(readings: Readings, assembly: Assembly) -> None:
         refusing += in_sync < min_in_sync
         waiting += len(leadership.waits)
         _partition(readings, group, leadership, topic, partition)
+        if group.id in image.groups and image.topics[topic].depth:
+            read = assembly.host.intake.backlog.lowest_unconsumed(group.id) or 0
+            low = max(read, group.machine.log_start_offset)
+            readings.put(metrics.PARTITION_DEPTH, max(0, group.end_offset - low), topic, partition)
     readings.put(metrics.PARTITIONS_UNDER_REPLICATED, under_replicated)
     readings.put(metrics.PARTITIONS_REFUSING, refusing)
     readings.put(metrics.PRODUCE_WAITING_BATCHES, waiting)

@@ -71,6 +71,15 @@ PRODUCE_LATENCY = _histogram(
 PRODUCE_WAITING_BATCHES = _gauge("produce_waiting_batches", "Batches that wait for their acknowledgement.")
 PRODUCE_MEMORY = _gauge("produce_memory_bytes", "Bytes of batches that wait for their acknowledgement.")
 PRODUCE_MEMORY_LIMIT = _gauge("produce_memory_limit_bytes", "Above this, produce is answered OVERLOADED.")
+REFUSED_RECORDS = _counter(
+    "depth_refused_records_total", "Records told QUEUE_FULL, once for each attempt.", "topic", "policy"
+)
+DROPPED_RECORDS = _counter(
+    "depth_dropped_records_total",
+    "Records told OVERFLOW_DROPPED, or removed by the policy drop_oldest to make room.",
+    "topic",
+    "policy",
+)
 
 # -- the disk
 STORAGE_QUEUE = _histogram("storage_queue_seconds", "How long a round of writes waited for the storage thread.")
@@ -119,6 +128,9 @@ PARTITION_LAG = _gauge(
     "partition_lag_entries", "Entries that a member is behind its leader.", "topic", "partition", "follower"
 )
 PARTITION_LOG_START = _gauge("partition_log_start_offset", "First offset that can be read.", "topic", "partition")
+PARTITION_DEPTH = _gauge(
+    "partition_depth_records", "Depth of a partition that has a limit, see DepthLimit.", "topic", "partition"
+)
 PARTITION_HIGH_WATERMARK = _gauge(
     "partition_high_watermark_offset", "First offset that consumers do not see yet.", "topic", "partition"
 )

@@ -67,6 +67,8 @@ class CheckedBatch:
     first_sequence: int
     message_id: str = ""
     """Empty: none."""
+    priority: int = 0
+    """The highest of its records', as its header says."""
 
     @property
     def size(self) -> int:
@@ -107,6 +109,7 @@ def make_batch(
         first_timestamp_ms=records[0].timestamp_ms,
         last_timestamp_ms=records[-1].timestamp_ms,
         message_id=message_id,
+        priority=max(record.priority for record in records),
     )
     return types_pb2.RecordBatch(header=header, records=payload)
 
@@ -143,6 +146,7 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
         check_message_id(header.message_id, f"{path}.message_id")
         if header.producer_id:
             raise InvalidArgument("a producer with an id counts sequences instead", field=f"{path}.message_id")
+    _in_range(header.priority, 0, PRIORITY_MAX, f"{path}.priority")
     for name in ("first_timestamp_ms", "last_timestamp_ms"):
         _in_range(getattr(header, name), 0, TIMESTAMP_MAX_MS, f"{path}.{name}")
     _check_content(header, payload, field)
@@ -158,6 +162,7 @@ def check_batch(batch: types_pb2.RecordBatch, *, max_batch_bytes: int, field: st
         header.producer_epoch,
         header.first_sequence,
         header.message_id,
+        header.priority,
     )
 
 

@@ -45,6 +45,8 @@ _CRC = struct.Struct(">I")
 _INLINE_AT = _FIXED.size + CHAIN_BYTES
 _PAYLOAD_LENGTH_AT = 52
 assert _FIXED.size == 60
+ROW_BYTES = _INLINE_AT + _CRC.size
+"""Of a row, beside what is inline."""
 
 
 class CorruptEntry(ValueError):

@@ -48,9 +48,9 @@ class ReplicaHost:
 
     def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int) -> None:
         self.replicas = replicas
-        self._intake = Intake(replicas, clock, memory_bytes)
-        self.traffic = self._intake.traffic
-        self.produce, self.gather = self._intake.produce, self._intake.gather
+        self.intake = Intake(replicas, clock, memory_bytes)
+        self.traffic = self.intake.traffic
+        self.produce, self.gather = self.intake.produce, self.intake.gather
         self._reader = reader
         self._clock = clock
 
@@ -59,7 +59,7 @@ class ReplicaHost:
     @property
     def held_bytes(self) -> int:
         """Of batches that wait for their acknowledgement."""
-        return self._intake.held_bytes
+        return self.intake.held_bytes
 
     def leads(self, group_id: GroupId) -> bool:
         """This node leads the group (its first entry of the term may still be under way)."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from raftmq.errors import NoLeader, Overloaded, RaftmqError, StorageFull
+import structlog
+
+from raftmq.errors import NoLeader, NotLeader, Overloaded, QueueFull, RaftmqError, StorageFull
 from raftmq.ids import GroupId, Offset, Tick
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit, Overflow
 from raftmq.ports import Clock, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, Sized
+from raftmq.replica.depth import Backlog, NoBacklog, Overflows, Room
 from raftmq.replica.gathering import Request
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS, Leadership
@@ -17,6 +22,14 @@ from raftmq.replica.serving import until_serving
 from raftmq.replica.space import LOOK_EVERY_MS
 from raftmq.replica.traffic import Traffic
 from raftmq.replica.waits import Ack, Acks
+
+_log = structlog.get_logger(__name__)
+
+ROOM_LOOK_MS = 20
+"""How often the first of those who wait for room in a partition looks. Room is made by trims and by consumer groups;
+looking is cheaper to understand than being told by either."""
+TELL_EVERY_MS = 10_000
+"""A partition that is full says so in the log so often at most."""
 
 Done = Callable[[Ack | RaftmqError], None]
 
@@ -29,12 +42,17 @@ class Intake:
 
     def __init__(self, replicas: Replicas, clock: Clock, memory_bytes: int) -> None:
         self.traffic = Traffic()
+        self.backlog: Backlog = NoBacklog()
+        self.overflows = Overflows(self._told)
         self.held_bytes = 0
-        """Of records that wait for their acknowledgement."""
+        """Of records that wait for room in their partition, or for their acknowledgement."""
         self._replicas = replicas
         self._clock = clock
-        self._memory_bytes = memory_bytes
+        self.memory_bytes = memory_bytes
         """What they may take, over all partitions."""
+        self._turns: dict[GroupId, asyncio.Lock] = {}
+        """Of partitions where producers wait for room: one tries, the others stand behind."""
+        self._told_at: dict[GroupId, Tick] = {}
 
     async def produce(
         self,
@@ -44,20 +62,26 @@ class Intake:
         min_in_sync: int,
         timeout_ms: int,
         expected: Offset | None = None,
+        limit: DepthLimit = NO_LIMIT,
     ) -> Ack:
         """Append and wait for ``acks``, at most ``timeout_ms`` (then DeadlineExceeded with what is known).
 
-        `expected`: only if the batch gets this offset; else UnexpectedOffset.
+        `expected`: only if the batch gets this offset; else UnexpectedOffset. `limit`: how deep the partition may be.
         """
         arrived = self._clock.tick()
         deadline = Tick(arrived + timeout_ms)
-        leadership = await self._room(group_id, batch.size, deadline)
+        await self._room(group_id, batch.size, deadline)
 
         def append(done: Done) -> None:
             now, wall_ms = self._clock.tick(), self._clock.wall_ms()
-            leadership.produce(batch, acks, min_in_sync, now, wall_ms, deadline, done, expected, now - arrived)
+            room = Room(limit, self.backlog.lowest_unconsumed(group_id), self.overflows) if limit else None
+            self._leadership(group_id).produce(
+                batch, acks, min_in_sync, now, wall_ms, deadline, done, expected, now - arrived, room
+            )
 
-        return await self._answer(group_id, batch, acks, append)
+        # Some of the time is kept for the acknowledgement.
+        until = Tick(deadline - timeout_ms // 10) if limit and limit.overflow is Overflow.BLOCK else None
+        return await self._answer(group_id, batch, acks, append, until)
 
     async def gather(
         self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int
@@ -85,18 +109,53 @@ class Intake:
                 retry_after_ms=LOOK_EVERY_MS,
                 metadata={"node": str(node)},
             )
-        leadership = self._replicas.leadership(group_id)
-        if leadership is None:
-            raise NoLeader("this node has only just been elected: try again")
-        if self.held_bytes and self.held_bytes + size > self._memory_bytes:
+        leadership = self._leadership(group_id)
+        if self.held_bytes and self.held_bytes + size > self.memory_bytes:
             raise Overloaded(
                 f"batches of {self.held_bytes} bytes wait for their acknowledgement on this node",
                 retry_after_ms=OVERLOAD_RETRY_MS,
             )
         return leadership
 
-    async def _answer(self, group_id: GroupId, records: Sized, acks: Acks, append: Callable[[Done], None]) -> Ack:
-        """What becomes of `records` once ``append`` has taken them; it raises where it does not."""
+    def _leadership(self, group_id: GroupId) -> Leadership:
+        group, leadership = self._replicas.group(group_id), self._replicas.leadership(group_id)
+        if group is None or not group.is_leader:
+            raise NotLeader("this node does not lead the partition")
+        if leadership is None:
+            raise NoLeader("this node has only just been elected: try again")
+        return leadership
+
+    async def _in_turn(self, group_id: GroupId, append: Callable[[], None], until: Tick) -> None:
+        """Append when there is room, in the order of arrival. Raises QueueFull where there is none by `until`."""
+        turn = self._turns.setdefault(group_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(max(0, until - self._clock.tick()) / 1000):
+                await turn.acquire()
+        except TimeoutError:
+            raise QueueFull("others wait for room in the partition, and there was none in time") from None
+        try:
+            while True:
+                try:
+                    return append()
+                except QueueFull:
+                    remaining = until - self._clock.tick()
+                    if remaining <= 0:
+                        raise
+                    await asyncio.sleep(min(ROOM_LOOK_MS, remaining) / 1000)
+        finally:
+            turn.release()
+
+    def _told(self, group: GroupId, overflow: Overflow, what: str, records: int) -> None:
+        now = self._clock.tick()
+        if group not in self._told_at or now - self._told_at[group] >= TELL_EVERY_MS:
+            self._told_at[group] = now
+            _log.warning("partition is full", group=group, policy=overflow.name.lower(), what=what, records=records)
+
+    async def _answer(
+        self, group_id: GroupId, records: Sized, acks: Acks, append: Callable[[Done], None], until: Tick | None = None
+    ) -> Ack:
+        """What becomes of `records` once ``append`` has taken them; it raises where it does not. `until`: where their
+        partition has no room, they wait so long for some."""
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
 
         def done(ack: Ack | RaftmqError) -> None:
@@ -111,7 +170,10 @@ class Intake:
 
         self.held_bytes += records.size
         try:
-            append(done)
+            if until is None:
+                append(done)
+            else:
+                await self._in_turn(group_id, partial(append, done), until)
         except BaseException:
             self.held_bytes -= records.size
             raise

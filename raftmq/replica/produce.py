@@ -30,6 +30,7 @@ from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import bind
+from raftmq.replica.depth import Gate, Room
 from raftmq.replica.gathering import Gathering, Request
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
@@ -87,6 +88,7 @@ class Leadership:
         self._machine = machine
         self._overlay = None if machine is None else Overlay(machine.producers, machine.message_ids)
         self._taken = group.node.last_index
+        self._gate = Gate(group.id)
         self._admitted: tuple[Tick, Acks, int] | None = None
         """What was last found fit to be gathered."""
         self._gathered = LogIndex(0)
@@ -110,10 +112,12 @@ class Leadership:
         done: Callable[[Ack | RaftmqError], None],
         expected: Offset | None = None,
         queue_ms: int = 0,
+        room: Room | None = None,
     ) -> None:
         """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once.
 
-        `expected`: only if it gets this offset. A duplicate is answered whatever is expected: it has been appended.
+        `expected`: only if it gets this offset. `room`: only if the partition is not too deep. A duplicate is answered
+        whatever these say: it has been appended.
         `queue_ms`: how long it has waited until now.
         """
         self._refuse(acks, min_in_sync, now)
@@ -138,16 +142,32 @@ class Leadership:
                 f"the next record gets offset {offset}, not {expected}", field="expected_offset",
                 metadata={"log_end_offset": str(offset)},
             )  # fmt: skip
+        if room is not None:
+            self._make_room(batch, room, stamp)
         index = self._append(draft)
+        if room is not None:
+            self._gate.appended(index, batch)
         self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
         wait = Wait(
             index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1], queue_ms=queue_ms
         )  # fmt: skip
         self._await(wait, now)
 
-    def _append(self, draft: Draft) -> LogIndex:
+    def _make_room(self, batch: CheckedBatch, room: Room, stamp: tuple[int, int]) -> None:
+        """Raises what refuses `batch` because of the partition's depth; else there is room for it afterwards."""
+        group = self.group
+        assert self._machine is not None
+        start = self._gate.admit(
+            batch, room, group.extents, self._machine.log_start_offset, group.end_offset, self._machine.applied_index,
+            stamp[1],
+        )  # fmt: skip
+        if start is not None:
+            body = commands.encode(commands.TrimCommand(start))
+            self._append(Draft(commands.VERSION, 0, body, stamp=stamp), EntryKind.COMMAND)
+
+    def _append(self, draft: Draft, kind: EntryKind = EntryKind.DATA) -> LogIndex:
         try:
-            return self.group.propose(EntryKind.DATA, draft)
+            return self.group.propose(kind, draft)
         except raft.NotLeader:
             raise NoLeader("leadership is being handed over: try again") from None
         except raft.TooMuchUncommitted:

@@ -27,7 +27,7 @@ from raftmq.v1 import broker_pb2 as raftmq_dot_v1_dot_broker__pb2
 from raftmq.v1 import types_pb2 as raftmq_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/admin.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\xea\x02\n\x12\x43reateTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fretention_bytes\x18\t \x01(\x04\x12\x34\n\x11message_id_window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17message_id_window_count\x18\x0b \x01(\x04\"e\n\x13\x43reateTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\xf8\x03\n\x11\x41lterTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x14min_in_sync_replicas\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fmax_batch_bytes\x18\x03 \x01(\rH\x01\x88\x01\x01\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretention_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\x11message_id_window\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x17message_id_window_count\x18\x07 \x01(\x04H\x03\x88\x01\x01\x12\x17\n\npartitions\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x1f\n\x12replication_factor\x18\t \x01(\rH\x05\x88\x01\x01\x12\x18\n\x10\x65xpected_version\x18\n \x01(\x04\x12\x15\n\rvalidate_only\x18\x0b \x01(\x08\x42\x17\n\x15_min_in_sync_replicasB\x12\n\x10_max_batch_bytesB\x12\n\x10_retention_bytesB\x1a\n\x18_message_id_window_countB\r\n\x0b_partitionsB\x15\n\x13_replication_factor\"d\n\x12\x41lterTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\"\n\x12\x44\x65leteTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x13\x44\x65leteTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\x13\n\x11ListTopicsRequest\"e\n\x12ListTopicsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12$\n\x06topics\x18\x02 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\"$\n\x14\x44\x65scribeTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"g\n\x15\x44\x65scribeTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo2\x8d\x03\n\x05\x41\x64min\x12L\n\x0b\x43reateTopic\x12\x1d.raftmq.v1.CreateTopicRequest\x1a\x1e.raftmq.v1.CreateTopicResponse\x12I\n\nAlterTopic\x12\x1c.raftmq.v1.AlterTopicRequest\x1a\x1d.raftmq.v1.AlterTopicResponse\x12L\n\x0b\x44\x65leteTopic\x12\x1d.raftmq.v1.DeleteTopicRequest\x1a\x1e.raftmq.v1.DeleteTopicResponse\x12I\n\nListTopics\x12\x1c.raftmq.v1.ListTopicsRequest\x1a\x1d.raftmq.v1.ListTopicsResponse\x12R\n\rDescribeTopic\x12\x1f.raftmq.v1.DescribeTopicRequest\x1a .raftmq.v1.DescribeTopicResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/admin.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x90\x03\n\x12\x43reateTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fretention_bytes\x18\t \x01(\x04\x12\x34\n\x11message_id_window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17message_id_window_count\x18\x0b \x01(\x04\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimit\"e\n\x13\x43reateTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\x9e\x04\n\x11\x41lterTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x14min_in_sync_replicas\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fmax_batch_bytes\x18\x03 \x01(\rH\x01\x88\x01\x01\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretention_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\x11message_id_window\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x17message_id_window_count\x18\x07 \x01(\x04H\x03\x88\x01\x01\x12\x17\n\npartitions\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x1f\n\x12replication_factor\x18\t \x01(\rH\x05\x88\x01\x01\x12\x18\n\x10\x65xpected_version\x18\n \x01(\x04\x12\x15\n\rvalidate_only\x18\x0b \x01(\x08\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimitB\x17\n\x15_min_in_sync_replicasB\x12\n\x10_max_batch_bytesB\x12\n\x10_retention_bytesB\x1a\n\x18_message_id_window_countB\r\n\x0b_partitionsB\x15\n\x13_replication_factor\"d\n\x12\x41lterTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\"\n\x12\x44\x65leteTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x13\x44\x65leteTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\x13\n\x11ListTopicsRequest\"e\n\x12ListTopicsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12$\n\x06topics\x18\x02 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\"$\n\x14\x44\x65scribeTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"g\n\x15\x44\x65scribeTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo2\x8d\x03\n\x05\x41\x64min\x12L\n\x0b\x43reateTopic\x12\x1d.raftmq.v1.CreateTopicRequest\x1a\x1e.raftmq.v1.CreateTopicResponse\x12I\n\nAlterTopic\x12\x1c.raftmq.v1.AlterTopicRequest\x1a\x1d.raftmq.v1.AlterTopicResponse\x12L\n\x0b\x44\x65leteTopic\x12\x1d.raftmq.v1.DeleteTopicRequest\x1a\x1e.raftmq.v1.DeleteTopicResponse\x12I\n\nListTopics\x12\x1c.raftmq.v1.ListTopicsRequest\x1a\x1d.raftmq.v1.ListTopicsResponse\x12R\n\rDescribeTopic\x12\x1f.raftmq.v1.DescribeTopicRequest\x1a .raftmq.v1.DescribeTopicResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'raftmq.v1.admin_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATETOPICREQUEST']._serialized_start=116
-  _globals['_CREATETOPICREQUEST']._serialized_end=478
-  _globals['_CREATETOPICRESPONSE']._serialized_start=480
-  _globals['_CREATETOPICRESPONSE']._serialized_end=581
-  _globals['_ALTERTOPICREQUEST']._serialized_start=584
-  _globals['_ALTERTOPICREQUEST']._serialized_end=1088
-  _globals['_ALTERTOPICRESPONSE']._serialized_start=1090
-  _globals['_ALTERTOPICRESPONSE']._serialized_end=1190
-  _globals['_DELETETOPICREQUEST']._serialized_start=1192
-  _globals['_DELETETOPICREQUEST']._serialized_end=1226
-  _globals['_DELETETOPICRESPONSE']._serialized_start=1228
-  _globals['_DELETETOPICRESPONSE']._serialized_end=1292
-  _globals['_LISTTOPICSREQUEST']._serialized_start=1294
-  _globals['_LISTTOPICSREQUEST']._serialized_end=1313
-  _globals['_LISTTOPICSRESPONSE']._serialized_start=1315
-  _globals['_LISTTOPICSRESPONSE']._serialized_end=1416
-  _globals['_DESCRIBETOPICREQUEST']._serialized_start=1418
-  _globals['_DESCRIBETOPICREQUEST']._serialized_end=1454
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=1456
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=1559
-  _globals['_ADMIN']._serialized_start=1562
-  _globals['_ADMIN']._serialized_end=1959
+  _globals['_CREATETOPICREQUEST']._serialized_end=516
+  _globals['_CREATETOPICRESPONSE']._serialized_start=518
+  _globals['_CREATETOPICRESPONSE']._serialized_end=619
+  _globals['_ALTERTOPICREQUEST']._serialized_start=622
+  _globals['_ALTERTOPICREQUEST']._serialized_end=1164
+  _globals['_ALTERTOPICRESPONSE']._serialized_start=1166
+  _globals['_ALTERTOPICRESPONSE']._serialized_end=1266
+  _globals['_DELETETOPICREQUEST']._serialized_start=1268
+  _globals['_DELETETOPICREQUEST']._serialized_end=1302
+  _globals['_DELETETOPICRESPONSE']._serialized_start=1304
+  _globals['_DELETETOPICRESPONSE']._serialized_end=1368
+  _globals['_LISTTOPICSREQUEST']._serialized_start=1370
+  _globals['_LISTTOPICSREQUEST']._serialized_end=1389
+  _globals['_LISTTOPICSRESPONSE']._serialized_start=1391
+  _globals['_LISTTOPICSRESPONSE']._serialized_end=1492
+  _globals['_DESCRIBETOPICREQUEST']._serialized_start=1494
+  _globals['_DESCRIBETOPICREQUEST']._serialized_end=1530
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=1532
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=1635
+  _globals['_ADMIN']._serialized_start=1638
+  _globals['_ADMIN']._serialized_end=2035
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,7 @@ class CreateTopicRequest(_message.Message):
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'; not "." or ".."; names that begin with "__" are reserved."""
     partitions: _builtins.int
@@ -66,6 +67,10 @@ class CreateTopicRequest(_message.Message):
         cluster's default. 1 s to 7 days.
         """
 
+    @_builtins.property
+    def depth(self) -> _broker_pb2.DepthLimit:
+        """How much each partition may hold, and what becomes of records beyond it; unset: without limit."""
+
     def __init__(
         self,
         *,
@@ -80,10 +85,11 @@ class CreateTopicRequest(_message.Message):
         retention_bytes: _builtins.int = ...,
         message_id_window: _duration_pb2.Duration | None = ...,
         message_id_window_count: _builtins.int = ...,
+        depth: _broker_pb2.DepthLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id_window", b"message_id_window", "retention", b"retention", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message_id_window", b"message_id_window", "retention", b"retention", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,6 +136,7 @@ class AlterTopicRequest(_message.Message):
     REPLICATION_FACTOR_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     min_in_sync_replicas: _builtins.int
     max_batch_bytes: _builtins.int
@@ -155,6 +162,10 @@ class AlterTopicRequest(_message.Message):
     def message_id_window(self) -> _duration_pb2.Duration:
         """A narrower window forgets at once, a wider one brings nothing back."""
 
+    @_builtins.property
+    def depth(self) -> _broker_pb2.DepthLimit:
+        """What is deeper than a new limit stays: only what comes after it is refused (or drops the oldest)."""
+
     def __init__(
         self,
         *,
@@ -169,10 +180,11 @@ class AlterTopicRequest(_message.Message):
         replication_factor: _builtins.int | None = ...,
         expected_version: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
+        depth: _broker_pb2.DepthLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "depth", b"depth", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "expected_version", b"expected_version", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes", "_message_id_window_count", b"_message_id_window_count", "_min_in_sync_replicas", b"_min_in_sync_replicas", "_partitions", b"_partitions", "_replication_factor", b"_replication_factor", "_retention_bytes", b"_retention_bytes", "depth", b"depth", "expected_version", b"expected_version", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_batch_bytes: _TypeAlias = _typing.Literal["max_batch_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_batch_bytes: _TypeAlias = _typing.Literal["_max_batch_bytes", b"_max_batch_bytes"]  # noqa: Y015

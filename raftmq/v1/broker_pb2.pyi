@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from raftmq.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OverflowPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OverflowPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OverflowPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OVERFLOW_POLICY_UNSPECIFIED: _OverflowPolicy.ValueType  # 0
+    """As OVERFLOW_POLICY_REJECT."""
+    OVERFLOW_POLICY_REJECT: _OverflowPolicy.ValueType  # 1
+    """QUEUE_FULL (RESOURCE_EXHAUSTED), with a time to wait."""
+    OVERFLOW_POLICY_BLOCK: _OverflowPolicy.ValueType  # 2
+    """The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
+    OVERFLOW_POLICY_DROP_OLDEST: _OverflowPolicy.ValueType  # 3
+    """The partition's oldest records are removed, whether anybody has read them or not."""
+    OVERFLOW_POLICY_SAMPLE: _OverflowPolicy.ValueType  # 4
+    """Of `sample_one_in` batches one is taken, the others are answered OVERFLOW_DROPPED; at twice the limit QUEUE_FULL."""
+    OVERFLOW_POLICY_DROP_LOWEST_PRIORITY: _OverflowPolicy.ValueType  # 5
+    """Batches of low priority (the highest of their records') are answered OVERFLOW_DROPPED before there is no room at all:
+    priority p is taken up to (p + 11) / 20 of the limit, so 0 up to 55 % and 9 up to all of it.
+    """
+
+class OverflowPolicy(_OverflowPolicy, metaclass=_OverflowPolicyEnumTypeWrapper):
+    """What becomes of records for a partition that is as deep as it may be."""
+
+OVERFLOW_POLICY_UNSPECIFIED: OverflowPolicy.ValueType  # 0
+"""As OVERFLOW_POLICY_REJECT."""
+OVERFLOW_POLICY_REJECT: OverflowPolicy.ValueType  # 1
+"""QUEUE_FULL (RESOURCE_EXHAUSTED), with a time to wait."""
+OVERFLOW_POLICY_BLOCK: OverflowPolicy.ValueType  # 2
+"""The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
+OVERFLOW_POLICY_DROP_OLDEST: OverflowPolicy.ValueType  # 3
+"""The partition's oldest records are removed, whether anybody has read them or not."""
+OVERFLOW_POLICY_SAMPLE: OverflowPolicy.ValueType  # 4
+"""Of `sample_one_in` batches one is taken, the others are answered OVERFLOW_DROPPED; at twice the limit QUEUE_FULL."""
+OVERFLOW_POLICY_DROP_LOWEST_PRIORITY: OverflowPolicy.ValueType  # 5
+"""Batches of low priority (the highest of their records') are answered OVERFLOW_DROPPED before there is no room at all:
+priority p is taken up to (p + 11) / 20 of the limit, so 0 up to 55 % and 9 up to all of it.
+"""
+Global___OverflowPolicy: _TypeAlias = OverflowPolicy  # noqa: Y015
 
 @_typing.final
 class ProduceRequest(_message.Message):
@@ -895,6 +936,7 @@ class TopicInfo(_message.Message):
     MESSAGE_ID_WINDOW_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     replication_factor: _builtins.int
@@ -918,6 +960,10 @@ class TopicInfo(_message.Message):
     def message_id_window(self) -> _duration_pb2.Duration:
         """How long each partition remembers message ids, by time while it is led."""
 
+    @_builtins.property
+    def depth(self) -> Global___DepthLimit:
+        """How much each partition may hold; unset: without limit."""
+
     def __init__(
         self,
         *,
@@ -933,14 +979,72 @@ class TopicInfo(_message.Message):
         message_id_window: _duration_pb2.Duration | None = ...,
         message_id_window_count: _builtins.int = ...,
         version: _builtins.int = ...,
+        depth: Global___DepthLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id_window", b"message_id_window", "retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message_id_window", b"message_id_window", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TopicInfo: _TypeAlias = TopicInfo  # noqa: Y015
+
+@_typing.final
+class DepthLimit(_message.Message):
+    """How deep each partition of a topic may become, by any of the three measures. The depth is what lies in it: from the
+    first record that can be read, or that the slowest of its consumer groups has yet to read, to the last. A batch that
+    alone is larger than a limit is refused (MESSAGE_TOO_LARGE). In AlterTopic, what is unset stays as it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_RECORDS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    OVERFLOW_FIELD_NUMBER: _builtins.int
+    SAMPLE_ONE_IN_FIELD_NUMBER: _builtins.int
+    max_records: _builtins.int
+    """0: without limit."""
+    max_bytes: _builtins.int
+    """Of stored records, as compressed; 0: without limit."""
+    overflow: Global___OverflowPolicy.ValueType
+    sample_one_in: _builtins.int
+    """Of OVERFLOW_POLICY_SAMPLE: 2 to 1,000,000; 0: 10."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Of the oldest record, since it was appended; 0: without limit."""
+
+    def __init__(
+        self,
+        *,
+        max_records: _builtins.int | None = ...,
+        max_bytes: _builtins.int | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+        overflow: Global___OverflowPolicy.ValueType | None = ...,
+        sample_one_in: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_max_records", b"_max_records", "_overflow", b"_overflow", "_sample_one_in", b"_sample_one_in", "max_age", b"max_age", "max_bytes", b"max_bytes", "max_records", b"max_records", "overflow", b"overflow", "sample_one_in", b"sample_one_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "_max_records", b"_max_records", "_overflow", b"_overflow", "_sample_one_in", b"_sample_one_in", "max_age", b"max_age", "max_bytes", b"max_bytes", "max_records", b"max_records", "overflow", b"overflow", "sample_one_in", b"sample_one_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_records: _TypeAlias = _typing.Literal["max_records"]  # noqa: Y015
+    _WhichOneofArgType__max_records: _TypeAlias = _typing.Literal["_max_records", b"_max_records"]  # noqa: Y015
+    _WhichOneofReturnType__overflow: _TypeAlias = _typing.Literal["overflow"]  # noqa: Y015
+    _WhichOneofArgType__overflow: _TypeAlias = _typing.Literal["_overflow", b"_overflow"]  # noqa: Y015
+    _WhichOneofReturnType__sample_one_in: _TypeAlias = _typing.Literal["sample_one_in"]  # noqa: Y015
+    _WhichOneofArgType__sample_one_in: _TypeAlias = _typing.Literal["_sample_one_in", b"_sample_one_in"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_records) -> _WhichOneofReturnType__max_records | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overflow) -> _WhichOneofReturnType__overflow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_one_in) -> _WhichOneofReturnType__sample_one_in | None: ...
+
+Global___DepthLimit: _TypeAlias = DepthLimit  # noqa: Y015
 
 @_typing.final
 class GetMetadataResponse(_message.Message):

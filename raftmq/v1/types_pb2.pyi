@@ -371,6 +371,7 @@ class BatchHeader(_message.Message):
     LAST_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Number of records, at least 1."""
     codec: Global___Codec.ValueType
@@ -389,6 +390,10 @@ class BatchHeader(_message.Message):
     """Bit 0: transactional. Bit 1: control. Bit 2: sparse (offset_delta in use). Others must be 0."""
     message_id: _builtins.str
     """For deduplication without a producer id, as ProduceRequest.message_id; never with one."""
+    priority: _builtins.int
+    """The highest priority of its records, 0 to 9: where a partition that runs full drops the lowest (OverflowPolicy), the
+    batch is judged by it.
+    """
     def __init__(
         self,
         *,
@@ -403,10 +408,11 @@ class BatchHeader(_message.Message):
         last_timestamp_ms: _builtins.int = ...,
         flags: _builtins.int = ...,
         message_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "crc32c", b"crc32c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "codec", b"codec", "count", b"count", "crc32c", b"crc32c", "first_sequence", b"first_sequence", "first_timestamp_ms", b"first_timestamp_ms", "flags", b"flags", "last_timestamp_ms", b"last_timestamp_ms", "message_id", b"message_id", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id", "raw_size", b"raw_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "codec", b"codec", "count", b"count", "crc32c", b"crc32c", "first_sequence", b"first_sequence", "first_timestamp_ms", b"first_timestamp_ms", "flags", b"flags", "last_timestamp_ms", b"last_timestamp_ms", "message_id", b"message_id", "priority", b"priority", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id", "raw_size", b"raw_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__crc32c: _TypeAlias = _typing.Literal["crc32c"]  # noqa: Y015
     _WhichOneofArgType__crc32c: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c"]  # noqa: Y015

@@ -13,6 +13,7 @@ from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId
 from raftmq.metadata import operating
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
+from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
 from raftmq.metadata.operation import OperationRecord
@@ -160,6 +161,7 @@ class FakeHost:
         min_in_sync: int,
         timeout_ms: int,
         expected: Offset | None = None,
+        limit: DepthLimit = NO_LIMIT,
     ) -> Ack:
         await self._pass(group_id)
         self.expected.append(expected)

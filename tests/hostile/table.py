@@ -162,6 +162,16 @@ def names() -> Iterator[Row]:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
+BAD_DEPTHS = (
+    ("a depth without end", "depth.max_records", broker_pb2.DepthLimit(max_records=2**64 - 1)),
+    ("a size without end", "depth.max_bytes", broker_pb2.DepthLimit(max_bytes=2**64 - 1)),
+    ("an age backwards", "depth.max_age", broker_pb2.DepthLimit(max_age=Duration(seconds=-1))),
+    ("a policy of tomorrow", "depth.overflow", filled(broker_pb2.DepthLimit, {"overflow": 99})),
+    ("a sample of everything", "depth.sample_one_in", broker_pb2.DepthLimit(sample_one_in=1)),
+    ("a sample of nothing", "depth.sample_one_in", broker_pb2.DepthLimit(sample_one_in=2**32 - 1)),
+)
+
+
 def topics() -> Iterator[Row]:
     def create(what: str, field: str, reason: str = "INVALID_ARGUMENT", **wish: Any) -> Row:
         return row(f"{ADMIN}/CreateTopic", what, admin_pb2.CreateTopicRequest(name="t", **wish), reason, field)
@@ -176,6 +186,8 @@ def topics() -> Iterator[Row]:
     yield create("batches of a byte", "max_batch_bytes", max_batch_bytes=1)
     yield create("retention backwards", "retention", retention=Duration(seconds=-1))
     yield create("retention without end", "retention_bytes", retention_bytes=2**64 - 1)
+    for what, field, depth in BAD_DEPTHS:
+        yield create(what, field, depth=depth)
     yield create("no time", "timeout", timeout=Duration(seconds=-(2**63)))
     yield row(
         f"{CLUSTER}/TransferLeader",
@@ -270,6 +282,8 @@ def alterations() -> Iterator[Row]:
     yield alter("batches of four gibibytes", "max_batch_bytes", max_batch_bytes=2**32 - 1)
     yield alter("retention backwards", "retention", retention=Duration(seconds=-1))
     yield alter("retention without end", "retention_bytes", retention_bytes=2**64 - 1)
+    for what, field, depth in BAD_DEPTHS:
+        yield alter(what, field, depth=depth)
     yield alter("a window backwards", "message_id_window", message_id_window=Duration(seconds=-1))
     yield alter("a window without end", "message_id_window_count", message_id_window_count=2**64 - 1)
     wrong = {"expected_version": 2**64 - 1, "retention_bytes": 1}

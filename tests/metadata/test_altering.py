@@ -12,6 +12,7 @@ from raftmq.ids import BootCount, NodeId, ReplicaId, StoreId
 from raftmq.metadata import decisions
 from raftmq.metadata.altering import AlterTopic, alter_topic
 from raftmq.metadata.decisions import CreateTopic, TopicPolicy
+from raftmq.metadata.depth import DepthLimit, DepthWish, Overflow
 from raftmq.metadata.events import Event, NodeRegistered, TopicAltered
 from raftmq.metadata.image import MetadataImage
 
@@ -111,3 +112,29 @@ def test_a_topic_of_the_time_before_message_ids_keeps_their_default() -> None:
         POLICY.message_id_window_ms,
         POLICY.message_id_window_count,
     )
+
+
+def test_of_a_depth_limit_only_what_is_named_changes() -> None:
+    [first] = altered(depth=DepthWish(max_records=10, overflow=Overflow.SAMPLE))
+    assert isinstance(first, TopicAltered)
+    assert first.depth == DepthLimit(max_records=10, overflow=Overflow.SAMPLE)
+    image = IMAGE.replay(first)
+    [second] = alter_topic(image, AlterTopic("t", depth=DepthWish(max_bytes=7, sample_one_in=3)), POLICY)
+    assert isinstance(second, TopicAltered)
+    assert second.depth == DepthLimit(10, 7, 0, Overflow.SAMPLE, 3)
+    [other] = alter_topic(image, AlterTopic("t", retention_ms=5), POLICY)
+    assert isinstance(other, TopicAltered)
+    assert other.depth == first.depth
+    assert altered(depth=DepthWish(max_records=0, overflow=0)) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "wish"),
+    [
+        ("depth.max_records", DepthWish(max_records=2**64 - 1)),
+        ("depth.overflow", DepthWish(overflow=6)),
+        ("depth.sample_one_in", DepthWish(sample_one_in=1)),
+    ],
+)
+def test_an_impossible_depth_limit_is_refused(field: str, wish: DepthWish) -> None:
+    assert refused(depth=wish).field == field

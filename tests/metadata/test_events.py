@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftmq.ids import BootCount, GroupId, NodeId, PartitionId, ProducerId, ReplicaId, StoreId
+from raftmq.metadata.depth import DepthLimit, Overflow
 from raftmq.metadata.events import (
     VERSION,
     AssignmentChanged,
@@ -125,6 +126,10 @@ ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
         (TopicCreated(1, "t", 1, 1, 9, (), 7, 300), "0a1222100801120174180120012809380740ac02"),
         (TopicCreated(1, "t", 1, 1, 9, (), 7, 300, 8, 9), "0a1622140801120174180120012809380740ac0248085009"),
         (TopicAltered(6, 1, 2, 3, 4, 5, 6), "0a10720e0806100118022003280430053806"),
+        (
+            TopicAltered(6, 1, 2, 0, 0, 0, 0, DepthLimit(7, 8, 9, Overflow.BLOCK, 4)),
+            "0a157213080610011802a2010a08071008180920022804",
+        ),
         (TopicDeleted(6), "0a042a020806"),
         (ProducerIdsAllocated(NodeId(1), ProducerId(2), 3), "0a083206080110021803"),
         (ClusterVersionRaised(2), "0a043a020802"),

@@ -174,7 +174,7 @@ def test_acks_none_are_not_waited_for(partition: Partition) -> None:
 def test_what_waits_for_an_acknowledgement_is_bounded(partition: Partition) -> None:
     lead = partition.lead
     host = partition.host(lead)
-    host._intake._memory_bytes = 100 * KIB
+    host.intake.memory_bytes = 100 * KIB
     partition.hang_followers()
     tasks = [partition.begin(lead, b"x" * (30 * KIB), timeout_ms=10_000) for _ in range(3)]
     with pytest.raises(Overloaded) as refused:
@@ -187,7 +187,7 @@ def test_what_waits_for_an_acknowledgement_is_bounded(partition: Partition) -> N
 
 
 def test_one_batch_always_fits(partition: Partition) -> None:
-    partition.host(partition.lead)._intake._memory_bytes = 1
+    partition.host(partition.lead).intake.memory_bytes = 1
     assert partition.produce(partition.lead, b"x" * KIB).base_offset == 0
 
 

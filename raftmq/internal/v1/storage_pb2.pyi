@@ -649,6 +649,7 @@ class TopicCreated(_message.Message):
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_MS_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     name: _builtins.str
     replication_factor: _builtins.int
@@ -663,6 +664,10 @@ class TopicCreated(_message.Message):
     message_id_window_count: _builtins.int
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAssigned]: ...
+    @_builtins.property
+    def depth(self) -> Global___DepthLimit:
+        """Unset: without limit."""
+
     def __init__(
         self,
         *,
@@ -676,10 +681,11 @@ class TopicCreated(_message.Message):
         retention_bytes: _builtins.int = ...,
         message_id_window_ms: _builtins.int = ...,
         message_id_window_count: _builtins.int = ...,
+        depth: Global___DepthLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,6 +704,7 @@ class TopicAltered(_message.Message):
     RETENTION_BYTES_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_MS_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     min_in_sync_replicas: _builtins.int
     max_batch_bytes: _builtins.int
@@ -705,6 +712,8 @@ class TopicAltered(_message.Message):
     retention_bytes: _builtins.int
     message_id_window_ms: _builtins.int
     message_id_window_count: _builtins.int
+    @_builtins.property
+    def depth(self) -> Global___DepthLimit: ...
     def __init__(
         self,
         *,
@@ -715,14 +724,49 @@ class TopicAltered(_message.Message):
         retention_bytes: _builtins.int = ...,
         message_id_window_ms: _builtins.int = ...,
         message_id_window_count: _builtins.int = ...,
+        depth: Global___DepthLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TopicAltered: _TypeAlias = TopicAltered  # noqa: Y015
+
+@_typing.final
+class DepthLimit(_message.Message):
+    """Of each partition of a topic; 0: without limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_RECORDS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_AGE_MS_FIELD_NUMBER: _builtins.int
+    OVERFLOW_FIELD_NUMBER: _builtins.int
+    SAMPLE_ONE_IN_FIELD_NUMBER: _builtins.int
+    max_records: _builtins.int
+    max_bytes: _builtins.int
+    max_age_ms: _builtins.int
+    overflow: _builtins.int
+    """Numbers of raftmq.metadata.depth.Overflow."""
+    sample_one_in: _builtins.int
+    def __init__(
+        self,
+        *,
+        max_records: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        max_age_ms: _builtins.int = ...,
+        overflow: _builtins.int = ...,
+        sample_one_in: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age_ms", b"max_age_ms", "max_bytes", b"max_bytes", "max_records", b"max_records", "overflow", b"overflow", "sample_one_in", b"sample_one_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DepthLimit: _TypeAlias = DepthLimit  # noqa: Y015
 
 @_typing.final
 class PartitionAssigned(_message.Message):
