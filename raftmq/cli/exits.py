@@ -21,10 +21,13 @@ from raftmq.errors import (
     RaftmqError,
     StorageFull,
     Unavailable,
+    UnknownBinding,
+    UnknownExchange,
     UnknownNode,
     UnknownOperation,
     UnknownPartition,
     UnknownTopic,
+    Unroutable,
 )
 
 DEBUG_VARIABLE = "RAFTMQ_DEBUG"
@@ -63,6 +66,9 @@ _HINTS: tuple[tuple[type[RaftmqError], str], ...] = (
     (UnknownTopic, "'raftmq topic list' shows the topics; 'raftmq topic create NAME' makes one"),
     (UnknownPartition, "'raftmq topic describe NAME' shows the partitions"),
     (AlreadyExists, "'raftmq topic describe NAME' and 'raftmq cluster status' show what there is"),
+    (UnknownExchange, "'raftmq exchange list' shows them; 'raftmq exchange declare NAME --kind KIND' makes one"),
+    (UnknownBinding, "'raftmq exchange list' shows the bindings: name one as it stands there"),
+    (Unroutable, "'raftmq exchange trace EXCHANGE --routing-key KEY' shows why"),
     (UnknownOperation, "'raftmq cluster operations' shows them"),
     (UnknownNode, "'raftmq cluster status' shows the nodes"),
     (NotEnoughReplicas, "'raftmq cluster status' shows which nodes are away; it works again when they are back"),

@@ -28,6 +28,8 @@ def test_each_shell_has_its_script(shell: str, begins: str) -> None:
     [
         ("raftmq comp", "1", ["completion"]),
         ("raftmq topic al", "2", ["alter"]),
+        ("raftmq exchange de", "2", ["declare", "delete"]),
+        ("raftmq publish events --routing", "3", ["--routing-key"]),
         ("raftmq topic alter orders --retention-", "4", ["--retention-ms", "--retention-bytes"]),
     ],
 )

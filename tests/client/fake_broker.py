@@ -42,8 +42,10 @@ from raftmq.v1 import (
     broker_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    exchanges_pb2_grpc,
     types_pb2,
 )
+from tests.client.fake_exchanges import FakeExchangeState, service
 
 MAX_BATCH_BYTES = 1024 * 1024
 Reply = TypeVar("Reply")
@@ -150,6 +152,7 @@ class FakeCluster:
         self.cluster_id = "c1"
         self.topics: dict[str, list[FakePartition]] = {}
         self.operations: list[cluster_pb2.Operation] = []
+        self.exchanges = FakeExchangeState()
         self.ports: dict[int, int] = {}
         self.version = 1
         self.calls: list[tuple[int, str]] = []
@@ -218,6 +221,7 @@ class FakeCluster:
         broker_pb2_grpc.add_BrokerServicer_to_server(FakeBroker(self, node_id), server)
         admin_pb2_grpc.add_AdminServicer_to_server(FakeAdmin(self, node_id), server)
         cluster_pb2_grpc.add_ClusterServicer_to_server(FakeClusterService(self, node_id), server)
+        exchanges_pb2_grpc.add_ExchangesServicer_to_server(service(_Service)(self, node_id), server)
         self.ports[node_id] = server.add_insecure_port(f"127.0.0.1:{self.ports.get(node_id, 0)}")
         await server.start()
         self._servers[node_id] = server

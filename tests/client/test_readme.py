@@ -68,6 +68,14 @@ async def test_the_page_of_the_client(
     capsys.readouterr()
     await run(next(blocks), known)(client)
     assert capsys.readouterr().out.count("\n") == 3
+
+    await run(next(blocks), known)(client, b"7")
+    assert capsys.readouterr().out == "orders 3\n"
+    cluster.create("replies", 1)
+    async with client.consumer("orders", start="latest") as requests:
+        asked = asyncio.create_task(run(next(blocks), known)(client))
+        await client.reply(await anext(requests), b"1.20")
+        assert await asked == b"1.20"
     assert run(next(blocks), known).__name__ == "replace", "operations are not for a cluster of fakes"
 
     await client.admin.delete_topic("orders")

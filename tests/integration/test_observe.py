@@ -87,6 +87,10 @@ async def test_every_metric_of_a_node_at_work_is_in_the_catalogue_and_the_other_
     async with Workload(cluster) as load:
         await load.more()
         await load.check()
+    async with raftmq.connect(cluster.bootstrap) as client:
+        await client.exchanges.declare("events", "fanout")
+        await client.exchanges.bind("events", topic=TOPIC)
+        assert (await client.publish("events", b"counted")).routed
     seen = {name for node in cluster.nodes for name, _ in await scrape(cluster, node)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in seen if name != "raftmq_node_boot_count"}
     known = {metric.name for metric in CATALOGUE} - {"raftmq_node_boot_count"}
