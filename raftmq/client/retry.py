@@ -43,8 +43,27 @@ class RetryPolicy:
         )
 
     async def call(self, attempt: Callable[[], Awaitable[Result]], judge: Judgement, *, timeout_ms: int) -> Result:
-        """Result of the first attempt that succeeds; see `retrying`."""
-        return await self.retrying(judge, timeout_ms=timeout_ms)(attempt)
+        """Result of the first attempt that succeeds; see `retrying`.
+
+        Almost every first attempt does, and to prepare for the others costs as much as a small answer: so it is made
+        before, and its failure is handed to the retrying as that of the first attempt there.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return await attempt()
+        except RaftmqError as error:
+            if not judge(error):
+                raise
+            failures = [error]
+
+        async def again() -> Result:
+            if failures:
+                raise failures.pop()
+            return await attempt()
+
+        left_ms = timeout_ms - int((loop.time() - began) * 1000)
+        return await self.retrying(judge, timeout_ms=left_ms)(again)
 
 
 class _WaitAsTold(wait_base):
