@@ -112,7 +112,7 @@ class Assembly(Events):
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
         cluster = config.cluster
         self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
-        self._receiver = SnapshotReceiver(self.replicas, links.fetch_snapshot)
+        self.received = SnapshotReceiver(self.replicas, links.fetch_snapshot)
         self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
         forwarder = Forwarder(self._forward)
@@ -136,6 +136,11 @@ class Assembly(Events):
         self.calls = assemble(
             self.host, self.queues, self.controller, self.operations, store, forwarder, facts, rng, self.routed
         )
+
+    @property
+    def is_removed(self) -> bool:
+        """An operator has removed this node from the cluster, as far as it was told."""
+        return self._caretaker.is_removed
 
     def start(self) -> None:
         """Dial the others, and run what this disk holds; a new disk gets its replica of the controller's group."""
@@ -205,7 +210,7 @@ class Assembly(Events):
             asyncio.get_running_loop().call_soon(self._follow_image)
 
     def snapshot_ordered(self, order: SnapshotOrder) -> None:
-        self._receiver.ordered(order)
+        self.received.ordered(order)
 
     def campaign_began(self, group: ReplicaGroup) -> None:
         self.elections.campaigns += 1

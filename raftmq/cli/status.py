@@ -58,6 +58,19 @@ class Snapshot:
                     return replica.lag.get(node, 0 if replica.leader == node else None)
         return None
 
+    def returning(self, topic: str, partition: PartitionDescription, node: int) -> str:
+        """What a node's replica has yet to do before it counts again; "" where it counts, or nobody can tell.
+
+        "suspect": it may have lost what it had acknowledged, and votes and counts for nothing until it has everything;
+        "catching up": it runs, and is not in sync; "away": its node does not answer.
+        """
+        known = self.replicas.get(node, ())
+        if known is None:
+            return "" if node in partition.in_sync else "away"
+        if any(one.suspect for one in known if (one.topic, one.partition) == (topic, partition.partition)):
+            return "suspect"
+        return "catching up" if partition.in_sync and node not in partition.in_sync else ""
+
 
 def health(snapshot: Snapshot) -> Health:
     cluster = snapshot.cluster
@@ -137,10 +150,13 @@ def render(snapshot: Snapshot) -> RenderableType:
     return Group(*parts)
 
 
-PARTITION_COLUMNS = ("topic", "#partition", "#leader", "#epoch", "replicas", "in sync", "lag (entries)")
+PARTITION_COLUMNS = ("topic", "#partition", "#leader", "#epoch", "replicas", "in sync", "coming back", "lag (entries)")
 
 
 def partition_row(topic: TopicDescription, partition: PartitionDescription, snapshot: Snapshot) -> tuple[object, ...]:
+    returning = [
+        (node, word) for node in partition.replicas if (word := snapshot.returning(topic.name, partition, node))
+    ]
     lags = ((node, snapshot.lag(topic.name, partition.partition, node)) for node in partition.replicas)
     return (
         escape(topic.name),
@@ -148,7 +164,8 @@ def partition_row(topic: TopicDescription, partition: PartitionDescription, snap
         "[red]none[/]" if partition.leader is None else partition.leader,
         partition.leader_epoch,
         _numbers(partition.replicas),
-        _numbers(partition.in_sync) or "?",
+        _numbers(tuple(node for node in partition.in_sync if node not in dict(returning))) or "?",
+        ", ".join(f"[yellow]{node}: {word}[/]" for node, word in returning) or "-",
         ", ".join(f"{node}: {lag:,}" for node, lag in lags if lag) or "0",
     )
 

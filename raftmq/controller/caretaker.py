@@ -86,7 +86,7 @@ class Caretaker:
         image = self._controller.image
         if known is not None and known.id == self._me.id and image.replay(self._me).nodes == image.nodes:
             return
-        if self._me.id in image.removed:
+        if self.is_removed:
             raise NotReady("this node was removed from the cluster: stop it")
         try:
             await self._controller.register(self._me, CALL_TIMEOUT_MS)
@@ -97,6 +97,11 @@ class Caretaker:
                 "no leader of the controller is heard. If this node is new to the cluster, admit it: "
                 f"raftmq cluster add-node {self._me.id.node} --peer {self._me.peer_host}:{self._me.peer_port}"
             ) from None
+
+    @property
+    def is_removed(self) -> bool:
+        """An operator has removed this node from the cluster, as far as it was told."""
+        return self._me.id in self._controller.image.removed
 
     def _make_way(self) -> None:
         """With too little room on its disk this node should lead no partition that a replica with room could lead."""

@@ -41,6 +41,7 @@ def collect(observed: Observed) -> Readings:
     if observed.assembly is not None:
         _records(readings, observed.assembly, observed.config.cluster.limits.produce_memory_bytes)
         _replicas(readings, observed.assembly)
+        _snapshots(readings, observed.assembly)
         _cluster(readings, observed.assembly)
     if observed.transport is not None:
         _links(readings, observed.transport)
@@ -152,6 +153,18 @@ def _replicas(readings: Readings, assembly: Assembly) -> None:
     readings.put(metrics.REPLICA_RESTARTS, seen.started_over)
     readings.put(metrics.REPLICAS_DAMAGED, sum(group.row.damaged is not None for group in groups))
     _led(readings, assembly)
+
+
+def _snapshots(readings: Readings, assembly: Assembly) -> None:
+    sent, received = assembly.snapshots.stats, assembly.received.stats
+    for stats, steps, size, seconds in (
+        (sent, metrics.SNAPSHOTS_SENT, metrics.SNAPSHOTS_SENT_BYTES, metrics.SNAPSHOTS_SENDING),
+        (received, metrics.SNAPSHOTS_INSTALLED, metrics.SNAPSHOTS_RECEIVED_BYTES, metrics.SNAPSHOTS_INSTALLING),
+    ):
+        for step, count in (("begun", stats.begun), ("done", stats.done), ("failed", stats.failed)):
+            readings.put(steps, count, step)
+        readings.put(size, stats.bytes)
+        readings.spread(seconds, stats.seconds.spread())
 
 
 def _led(readings: Readings, assembly: Assembly) -> None:

@@ -32,6 +32,8 @@ class NodeState:
     replicas_open: bool = False
     controller: int | None = None
     """The node that leads the controller, as far as this one knows."""
+    removed: bool = False
+    """An operator has removed this node from the cluster."""
     serving: bool = False
     """Listens for clients."""
     stopping: bool = False
@@ -71,7 +73,9 @@ def ready(state: NodeState) -> Verdict:
 def _readiness(state: NodeState) -> Iterator[tuple[str, bool, str]]:
     yield "disk", state.disk_open, "open" if state.disk_open else "not open yet"
     why = f"not in a cluster yet{': ' if state.waiting else ''}{state.waiting}"
-    yield "cluster", state.formed, "formed" if state.formed else why
+    removed = "this node was removed: stop it, or empty its data directory and add it anew"
+    said = removed if state.removed else "formed" if state.formed else why
+    yield "cluster", state.formed and not state.removed, said
     yield "replicas", state.replicas_open, "open" if state.replicas_open else "not open yet"
     known = state.controller is not None
     yield "controller", known, f"led by node {state.controller}" if known else "this node knows no leader of it"

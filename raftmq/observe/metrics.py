@@ -112,6 +112,17 @@ REPLICAS_DAMAGED = _gauge("replicas_damaged", "Replicas that are replaced becaus
 REPLICA_RESTARTS = _counter("replicas_started_over_total", "Replicas found damaged, fetched from other nodes again.")
 CLOCK_JUMPS = _counter("clock_jumps_total", "Batches for which the wall clock was too far off to be believed.")
 
+SNAPSHOTS_SENT = _counter("snapshots_sent_total", "Snapshots for other nodes: begun, done, failed.", "step")
+SNAPSHOTS_SENT_BYTES = _counter("snapshots_sent_bytes_total", "Entries and state sent in snapshots.")
+SNAPSHOTS_SENDING = _histogram("snapshots_sending_seconds", "How long it took to send a snapshot that was done.")
+SNAPSHOTS_INSTALLED = _counter(
+    "snapshots_installed_total",
+    "Snapshots for replicas of this node: begun, done, failed (the next one goes on).",
+    "step",
+)
+SNAPSHOTS_RECEIVED_BYTES = _counter("snapshots_received_bytes_total", "Entries and state received in snapshots.")
+SNAPSHOTS_INSTALLING = _histogram("snapshots_installing_seconds", "How long it took to fetch one, and to write it.")
+
 # -- partitions that this node leads
 PARTITIONS_UNDER_REPLICATED = _gauge(
     "partitions_under_replicated", "Groups led here with a replica that is not in sync."

@@ -54,6 +54,7 @@ class Observed:
             replicas_open=self.assembly is not None,
             controller=None if controller is None else controller[0],
             serving=self.is_serving,
+            removed=self.assembly is not None and self.assembly.is_removed,
             stopping=self.is_stopping,
             failure=self.failure,
             busy_s=self.busy_s,

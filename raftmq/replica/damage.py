@@ -15,6 +15,13 @@ What is left stays on the disk until the new generation holds all that was commi
 everywhere (a bug, not a disk), nothing would be gone. Only where the others are a majority without it may a replica
 start over, or nobody could clear it of suspicion: a partition of one or two replicas is left as it is. And only once in
 a process: a disk that damages it again will not stop there.
+
+One thing is not mended so: the replica's own row (term, vote, configurations, generation). A replica that starts over
+keeps its term and never votes twice in it because the row says so, and knows from it whom it leaves alone and where its
+old data lies. Of all this the row's key tells only the group. And rows are small, so that a block of the file holds the
+rows of many groups: where one is damaged, the scan cannot even say which others there were, and a replica that is taken
+for new may vote. So the store refuses to open, and says what to do: an empty disk is a new store, whose votes nobody
+counts until an operator has admitted it. (``storage/opening.py``.)
 """
 
 from __future__ import annotations

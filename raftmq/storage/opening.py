@@ -21,7 +21,14 @@ from raftmq.storage.directory import DataDirectory
 from raftmq.storage.keys import IDENTITY_KEY, Family, group_key, key_group
 from raftmq.storage.marker import Mark, Marker, MarkerLost, read_marker
 from raftmq.storage.options import Tuning
-from raftmq.storage.rows import DiskIdentity, decode_identity, decode_replica, encode_identity, encode_replica
+from raftmq.storage.rows import (
+    DiskIdentity,
+    UnknownFormat,
+    decode_identity,
+    decode_replica,
+    encode_identity,
+    encode_replica,
+)
 from raftmq.storage.suspicion import first_mark, loss, next_boot, suspect
 
 FOUNDING = Mark(BootCount(0), 0, Term(0), 0)
@@ -65,11 +72,16 @@ def open_disk(directory: DataDirectory, node: NodeId, tuning: Tuning) -> Opened:
 
 
 def read_replicas(database: Database) -> list[ReplicaRow]:
-    """Every row of ``raft``, by group. Raises StorageError."""
+    """Every row of ``raft``, by group. Raises StorageError, which names the group where one is known."""
     rows = []
     with database.scan(Family.RAFT, b"", b"\xff" * 9) as cursor:
         for key, value in cursor:
-            row = decode_replica(value)
+            try:
+                row = decode_replica(value)
+            except UnknownFormat:
+                raise
+            except StorageError as error:
+                raise StorageError(f"group {key_group(key)}: {error}") from error
             if key_group(key) != row.group:
                 raise StorageError(f"the row of group {key_group(key)} is of group {row.group}")
             rows.append(row)
@@ -108,13 +120,29 @@ def _identify(database: Database, directory: DataDirectory, node: NodeId, found:
     return identity
 
 
+def _promises(database: Database, directory: DataDirectory, disk: DiskIdentity) -> list[ReplicaRow]:
+    """Every row of ``raft``. Raises StorageRefused where one cannot be read: see replica/damage.py for why that is not
+    mended like other damage."""
+    try:
+        return read_replicas(database)
+    except UnknownFormat:
+        raise
+    except StorageError as error:
+        raise StorageRefused(
+            f"{directory.path} no longer says what its replicas have promised to others: {error}. Nothing on it may "
+            f"take part again. {_START_OVER}: start node {disk.node} with it, then run "
+            f"'raftmq cluster repair-node {disk.node}'. Keep what was moved away until 'raftmq cluster status' shows "
+            "all partitions in sync"
+        ) from error
+
+
 def _boot(database: Database, directory: DataDirectory, before: DiskIdentity, found: _Found) -> Opened:
     mark, problem = found.mark, found.problem
     if mark is not None and found.store_id != before.store_id:
         mark, problem = None, "the tail marker belongs to another disk"
     if mark is not None:
         problem = loss(mark, before.boot_count, database.sequence)
-    rows = read_replicas(database)
+    rows = _promises(database, directory, before)
     disk = replace(before, boot_count=next_boot(mark, before.boot_count))
     batch = database.batch()
     if problem is not None:

@@ -102,6 +102,21 @@ def test_each_fault_has_its_words(snapshot: Snapshot, line: str) -> None:
     assert str(status.health(snapshot)) == line
 
 
+def test_a_replica_that_comes_back_is_not_shown_in_sync() -> None:
+    behind = partition(0, in_sync=(1, 2))
+    assert [with_partition(behind).returning("orders", behind, number) for number in (1, 2, 3)] == [
+        "", "", "catching up",
+    ]  # fmt: skip
+    suspect = replace(GOOD, replicas={**GOOD.replicas, 3: (replica(0, suspect=True),), 2: None})
+    whole = partition(0)
+    assert [suspect.returning("orders", whole, number) for number in (1, 2, 3)] == ["", "", "suspect"]
+    row = dict(zip(status.PARTITION_COLUMNS, status.partition_row(TOPIC, whole, suspect), strict=True))
+    assert (row["in sync"], row["coming back"]) == ("1 2", "[yellow]3: suspect[/]")
+    away = replace(GOOD, replicas={**GOOD.replicas, 3: None})
+    assert away.returning("orders", behind, 3) == "away"
+    assert status.partition_row(TOPIC, whole, GOOD)[6] == "-"
+
+
 def test_lag_is_what_the_leader_says() -> None:
     assert [GOOD.lag("orders", 0, number) for number in (1, 2, 3)] == [0, 0, 1500]
     assert GOOD.lag("orders", 1, 1) is None

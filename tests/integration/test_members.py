@@ -18,6 +18,7 @@ from raftmq.errors import PreconditionFailed
 from raftmq.ids import NodeId
 from tests.integration.conftest import configuration, free_ports
 from tests.integration.workload import TOPIC, Workload, until
+from tests.observe.asking import page
 
 pytestmark = pytest.mark.integration
 
@@ -117,6 +118,7 @@ async def test_a_fourth_node_joins_and_one_of_the_first_three_leaves(grown: Grow
         assert all(1 not in replicas for replicas in held)
         assert 4 in held[0]
         assert (await over(load, await cluster.remove_node(1))).state == "done"
+        await until(lambda: _says_that_it_was_removed(grown))
         await grown.three.stop(NodeId(1))
         await load.more()
         described = await cluster.describe()
@@ -126,6 +128,11 @@ async def test_a_fourth_node_joins_and_one_of_the_first_three_leaves(grown: Grow
         assert load.errors == []
         assert len(load.acked) == load.sent
         await reader.check(load.sent)
+
+
+async def _says_that_it_was_removed(grown: Grown) -> bool:
+    status, text = await page(grown.three.config.nodes[0].http_port, "/readyz")
+    return status == 503 and "cluster: this node was removed" in text
 
 
 async def _admitted(load: Workload, grown: Grown) -> OperationDescription:

@@ -40,6 +40,10 @@ def test_a_node_that_has_just_begun_says_all_that_is_missing() -> None:
     ("state", "reason"),
     [
         (replace(WELL, formed=False, waiting="node 3 is away"), "cluster: not in a cluster yet: node 3 is away"),
+        (
+            replace(WELL, removed=True),
+            "cluster: this node was removed: stop it, or empty its data directory and add it anew",
+        ),
         (replace(WELL, replicas_open=False), "replicas: not open yet"),
         (replace(WELL, controller=None), "controller: this node knows no leader of it"),
         (replace(WELL, serving=False), "clients: not served yet"),

@@ -191,13 +191,40 @@ async def test_a_log_that_is_trimmed_under_the_sender_is_unavailable_and_a_damag
     end = group.header(LogIndex(start + 9))
     begin = TrimPoint(start, group.row.anchor.offset, group.row.anchor.wall_ms)
     store.write([TrimBefore(group.generation, begin, TrimPoint(LogIndex(start + 10), end.next_offset, end.wall_ms))])
-    with pytest.raises(DataLoss):
-        await anext(parts)
-    parts = sender(world, leader).send(GROUP, LogIndex(0))
-    assert await anext(parts)
-    group.row = replace(group.row, raft_start=LogIndex(start + 10))
+    row, group.row = group.row, replace(group.row, raft_start=LogIndex(start + 10))
     with pytest.raises(Unavailable):
         await anext(parts)
+    group.row = row
+    parts = sender(world, leader).send(GROUP, LogIndex(0))
+    assert await anext(parts)
+    with pytest.raises(DataLoss):
+        await anext(parts)
+
+
+@pytest.mark.parametrize("at", ["the head", "an entry"])
+async def test_a_sender_that_meets_damage_starts_over_and_another_one_serves(
+    behind: tuple[World, int, int], at: str
+) -> None:
+    world, leader, away = behind
+    group, store = world.group(leader), world.nodes[NodeId(leader)].store
+    old, applied = group.generation, group.machine.applied_index
+    group.trim_tail(0)
+    assert group.tail.get(applied) is None
+    parts = sender(world, leader).send(GROUP, LogIndex(0))
+    if at == "an entry":
+        assert await anext(parts)
+        assert await anext(parts)
+        store.damage(old, LogIndex(group.row.raft_start + 5))
+    else:
+        store.damage(old, applied)
+    with pytest.raises(DataLoss):
+        async for _ in parts:
+            pass
+    world.run(50)
+    assert world.group(leader).generation != old, "it does not go on with what it cannot read"
+    world.heal()
+    comes_back(world)
+    assert not world.group(away).row.suspect
 
 
 async def test_who_has_no_replica_that_can_be_copied_says_so(

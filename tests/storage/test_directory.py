@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from raftmq.ids import NodeId
-from raftmq.ports import StorageRefused
+from raftmq.ports import PutReplica, StorageRefused
 from raftmq.storage import opening
 from raftmq.storage.database import Database
-from raftmq.storage.keys import IDENTITY_KEY, Family
+from raftmq.storage.keys import IDENTITY_KEY, Family, group_key
 from raftmq.storage.marker import read_marker
 from raftmq.storage.options import Tuning
 from raftmq.storage.rocks import RocksStore
-from tests.storage.build import NODE
+from tests.storage.build import NODE, row
 from tests.storage.test_rocks_store import abandon
 
 OPEN = "import sys; from raftmq.storage.rocks import RocksStore; RocksStore(sys.argv[1], node=1).close()"
@@ -123,6 +123,22 @@ def test_another_format_is_refused(path: Path) -> None:
     edit_identity(path, b"\0\2 something newer")
     with pytest.raises(StorageRefused, match="has format 2, this version reads 1"):
         RocksStore(path, node=NODE)
+
+
+def test_a_replica_whose_promises_cannot_be_read_keeps_the_node_from_starting(path: Path) -> None:
+    """It names the group and says what to do; nothing is changed, so that whoever can mend the row may try."""
+    store = RocksStore(path, node=NODE)
+    store.write([PutReplica(row())])
+    store.sync()
+    store.close()
+    database = Database(path / "db", Tuning(), create=False)
+    batch = database.batch()
+    batch.put(Family.RAFT, group_key(row().group), b"\xff nothing of ours")
+    database.write(batch)
+    database.close()
+    for _ in range(2):
+        with pytest.raises(StorageRefused, match=f"group {row().group}.*empty disk.*repair-node {NODE}"):
+            RocksStore(path, node=NODE)
 
 
 def test_a_database_that_forgot_its_name_is_refused(path: Path) -> None:
