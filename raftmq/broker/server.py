@@ -23,7 +23,8 @@ def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
     """gRPC's settings for clients, who may be anywhere and may mean harm."""
     return (
         ("grpc.max_receive_message_length", BARE_FACTOR * max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
+        # Answers are bounded by what they answer. A limit below that would make an error without trailers of them.
+        ("grpc.max_send_message_length", -1),
         # Two processes would share the port, and each lose half of the connections to the other.
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", 1_024),

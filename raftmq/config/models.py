@@ -41,6 +41,8 @@ CONTROLLER_VOTERS_MAX = 5
 KIB = 1024
 MIB = 1024 * KIB
 MESSAGE_OVERHEAD_BYTES = 64 * KIB
+MESSAGE_BYTES_MAX = 64 * MIB
+"""What ``limits.max_message_bytes`` may be at most."""
 """What a request may need beside its batch: names, header, framing."""
 
 
@@ -180,8 +182,8 @@ class Timeouts(Model):
 class Limits(Model):
     max_batch_bytes: Annotated[int, Field(ge=KIB, le=8 * MIB)] = MIB
     """Largest batch of a topic that does not say otherwise."""
-    max_message_bytes: Annotated[int, Field(ge=64 * KIB, le=64 * MIB)] = 16 * MIB
-    """Largest gRPC message that a node takes or sends."""
+    max_message_bytes: Annotated[int, Field(ge=64 * KIB, le=MESSAGE_BYTES_MAX)] = 16 * MIB
+    """Largest gRPC message that a node takes from a client."""
     produce_memory_bytes: Annotated[int, Field(ge=MIB)] = 256 * MIB
     """Batches that wait on a node to be acknowledged; beyond it produce is answered OVERLOADED."""
     peer_queue_bytes: Annotated[int, Field(ge=MIB)] = 32 * MIB

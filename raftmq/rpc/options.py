@@ -12,10 +12,12 @@ What is not obvious, measured with grpcio 1.85 (tests hold the ping timeout, the
 
 from __future__ import annotations
 
+from raftmq.config.models import MESSAGE_BYTES_MAX, MESSAGE_OVERHEAD_BYTES
 from raftmq.ports import Channel
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Largest message that a peer accepts. Frames aim at a 128th of it; a single large batch may take more."""
+MAX_MESSAGE_BYTES = MESSAGE_BYTES_MAX + MESSAGE_OVERHEAD_BYTES
+"""Largest message that a peer accepts, whatever its own limit for clients is: another node hands on whatever it took.
+Frames aim at 256 KiB; a single large batch may take more."""
 
 KEEPALIVE_MS = 300
 PING_TIMEOUT_MS = 1_000

@@ -11,10 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from raftmq.broker import CallCounts, Calls, Forwarder
+from raftmq.config.models import MESSAGE_BYTES_MAX
 from raftmq.errors import (
     DeadlineExceeded,
     InternalError,
     LeadershipLost,
+    MessageTooLarge,
     NotEnoughReplicas,
     Outcome,
     RaftmqError,
@@ -136,3 +138,17 @@ async def test_a_node_without_an_address_was_sent_nothing(node: Node) -> None:
         with pytest.raises(Unavailable) as caught:
             await forwarder(NodeId(3), PRODUCE, produce(), 1_000)
     assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_what_a_client_may_send_comes_over_the_hop(node: Node) -> None:
+    """The largest message that a configuration can allow, which other nodes take whatever theirs allows."""
+    padding = types_pb2.Record(value=bytes(MESSAGE_BYTES_MAX - 100))
+    request = broker_pb2.ProduceRequest(topic="orders", partition=0, records=[padding])
+    body = request.SerializeToString()
+    assert MESSAGE_BYTES_MAX - 200 < len(body) <= MESSAGE_BYTES_MAX
+    async with way_to(node.calls, CallCounts()) as forward:
+        with pytest.raises(MessageTooLarge) as refused:
+            await forward(NodeId(1), PRODUCE, body, 60_000)
+    assert (refused.value.outcome, refused.value.field) == (Outcome.NOT_APPLIED, "batch"), (
+        "the topic's limit, not gRPC's"
+    )

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from raftmq import status
 from raftmq.broker import CallCounts, ClientServer
 from raftmq.errors import InternalError, MessageTooLarge, NotEnoughReplicas, Outcome, Overloaded, Unimplemented
-from raftmq.ids import GroupId
+from raftmq.ids import GroupId, LogIndex, Offset, Term
+from raftmq.ports import BatchRow
 from raftmq.records.batch import make_batch
 from raftmq.rpc.interceptor import Context, guarded
 from raftmq.v1 import broker_pb2, types_pb2
@@ -89,6 +90,13 @@ async def test_a_compressed_request_is_measured_as_it_will_be(node: Node) -> Non
     error = await refusal(node.broker.Produce(produce(MAX_MESSAGE_BYTES), compression=grpc.Compression.Gzip))
     assert type(error) is MessageTooLarge
     await node.broker.Produce(produce())
+
+
+async def test_an_answer_may_be_larger_than_any_request(node: Node) -> None:
+    batch = BatchRow(Offset(0), 1, LogIndex(2), Term(7), 0, b"", bytes(3 * MAX_MESSAGE_BYTES))
+    node.host.logs[GroupId(1)] = [batch]
+    answer = await node.broker.Fetch(broker_pb2.FetchRequest(topic="orders", partition=0, offset=0))
+    assert len(answer.batches[0].records) == 3 * MAX_MESSAGE_BYTES
 
 
 async def test_too_many_calls_at_once_are_refused(node: Node) -> None:
