@@ -149,6 +149,6 @@ async def test_what_a_client_may_send_comes_over_the_hop(node: Node) -> None:
     async with way_to(node.calls, CallCounts()) as forward:
         with pytest.raises(MessageTooLarge) as refused:
             await forward(NodeId(1), PRODUCE, body, 60_000)
-    assert (refused.value.outcome, refused.value.field) == (Outcome.NOT_APPLIED, "batch"), (
+    assert (refused.value.outcome, refused.value.field) == (Outcome.NOT_APPLIED, "records"), (
         "the topic's limit, not gRPC's"
     )
