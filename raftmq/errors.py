@@ -32,6 +32,7 @@
     ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
     ├── QueueFull                RESOURCE_EXHAUSTED   with a time to wait
     ├── OverflowDropped          RESOURCE_EXHAUSTED   by the topic's own policy: not to be sent again
+    ├── QuotaExceeded            RESOURCE_EXHAUSTED   with a time to wait
     ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
     ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
@@ -324,6 +325,15 @@ class OverflowDropped(RaftmqError):
     reason = "OVERFLOW_DROPPED"
     code = "RESOURCE_EXHAUSTED"
     default_outcome = Outcome.NOT_APPLIED
+
+
+class QuotaExceeded(RaftmqError):
+    """The client asks for more than its quota allows. Metadata has the ``client``, and the ``quota`` by its name."""
+
+    reason = "QUOTA_EXCEEDED"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
 
 
 class StorageFull(RaftmqError):

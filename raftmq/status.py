@@ -3,7 +3,7 @@
 A status of raftmq's own always carries::
 
     grpc-status-details-bin   google.rpc.Status with ErrorInfo{reason, domain "raftmq", metadata}, ErrorDetail, and
-                              RetryInfo where a time to wait is known
+                              RetryInfo where a time to wait is known, QuotaFailure with QUOTA_EXCEEDED
     raftmq-reason             the same reason in plain text, for languages where details are awkward
     raftmq-outcome            NOT_APPLIED, UNKNOWN or APPLIED
     raftmq-field              path of the refused field; absent where no field is to blame
@@ -31,6 +31,7 @@ from raftmq.errors import (
     Outcome,
     Overloaded,
     PreconditionFailed,
+    QuotaExceeded,
     RaftmqError,
     Unavailable,
     Unimplemented,
@@ -188,6 +189,10 @@ def _status_message(error: RaftmqError, message: str) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(error.retry_after_ms)
         status.details.add().Pack(retry)
+    if isinstance(error, QuotaExceeded):
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(subject=f"client:{info.metadata['client']}", description=message)
+        status.details.add().Pack(quota)
     return status
 
 

@@ -22,6 +22,7 @@ from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.operation_service import OperationService
 from raftmq.broker.publishing import Publishing, RoutingCounts
 from raftmq.broker.queues.service import QueueService
+from raftmq.broker.quota_service import QuotaService
 from raftmq.broker.server import ClientServer
 from raftmq.broker.view import View
 from raftmq.ports import Store
@@ -46,6 +47,7 @@ def assemble(
     entries: dict[str, Entry | StreamEntry] = {
         **BrokerService(view, forwarder, facts, rng).entries(),
         **AdminService(view).entries(),
+        **QuotaService(view).entries(),
         **ClusterService(view, store).entries(),
         **OperationService(view, operations).entries(),
         **QueueService(view).entries(),

@@ -6,6 +6,7 @@ Requests and responses stay bytes at both ends, so that a forwarded call is neit
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from raftmq.broker.dispatch import Entry, Method, Part, StreamEntry, Target, bui
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.parsing import parse
 from raftmq.broker.patience import NEWS_WAIT_MS, Patience
+from raftmq.broker.quotas import Quotas
 from raftmq.broker.routing import Forward, Local, Refuse, Wait, may_route_again, route
 from raftmq.broker.streaming import Send, Stream
 from raftmq.errors import (
@@ -58,6 +60,7 @@ class Calls:
         self._cluster = cluster
         self._forwarder = forwarder
         self._rng = rng
+        self.quotas = Quotas(cluster, time.monotonic)
         self._open: dict[Stream, None] = {}
 
     # -- one request, one response -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection as grpc_reflection
 from raftmq.broker import health
 from raftmq.broker.calls import Calls
 from raftmq.broker.dispatch import Method, StreamMethod, services
+from raftmq.broker.quotas import client_of
 from raftmq.rpc.interceptor import Behaviour, CallCounts, CallInterceptor, CallLimits, Context
 
 BARE_FACTOR = 2
@@ -116,13 +117,30 @@ def _handlers(calls: Calls) -> list[grpc.GenericRpcHandler[Any, Any]]:
 def _behaviour(calls: Calls, method: Method) -> Behaviour:
     async def call(request: bytes, context: Context) -> bytes:
         remaining_s = context.time_remaining()
-        return await calls.serve(method.name, request, None if remaining_s is None else remaining_s * 1000)
+        remaining_ms = None if remaining_s is None else remaining_s * 1000
+        quotas = calls.quotas
+        if not quotas.active:
+            return await calls.serve(method.name, request, remaining_ms)
+        client = client_of(context.invocation_metadata(), context.peer())
+        quotas.admit(client, method.name, len(request))
+        response = await calls.serve(method.name, request, remaining_ms)
+        quotas.answered(client, method.name, len(response))
+        return response
 
     return call
 
 
 def _streaming(calls: Calls, method: StreamMethod) -> Behaviour:
     async def call(requests: AsyncIterator[bytes], context: Context) -> None:
-        await calls.serve_stream(method.name, requests, context.write)
+        # Quotas may be set while the stream is open.
+        quotas, client = calls.quotas, client_of(context.invocation_metadata(), context.peer())
+
+        async def send(response: bytes) -> None:
+            await context.write(response)
+            if quotas.active:
+                quotas.answered(client, method.name, len(response))
+                await quotas.until_paid(client, method.name)
+
+        await calls.serve_stream(method.name, quotas.paced(requests, client, method.name), send)
 
     return call

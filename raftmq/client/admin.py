@@ -17,6 +17,7 @@ from raftmq.client.types import (
     NodeDescription,
     Overflow,
     ProducerDescription,
+    QuotaDescription,
     ReplicaDescription,
     ServerDescription,
     TopicDescription,
@@ -198,6 +199,62 @@ class Admin:
                 break
             request.after.CopyFrom(answer.next)
         return tuple(found)
+
+    # -- quotas
+
+    async def set_quota(
+        self,
+        client_id: str,
+        *,
+        produce_bytes_per_s: int = 0,
+        fetch_bytes_per_s: int = 0,
+        requests_per_s: int = 0,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> None:
+        """Say what a client may do in a second, over all nodes, each of which allows its share; 0: without limit.
+
+        client_id: as in `connect`; "": each client that has no quota of its own; "@ipv4:10.0.0.7": those at that
+        address that do not name themselves.
+
+        It holds once this returns, or a moment later on nodes that are behind. Who asks for more is told QuotaExceeded,
+        and when to come again; a producer or consumer of this client waits by itself.
+
+        Raises InvalidArgument naming the field.
+        """
+        quota = admin_pb2.Quota(
+            client_id=client_id,
+            produce_bytes_per_s=produce_bytes_per_s,
+            fetch_bytes_per_s=fetch_bytes_per_s,
+            requests_per_s=requests_per_s,
+        )
+        await self._router.to_any(
+            lambda node: node.admin.SetQuota,
+            admin_pb2.SetQuotaRequest(quota=quota),
+            timeout_ms=timeout_ms,
+            judge=may_retry_write,
+        )
+
+    async def delete_quota(self, client_id: str, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> None:
+        """Let a client have what the default ("") allows; without the default, everything. Raises NotFound."""
+        await self._router.to_any(
+            lambda node: node.admin.DeleteQuota,
+            admin_pb2.DeleteQuotaRequest(client_id=client_id),
+            timeout_ms=timeout_ms,
+            judge=may_retry_write,
+        )
+
+    async def list_quotas(self, *, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> tuple[QuotaDescription, ...]:
+        """All quotas, by client id; the default, if there is one, comes first."""
+        answer = await self._router.to_any(
+            lambda node: node.admin.ListQuotas,
+            admin_pb2.ListQuotasRequest(),
+            timeout_ms=timeout_ms,
+            judge=may_retry_read,
+        )
+        return tuple(
+            QuotaDescription(one.client_id, one.produce_bytes_per_s, one.fetch_bytes_per_s, one.requests_per_s)
+            for one in answer.quotas
+        )
 
 
 class Cluster(ClusterOperations):

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from raftmq.client.admin import Admin, Cluster
-from raftmq.client.connection import AddressMap, ConnectionPool, parse_addresses
+from raftmq.client.connection import AddressMap, ConnectionPool, NodeChannel, parse_addresses
 from raftmq.client.consumer import Consumer, Start, Until
 from raftmq.client.exchange_client import ExchangeClient
 from raftmq.client.fetcher import FetchSettings
@@ -36,6 +36,7 @@ def connect(
     connect_timeout_ms: int = 10_000,
     retry: RetryPolicy | None = None,
     address_map: AddressMap | None = None,
+    client_id: str = "",
 ) -> Client:
     """A client of the cluster that any of `addresses` ("host:port,host:port") belongs to.
 
@@ -46,10 +47,15 @@ def connect(
     retry: back-off between attempts.
     address_map: called with host and port of every node as it advertises them; gives those to dial instead. Not
     applied to `addresses`.
+    client_id: whose quota the calls count for (`Admin.set_quota`), 1 to 128 printable characters; "": that of the
+    address that they come from.
 
     Raises InvalidArgument where `addresses` cannot be read.
     """
-    return Client(addresses, connect_timeout_ms=connect_timeout_ms, retry=retry, address_map=address_map)
+    if client_id and not (client_id.isascii() and client_id.isprintable() and " " not in client_id):
+        raise InvalidArgument("has 1 to 128 printable characters, no blanks", field="client_id")
+    pool = ConnectionPool(address_map, lambda address: NodeChannel(address, client_id))
+    return Client(addresses, connect_timeout_ms=connect_timeout_ms, retry=retry, address_map=address_map, pool=pool)
 
 
 class Client(ExchangeClient):

@@ -82,8 +82,9 @@ def _parse_address(text: str) -> Address:
 class NodeChannel:
     """One channel to one address, with the stubs of all services."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, client_id: str = "") -> None:
         self.address = address
+        self._metadata = (("raftmq-client-id", client_id),) if client_id else None
         self._channel = grpc.aio.insecure_channel(str(address), options=CHANNEL_OPTIONS)
         self.broker = broker_pb2_grpc.BrokerStub(self._channel)
         self.admin = admin_pb2_grpc.AdminStub(self._channel)
@@ -134,7 +135,7 @@ class NodeChannel:
         """One call, once. Raises RaftmqError; an error of the transport has the outcome UNKNOWN."""
         await self.ready()
         try:
-            return await method(request, timeout=timeout_ms / 1000)
+            return await method(request, timeout=timeout_ms / 1000, metadata=self._metadata)
         except grpc.aio.AioRpcError as rpc_error:
             error = self._translate(rpc_error)
         # Outside the handler: the gRPC error repeats the text and would only lengthen every traceback.

@@ -220,6 +220,17 @@ class TopicDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaDescription:
+    """What a client may do in a second, over all nodes; 0: without limit."""
+
+    client_id: str
+    """Empty: each client that has no quota of its own."""
+    produce_bytes_per_s: int
+    fetch_bytes_per_s: int
+    requests_per_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDescription:
     node_id: int
     host: str

@@ -20,6 +20,9 @@ from raftmq.metadata.exchange_events import ExchangeEvent, exchange_from_proto, 
 from raftmq.metadata.operation import OperationKind
 from raftmq.metadata.queue_groups import QueueGroupDeleted as QueueGroupDeleted
 from raftmq.metadata.queue_groups import QueueGroupSet as QueueGroupSet
+from raftmq.metadata.quota import ClientQuotaDeleted as ClientQuotaDeleted
+from raftmq.metadata.quota import ClientQuotaSet as ClientQuotaSet
+from raftmq.metadata.quota import QuotaEvent, quota_from_proto, quota_to_proto
 from raftmq.metadata.topic_events import PartitionAssigned as PartitionAssigned
 from raftmq.metadata.topic_events import TopicAltered as TopicAltered
 from raftmq.metadata.topic_events import TopicCreated as TopicCreated
@@ -171,6 +174,7 @@ Event = (
     | QueueGroupSet
     | QueueGroupDeleted
     | ExchangeEvent
+    | QuotaEvent
 )
 
 
@@ -215,6 +219,8 @@ def _to_proto(event: Event) -> storage_pb2.MetadataEvent:
             return storage_pb2.MetadataEvent(assignment_changed=changed)
         case QueueGroupSet() | QueueGroupDeleted():
             return queue_groups.to_proto(event)
+        case ClientQuotaSet() | ClientQuotaDeleted():
+            return quota_to_proto(event)
         case ExchangeDeclared() | ExchangeDeleted() | BindingAdded() | BindingRemoved():
             return exchange_to_proto(event)
         case _:
@@ -247,6 +253,8 @@ def _from_proto(message: storage_pb2.MetadataEvent) -> Event:
             return queue_groups.set_from_proto(message.queue_group_set)
         case "queue_group_deleted":
             return QueueGroupDeleted(message.queue_group_deleted.id)
+        case "client_quota_set" | "client_quota_deleted":
+            return quota_from_proto(message)
         case "exchange_declared" | "exchange_deleted" | "binding_added" | "binding_removed":
             return exchange_from_proto(message)
         case _:

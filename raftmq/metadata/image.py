@@ -20,6 +20,7 @@ from raftmq.metadata.exchange_events import replay_exchange, without_topic
 from raftmq.metadata.fitting import fits, unfit, with_changes, without
 from raftmq.metadata.operation import OperationKind, OperationRecord, OperationState
 from raftmq.metadata.queue_groups import QueueGroupEvent, QueueGroupRecord, replayed
+from raftmq.metadata.quota import Quotas, replay_quota
 from raftmq.records.poison import PoisonEntry
 
 FIRST_PRODUCER_ID = ProducerId(1)
@@ -126,6 +127,7 @@ class MetadataImage:
     """Disks of nodes that were removed: they do not come back."""
     queue_groups: Mapping[int, QueueGroupRecord] = field(default_factory=_empty)
     next_queue_group_id: int = 1
+    quotas: Quotas = field(default_factory=_empty)
     exchanges: Mapping[str, ExchangeRecord] = field(default_factory=_empty)
     """Bindings lead to topics and exchanges that there are; an alternate is an exchange that there is."""
 
@@ -193,6 +195,8 @@ class MetadataImage:
                 return self._end(event)
             case events.QueueGroupSet() | events.QueueGroupDeleted():
                 return self._queue_group(event)
+            case events.ClientQuotaSet() | events.ClientQuotaDeleted():
+                return replace(self, quotas=replay_quota(self.quotas, event))
             case events.ExchangeDeclared() | events.ExchangeDeleted() | events.BindingAdded() | events.BindingRemoved():
                 return replace(self, exchanges=replay_exchange(self.exchanges, self.topics, event))
 
@@ -216,6 +220,7 @@ class MetadataImage:
             sorted(self.queue_groups.items()),
             self.next_queue_group_id,
             sorted(self.exchanges.items()),
+            sorted(self.quotas.items()),
         )
         return blake2b(repr(content).encode(), digest_size=16).hexdigest()
 

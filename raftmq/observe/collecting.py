@@ -98,6 +98,10 @@ def _records(readings: Readings, assembly: Assembly, memory_limit: int) -> None:
     for stage, distribution in traffic.stages.items():
         readings.spread(metrics.PRODUCE_LATENCY, distribution.spread(), stage)
     _overflows(readings, assembly.host.intake.overflows, image)
+    for quota, count in sorted(assembly.calls.quotas.refused.items()):
+        readings.put(metrics.QUOTA_REFUSED, count, quota)
+    for quota, count in sorted(assembly.calls.quotas.delayed.items()):
+        readings.put(metrics.QUOTA_DELAYED, count, quota)
     readings.put(metrics.PRODUCE_MEMORY, assembly.host.held_bytes)
     readings.put(metrics.PRODUCE_MEMORY_LIMIT, memory_limit)
 

@@ -80,6 +80,8 @@ DROPPED_RECORDS = _counter(
     "topic",
     "policy",
 )
+QUOTA_REFUSED = _counter("quota_refused_total", "Requests told QUOTA_EXCEEDED.", "quota")
+QUOTA_DELAYED = _counter("quota_delayed_total", "Messages of streams that were held back for a quota.", "quota")
 
 # -- the disk
 STORAGE_QUEUE = _histogram("storage_queue_seconds", "How long a round of writes waited for the storage thread.")

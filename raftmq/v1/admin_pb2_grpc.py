@@ -60,6 +60,21 @@ class AdminStub:
                 request_serializer=raftmq_dot_v1_dot_admin__pb2.DescribeTopicRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_admin__pb2.DescribeTopicResponse.FromString,
                 _registered_method=True)
+        self.SetQuota = channel.unary_unary(
+                '/raftmq.v1.Admin/SetQuota',
+                request_serializer=raftmq_dot_v1_dot_admin__pb2.SetQuotaRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_admin__pb2.SetQuotaResponse.FromString,
+                _registered_method=True)
+        self.DeleteQuota = channel.unary_unary(
+                '/raftmq.v1.Admin/DeleteQuota',
+                request_serializer=raftmq_dot_v1_dot_admin__pb2.DeleteQuotaRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_admin__pb2.DeleteQuotaResponse.FromString,
+                _registered_method=True)
+        self.ListQuotas = channel.unary_unary(
+                '/raftmq.v1.Admin/ListQuotas',
+                request_serializer=raftmq_dot_v1_dot_admin__pb2.ListQuotasRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_admin__pb2.ListQuotasResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -99,6 +114,27 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQuota(self, request, context):
+        """How much a client may ask of the cluster, from the moment that it is committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteQuota(self, request, context):
+        """The client has what the default allows from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuotas(self, request, context):
+        """As the asked node knows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +162,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.DescribeTopic,
                     request_deserializer=raftmq_dot_v1_dot_admin__pb2.DescribeTopicRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_admin__pb2.DescribeTopicResponse.SerializeToString,
+            ),
+            'SetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuota,
+                    request_deserializer=raftmq_dot_v1_dot_admin__pb2.SetQuotaRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_admin__pb2.SetQuotaResponse.SerializeToString,
+            ),
+            'DeleteQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteQuota,
+                    request_deserializer=raftmq_dot_v1_dot_admin__pb2.DeleteQuotaRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_admin__pb2.DeleteQuotaResponse.SerializeToString,
+            ),
+            'ListQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuotas,
+                    request_deserializer=raftmq_dot_v1_dot_admin__pb2.ListQuotasRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_admin__pb2.ListQuotasResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +315,87 @@ class Admin:
             '/raftmq.v1.Admin/DescribeTopic',
             raftmq_dot_v1_dot_admin__pb2.DescribeTopicRequest.SerializeToString,
             raftmq_dot_v1_dot_admin__pb2.DescribeTopicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Admin/SetQuota',
+            raftmq_dot_v1_dot_admin__pb2.SetQuotaRequest.SerializeToString,
+            raftmq_dot_v1_dot_admin__pb2.SetQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Admin/DeleteQuota',
+            raftmq_dot_v1_dot_admin__pb2.DeleteQuotaRequest.SerializeToString,
+            raftmq_dot_v1_dot_admin__pb2.DeleteQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Admin/ListQuotas',
+            raftmq_dot_v1_dot_admin__pb2.ListQuotasRequest.SerializeToString,
+            raftmq_dot_v1_dot_admin__pb2.ListQuotasResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,12 @@ class AdminStub:
     """The records of the topic are gone afterwards."""
     ListTopics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]
     DescribeTopic: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DescribeTopicRequest, _admin_pb2.DescribeTopicResponse]
+    SetQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetQuotaRequest, _admin_pb2.SetQuotaResponse]
+    """How much a client may ask of the cluster, from the moment that it is committed."""
+    DeleteQuota: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteQuotaRequest, _admin_pb2.DeleteQuotaResponse]
+    """The client has what the default allows from then on."""
+    ListQuotas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]
+    """As the asked node knows them."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -55,6 +61,12 @@ class AdminAsyncStub(AdminStub):
     """The records of the topic are gone afterwards."""
     ListTopics: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTopicsRequest, _admin_pb2.ListTopicsResponse]  # type: ignore[assignment]
     DescribeTopic: _aio.UnaryUnaryMultiCallable[_admin_pb2.DescribeTopicRequest, _admin_pb2.DescribeTopicResponse]  # type: ignore[assignment]
+    SetQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetQuotaRequest, _admin_pb2.SetQuotaResponse]  # type: ignore[assignment]
+    """How much a client may ask of the cluster, from the moment that it is committed."""
+    DeleteQuota: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteQuotaRequest, _admin_pb2.DeleteQuotaResponse]  # type: ignore[assignment]
+    """The client has what the default allows from then on."""
+    ListQuotas: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQuotasRequest, _admin_pb2.ListQuotasResponse]  # type: ignore[assignment]
+    """As the asked node knows them."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     """Topics."""
@@ -96,5 +108,29 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DescribeTopicRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DescribeTopicResponse, _abc.Awaitable[_admin_pb2.DescribeTopicResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetQuota(
+        self,
+        request: _admin_pb2.SetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetQuotaResponse, _abc.Awaitable[_admin_pb2.SetQuotaResponse]]:
+        """How much a client may ask of the cluster, from the moment that it is committed."""
+
+    @_abc_1.abstractmethod
+    def DeleteQuota(
+        self,
+        request: _admin_pb2.DeleteQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeleteQuotaResponse, _abc.Awaitable[_admin_pb2.DeleteQuotaResponse]]:
+        """The client has what the default allows from then on."""
+
+    @_abc_1.abstractmethod
+    def ListQuotas(
+        self,
+        request: _admin_pb2.ListQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListQuotasResponse, _abc.Awaitable[_admin_pb2.ListQuotasResponse]]:
+        """As the asked node knows them."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -151,6 +151,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.cluster_id = "c1"
         self.topics: dict[str, list[FakePartition]] = {}
+        self.quotas: dict[str, admin_pb2.Quota] = {}
         self.operations: list[cluster_pb2.Operation] = []
         self.exchanges = FakeExchangeState()
         self.ports: dict[int, int] = {}
@@ -471,6 +472,29 @@ class FakeAdmin(_Service, admin_pb2_grpc.AdminServicer):
             return admin_pb2.AlterTopicResponse(header=self._cluster.header(self._node_id), topic=topic)
 
         return await self._handle("AlterTopic", context, work)
+
+    async def SetQuota(self, request: admin_pb2.SetQuotaRequest, context: Any) -> admin_pb2.SetQuotaResponse:
+        async def work() -> admin_pb2.SetQuotaResponse:
+            quota = admin_pb2.Quota()
+            quota.CopyFrom(request.quota)
+            self._cluster.quotas[quota.client_id] = quota
+            return admin_pb2.SetQuotaResponse(header=self._cluster.header(self._node_id))
+
+        return await self._handle("SetQuota", context, work)
+
+    async def DeleteQuota(self, request: admin_pb2.DeleteQuotaRequest, context: Any) -> admin_pb2.DeleteQuotaResponse:
+        async def work() -> admin_pb2.DeleteQuotaResponse:
+            del self._cluster.quotas[request.client_id]
+            return admin_pb2.DeleteQuotaResponse(header=self._cluster.header(self._node_id))
+
+        return await self._handle("DeleteQuota", context, work)
+
+    async def ListQuotas(self, _request: admin_pb2.ListQuotasRequest, context: Any) -> admin_pb2.ListQuotasResponse:
+        async def work() -> admin_pb2.ListQuotasResponse:
+            quotas = [quota for _, quota in sorted(self._cluster.quotas.items())]
+            return admin_pb2.ListQuotasResponse(header=self._cluster.header(self._node_id), quotas=quotas)
+
+        return await self._handle("ListQuotas", context, work)
 
     async def DeleteTopic(self, request: admin_pb2.DeleteTopicRequest, context: Any) -> admin_pb2.DeleteTopicResponse:
         async def work() -> admin_pb2.DeleteTopicResponse:

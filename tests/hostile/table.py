@@ -162,6 +162,26 @@ def names() -> Iterator[Row]:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
+def quotas() -> Iterator[Row]:
+    def wish(what: str, field: str, **quota: Any) -> Row:
+        return row(
+            f"{ADMIN}/SetQuota",
+            what,
+            admin_pb2.SetQuotaRequest(quota=admin_pb2.Quota(**quota)),
+            "INVALID_ARGUMENT",
+            field,
+        )
+
+    yield row(f"{ADMIN}/SetQuota", "no quota", admin_pb2.SetQuotaRequest(), "INVALID_ARGUMENT", "quota")
+    yield wish("a name with a blank", "quota.client_id", client_id="a b")
+    yield wish("a name with a newline", "quota.client_id", client_id="a\nb")
+    yield wish("129 characters", "quota.client_id", client_id="x" * 129)
+    for name in ("produce_bytes_per_s", "fetch_bytes_per_s", "requests_per_s"):
+        yield wish(f"{name} without end", f"quota.{name}", client_id="c", **{name: 2**64 - 1})
+    absent = admin_pb2.DeleteQuotaRequest(client_id="nobody")
+    yield row(f"{ADMIN}/DeleteQuota", "of nobody", absent, "NOT_FOUND", "client_id")
+
+
 BAD_DEPTHS = (
     ("a depth without end", "depth.max_records", broker_pb2.DepthLimit(max_records=2**64 - 1)),
     ("a size without end", "depth.max_bytes", broker_pb2.DepthLimit(max_bytes=2**64 - 1)),
@@ -537,5 +557,6 @@ def peers() -> Iterator[Row]:
 ROWS = [
     *unparsable(), *too_many_parts(), *names(), *topics(), *described_producers(), *alterations(), *fetches(),
     *produced(), *subscribes(), *operations(), *exchanges(), *peers(),
+    *quotas(),
     *(Row(*parts) for parts in queue_rows.rows(TOPIC)),
 ]  # fmt: skip

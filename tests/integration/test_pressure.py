@@ -8,7 +8,7 @@ import pytest
 
 import raftmq
 from raftmq.cli.supervisor import LocalCluster
-from raftmq.errors import Outcome, OverflowDropped, QueueFull
+from raftmq.errors import Outcome, OverflowDropped, QueueFull, QuotaExceeded
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.integration.workload import until
 
@@ -65,6 +65,42 @@ async def test_a_full_partition_refuses_until_there_is_room(cluster: LocalCluste
                 await producer.send(b"too much", partition=0)
             await _alter(client, max_depth_records=0)
             assert (await producer.send(b"enough room", partition=0)).offset == 60
+
+
+async def test_quotas_hold_on_all_nodes_from_the_moment_that_they_are_set(cluster: LocalCluster) -> None:
+    async with (
+        raftmq.connect(cluster.bootstrap) as operator,
+        raftmq.connect(cluster.bootstrap, client_id="greedy") as greedy,
+    ):
+        await operator.admin.create_topic(TOPIC, partitions=1, replication_factor=3)
+        await _send(greedy, "free")
+        await operator.admin.set_quota("greedy", produce_bytes_per_s=9_000)
+        await operator.admin.set_quota("", requests_per_s=1_000_000)
+
+        async def held_up() -> QuotaExceeded | None:
+            try:
+                await _send(greedy, "more", 40)
+            except QuotaExceeded as refused:
+                return refused
+            return None
+
+        refused = None
+        while refused is None:  # each node lets one through at most, in debt, once it knows
+            refused = await held_up()
+        assert refused.outcome is Outcome.NOT_APPLIED
+        assert refused.retry_after_ms > 0
+        assert (await _send(operator, "others")).base_offset is not None
+
+        # What a producer of that client sends comes in all the same, in order, as fast as it may.
+        async with greedy.producer(TOPIC, linger_ms=0, max_batch_records=10) as producer:
+            futures = [await producer.enqueue(b"x" * 100, partition=0) for _ in range(50)]
+            offsets = [(await future).offset for future in futures]
+        assert offsets == list(range(offsets[0] or 0, (offsets[0] or 0) + 50))
+
+        assert [quota.client_id for quota in await operator.admin.list_quotas()] == ["", "greedy"]
+        await operator.admin.delete_quota("greedy")
+        with pytest.raises(raftmq.errors.NotFound):
+            await operator.admin.delete_quota("greedy")
 
 
 async def _alter(client: raftmq.Client, **settings: Any) -> None:

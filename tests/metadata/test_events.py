@@ -13,6 +13,8 @@ from raftmq.metadata.events import (
     AssignmentChanged,
     BindingAdded,
     BindingRemoved,
+    ClientQuotaDeleted,
+    ClientQuotaSet,
     ClusterVersionRaised,
     Event,
     ExchangeDeclared,
@@ -132,6 +134,8 @@ ONE, TWO = ReplicaId(NodeId(1), StoreId(7)), ReplicaId(NodeId(2), StoreId(8))
         ),
         (TopicDeleted(6), "0a042a020806"),
         (ProducerIdsAllocated(NodeId(1), ProducerId(2), 3), "0a083206080110021803"),
+        (ClientQuotaSet("app", 1, 2, 3), "0a0ec2020b0a03617070100118022003"),
+        (ClientQuotaDeleted("app"), "0a08ca02050a03617070"),
         (ClusterVersionRaised(2), "0a043a020802"),
         (AssignmentChanged(GroupId(4), (TWO, ONE)), "0a10420e0804120408021008120408011007"),
         (

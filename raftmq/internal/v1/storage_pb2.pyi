@@ -478,6 +478,8 @@ class MetadataEvent(_message.Message):
     EXCHANGE_DELETED_FIELD_NUMBER: _builtins.int
     BINDING_ADDED_FIELD_NUMBER: _builtins.int
     BINDING_REMOVED_FIELD_NUMBER: _builtins.int
+    CLIENT_QUOTA_SET_FIELD_NUMBER: _builtins.int
+    CLIENT_QUOTA_DELETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_registered(self) -> Global___NodeRegistered: ...
     @_builtins.property
@@ -518,6 +520,10 @@ class MetadataEvent(_message.Message):
     def binding_added(self) -> Global___BindingAdded: ...
     @_builtins.property
     def binding_removed(self) -> Global___BindingRemoved: ...
+    @_builtins.property
+    def client_quota_set(self) -> Global___ClientQuotaSet: ...
+    @_builtins.property
+    def client_quota_deleted(self) -> Global___ClientQuotaDeleted: ...
     def __init__(
         self,
         *,
@@ -541,16 +547,68 @@ class MetadataEvent(_message.Message):
         exchange_deleted: Global___ExchangeDeleted | None = ...,
         binding_added: Global___BindingAdded | None = ...,
         binding_removed: Global___BindingRemoved | None = ...,
+        client_quota_set: Global___ClientQuotaSet | None = ...,
+        client_quota_deleted: Global___ClientQuotaDeleted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "client_quota_deleted", b"client_quota_deleted", "client_quota_set", b"client_quota_set", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_changed", b"assignment_changed", "binding_added", b"binding_added", "binding_removed", b"binding_removed", "client_quota_deleted", b"client_quota_deleted", "client_quota_set", b"client_quota_set", "cluster_version_raised", b"cluster_version_raised", "event", b"event", "exchange_declared", b"exchange_declared", "exchange_deleted", b"exchange_deleted", "move_abandoned", b"move_abandoned", "move_begun", b"move_begun", "node_fenced", b"node_fenced", "node_registered", b"node_registered", "node_unfenced", b"node_unfenced", "operation_cancelled", b"operation_cancelled", "operation_ended", b"operation_ended", "operation_started", b"operation_started", "producer_ids_allocated", b"producer_ids_allocated", "queue_group_deleted", b"queue_group_deleted", "queue_group_set", b"queue_group_set", "topic_altered", b"topic_altered", "topic_created", b"topic_created", "topic_deleted", b"topic_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered", "queue_group_set", "queue_group_deleted", "exchange_declared", "exchange_deleted", "binding_added", "binding_removed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["node_registered", "node_fenced", "node_unfenced", "topic_created", "topic_deleted", "producer_ids_allocated", "cluster_version_raised", "assignment_changed", "operation_started", "move_begun", "move_abandoned", "operation_cancelled", "operation_ended", "topic_altered", "queue_group_set", "queue_group_deleted", "exchange_declared", "exchange_deleted", "binding_added", "binding_removed", "client_quota_set", "client_quota_deleted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___MetadataEvent: _TypeAlias = MetadataEvent  # noqa: Y015
+
+@_typing.final
+class ClientQuotaSet(_message.Message):
+    """0: without limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    FETCH_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    """Empty: of each client that has none of its own."""
+    produce_bytes_per_s: _builtins.int
+    fetch_bytes_per_s: _builtins.int
+    requests_per_s: _builtins.int
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        produce_bytes_per_s: _builtins.int = ...,
+        fetch_bytes_per_s: _builtins.int = ...,
+        requests_per_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "fetch_bytes_per_s", b"fetch_bytes_per_s", "produce_bytes_per_s", b"produce_bytes_per_s", "requests_per_s", b"requests_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientQuotaSet: _TypeAlias = ClientQuotaSet  # noqa: Y015
+
+@_typing.final
+class ClientQuotaDeleted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientQuotaDeleted: _TypeAlias = ClientQuotaDeleted  # noqa: Y015
 
 @_typing.final
 class NodeRegistered(_message.Message):
