@@ -239,28 +239,22 @@ class QueueGroup:
         return self.records.keys[offset] if self.is_ordered else 0
 
     def _settle_down(self, offset: int, key: int, now: Now) -> None:
-        if key:
+        expires = self.records.expires[offset]
+        if expires and expires <= now.wall_ms:
+            self._close(offset, Counter.EXPIRED, key)
+        elif key:
             self.waiting.add(offset)
-            self._promote(key, now)
-        elif self._is_too_late(offset, now):
-            self._close(offset, Counter.EXPIRED, 0)
         else:
             self._offer(offset, now)
-
-    def _is_too_late(self, offset: int, now: Now) -> bool:
-        expires = self.records.expires[offset]
-        return expires != 0 and expires <= now.wall_ms
+        if key:
+            self._promote(key, now)
 
     def _promote(self, key: int, now: Now) -> None:
         """Let the first one in a line go, if it may."""
-        while key not in self.lines.leased:
+        if key not in self.lines.leased:
             head = self.lines.head(key)
-            if head is None or not self.waiting.discard(head):
-                return
-            if not self._is_too_late(head, now):
+            if head is not None and self.waiting.discard(head):
                 self._offer(head, now)
-                return
-            self._close(head, Counter.EXPIRED, key)
 
     def _offer(self, offset: int, now: Now) -> None:
         """Nothing but the time can keep it back."""
