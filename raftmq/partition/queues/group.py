@@ -24,7 +24,7 @@ from raftmq.partition.queues.lines import Lines
 from raftmq.partition.queues.offset_set import OffsetSet, StoredOffsetSet
 from raftmq.partition.queues.parked import Parked, ParkedRecord
 from raftmq.partition.queues.processed import ProcessedKeys
-from raftmq.partition.queues.records import SHIFT, Records
+from raftmq.partition.queues.records import SHIFT, WIDTH, Records
 from raftmq.partition.queues.schedule import Schedule
 from raftmq.partition.queues.settings import Ordering, QueueSettings
 from raftmq.partition.queues.tally import Counter
@@ -168,12 +168,19 @@ class QueueGroup:
             self._promote(key, now)
 
     def close(self, offset: int, how: Counter, now: Now) -> None:
-        """A record that is in no place but perhaps an idle one is final."""
-        self._withdraw(offset)
+        """A record that is in no place (any more) is final."""
         key = self._key(offset)
         self._close(offset, how, key)
         if key:
             self._promote(key, now)
+
+    def close_idle(self, offset: int, how: Counter, now: Now) -> bool:
+        """A record is final if it is idle. Returns whether it was."""
+        if not self.is_idle(offset):
+            return False
+        self._withdraw(offset)
+        self.close(offset, how, now)
+        return True
 
     def close_many(self, offsets: Sequence[int], how: Counter) -> None:
         """Records that are in no place are final: `offsets`, ascending, of a group without order."""
@@ -196,8 +203,7 @@ class QueueGroup:
         for offset in iter(lambda: self.due_walls.pop(now.wall_ms), None):
             self._ready(offset)
         for offset in iter(lambda: self.expiries.pop(now.wall_ms), None):
-            if self.is_idle(offset):  # else it is seen to when it comes back
-                self.close(offset, Counter.EXPIRED, now)
+            self.close_idle(offset, Counter.EXPIRED, now)  # another one is seen to when it comes back
 
     def reindex(self, now: Now) -> None:
         """Find all places anew from what is stored."""
@@ -288,7 +294,7 @@ class QueueGroup:
         self._drop_page(offset >> SHIFT)
 
     def _drop_page(self, page: int) -> None:
-        if not self.open.has_any(page << SHIFT, (page + 1) << SHIFT):
+        if not self.open.part(page << SHIFT, WIDTH):
             self.records.drop(page)
 
 

@@ -37,8 +37,8 @@ class Lease:
         """Ascending."""
         self.outstanding = (1 << len(offsets)) - 1
         """Positions of which nothing was said yet."""
-        self.verdicts: dict[int, int] = {}
-        """By verdict: positions."""
+        self.verdicts: dict[int, int] | None = None
+        """By verdict: positions. None: nothing was said yet, which takes less room."""
 
     def position(self, offset: int) -> int | None:
         """Of an offset, if it is one of this lease."""
@@ -48,11 +48,13 @@ class Lease:
     def settle(self, mask: int, verdict: Verdict) -> None:
         """`verdict` on the positions in `mask`, which are outstanding."""
         self.outstanding &= ~mask
+        if self.verdicts is None:
+            self.verdicts = {}
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) | mask
 
     def said(self, position: int, verdict: Verdict) -> bool:
         """Whether `verdict` was said of that position."""
-        return bool(self.verdicts.get(verdict, 0) >> position & 1)
+        return bool((self.verdicts or {}).get(verdict, 0) >> position & 1)
 
     def open_offsets(self) -> list[int]:
         """Offsets of which nothing was said yet, ascending."""
@@ -63,7 +65,7 @@ class Lease:
 
     def encode(self) -> bytes:
         """A serialised QueueLeaseRow; the lease's number is its key."""
-        said = self.verdicts.get
+        said = (self.verdicts or {}).get
         return queues_pb2.QueueLeaseRow(
             worker=self.worker,
             secret=self.secret,
@@ -85,8 +87,8 @@ class Lease:
         stored = {
             Verdict.ACK: row.acked, Verdict.RELEASE: row.released, Verdict.RETRY: row.retried, Verdict.PARK: row.parked,
         }  # fmt: skip
-        lease.verdicts = {verdict: int.from_bytes(mask, "little") for verdict, mask in stored.items() if mask}
-        masks = [lease.outstanding, *lease.verdicts.values()]
+        lease.verdicts = {verdict: int.from_bytes(mask, "little") for verdict, mask in stored.items() if mask} or None
+        masks = [lease.outstanding, *(lease.verdicts or {}).values()]
         if max(masks) >> len(lease.offsets) or list(lease.offsets) != sorted(set(lease.offsets)):
             raise ValueError("a lease whose records cannot be told apart")
         if len(lease.secret) != SECRET_BYTES:

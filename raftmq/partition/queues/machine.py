@@ -158,8 +158,7 @@ class Queues:
                 self._note(queue_id)
             lost = [offset for offset in _idle_below(group, log_start) if offset not in self.held]
             for offset in lost:
-                if group.is_idle(offset):  # it may have been too late, when the one before it was gone
-                    group.close(offset, Counter.SKIPPED, now)
+                group.close_idle(offset, Counter.SKIPPED, now)
                 self._note(queue_id)
         self._free()
 

@@ -109,9 +109,9 @@ class OffsetSet:
         self.discard_sorted(taken)
         return taken
 
-    def has_any(self, first: int, after: int) -> bool:
-        """Whether anything in [first, after) is in the set; for few pages."""
-        return any(self._pages.get(number, 0) & mask for number, mask in _masks(first, after))
+    def part(self, first: int, width: int) -> int:
+        """The bits of [first, first + width), which lies within one page."""
+        return self._pages.get(first >> SHIFT, 0) >> (first & _LAST) & ((1 << width) - 1)
 
     def page(self, number: int) -> int:
         """The bits of a page."""

@@ -218,7 +218,6 @@ def cancel(group: QueueGroup, op: Cancel, now: Now) -> Done | Refused:
         return Refused(Refusal.NOT_INTRODUCED)
     due = group.records.due[op.offset]
     is_due = due >> 1 <= (now.log_tick if due & 1 else now.wall_ms)
-    if is_due or not group.is_idle(op.offset):
+    if is_due or not group.close_idle(op.offset, Counter.CANCELLED, now):
         return Refused(Refusal.NOT_WAITING)
-    group.close(op.offset, Counter.CANCELLED, now)
     return DONE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from raftmq.ids import WallMs
 from raftmq.internal.v1 import queues_pb2
 from raftmq.partition.queues.offset_set import OffsetSet
-from raftmq.partition.queues.records import SHIFT, Column
+from raftmq.partition.queues.records import SHIFT, WIDTH, Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Parked:
         if not self._uses[number]:
             del self._uses[number], self._numbers[self._texts.pop(number)]
         page = offset >> SHIFT
-        if not self.offsets.has_any(page << SHIFT, (page + 1) << SHIFT):
+        if not self.offsets.part(page << SHIFT, WIDTH):
             for column in (self._cause, self._log_tick, self._wall_ms):
                 column.pages.pop(page, None)
 

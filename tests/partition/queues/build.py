@@ -18,6 +18,8 @@ from raftmq.partition.queues.commands import (
     QueueAnswer,
     QueueCommand,
     QueueOp,
+    Redrive,
+    Redriven,
     Refused,
     Settle,
     Settled,
@@ -99,6 +101,11 @@ class Partition:
 
     def ack(self, lease: LeaseId, *offsets: int, **more: Any) -> Sequence[Status]:
         return self.settle(lease, Verdict.ACK, *offsets, **more)
+
+    def redrive(self, *offsets: int) -> Redriven:
+        answer = self.ask(Redrive(GROUP, offsets))
+        assert isinstance(answer, Redriven)
+        return answer
 
     def extend(self, lease: LeaseId, lease_ms: int, elapsed: int = 0) -> Extended | Refused:
         answer = self.ask(Extend(GROUP, lease, SECRET, lease_ms), elapsed)
