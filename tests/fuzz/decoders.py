@@ -11,12 +11,14 @@ from google.protobuf.message import DecodeError
 from raftmq.config import ConfigError, parse
 from raftmq.controller.formation import Formation
 from raftmq.errors import RaftmqError
-from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, StoreId, Term
+from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata import events
 from raftmq.partition import commands
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
+from raftmq.partition.queues.commands import Hold, QueueCommand, Verdict
+from raftmq.partition.queues.settings import Ordering, QueueSettings
 from raftmq.ports import (
     Anchor,
     LostTail,
@@ -47,6 +49,8 @@ from raftmq.storage.rows import (
     encode_replica,
 )
 from raftmq.v1 import types_pb2
+from tests.partition.queues.build import Partition
+from tests.partition.queues.test_queue_codec import OPS
 from tests.storage.build import GENERATION, MEMBERS, row
 from tests.storage.whole_disk import real_log
 
@@ -95,10 +99,27 @@ def _read_state(data: bytes) -> object:
     return machine
 
 
+def _stored_queue() -> bytes:
+    """Rows of a queue group of every kind."""
+    partition = Partition(QueueSettings(ordering=Ordering.KEY, is_fair=True))
+    partition.publish(6)
+    partition.introduce(0, 6, keys=(1, 1, 2, 3, 4, 5), lanes=(1, 2, 1, 2, 1, 2))
+    granted = partition.grant(4)
+    partition.ack(granted.lease, 0, processed_keys=(b"key",))
+    partition.settle(granted.lease, Verdict.RETRY, 2)
+    partition.settle(granted.lease, Verdict.PARK, 3, reason="bad", error="it broke")
+    partition.ask(Hold(Offset(3), b"record"))
+    return _stored_rows(partition.machine)
+
+
 def _stored_state() -> bytes:
     machine = PartitionMachine()
     for entry in real_log(6):
         machine.apply(entry)
+    return _stored_rows(machine)
+
+
+def _stored_rows(machine: PartitionMachine) -> bytes:
     pieces = []
     for kind, key, value in machine.take_rows():
         assert value is not None
@@ -150,10 +171,15 @@ DECODERS: dict[str, Decoder] = {
         (StorageError,),
     ),
     "membership": Decoder(decode_membership, [encode_membership(MEMBERS)], (CorruptEntry,)),
-    "state": Decoder(_read_state, [_stored_state()], (CorruptState,)),
+    "state": Decoder(_read_state, [_stored_state(), _stored_queue()], (CorruptState,)),
     "command": Decoder(
         lambda data: commands.decode(data, commands.VERSION),
         [commands.encode(commands.TickCommand()), commands.encode(commands.WindowCommand(Window(5, 6)))],
+        (PoisonEntry,),
+    ),
+    "queue_command": Decoder(
+        lambda data: commands.decode(data, commands.QUEUE_VERSION),
+        [commands.encode(QueueCommand((op,))) for op in OPS],
         (PoisonEntry,),
     ),
     "metadata": Decoder(lambda data: events.decode(data, events.VERSION), [events.encode(_EVENTS)], (PoisonEntry,)),

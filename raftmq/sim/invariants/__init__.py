@@ -1,4 +1,5 @@
-"""What must hold, one property a file. ``R``: consensus, ``L``: the log as clients see it, ``C``: the controller."""
+"""What must hold, one property a file. ``R``: consensus, ``L``: the log as clients see it, ``C``: the controller,
+``Q``: deliveries of queues."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from raftmq.sim.invariants.l12_batches_whole import BatchesWhole
 from raftmq.sim.invariants.l13_log_start import LogStart
 from raftmq.sim.invariants.l14_equal_replicas import EqualReplicas
 from raftmq.sim.invariants.l15_receipts import Receipts
+from raftmq.sim.invariants.q06_one_place import OnePlace
 from raftmq.sim.invariants.r01_election_safety import ElectionSafety
 from raftmq.sim.invariants.r02_leader_append_only import LeaderAppendOnly
 from raftmq.sim.invariants.r03_log_matching import LogMatching
@@ -47,6 +49,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(nodes), EqualReplicas(),
         Receipts(nodes),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
+        OnePlace(),
     ]  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""Bugs of queue groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftmq.partition.queues import ops, rows
+from raftmq.partition.queues.commands import Status
+from raftmq.partition.queues.group import Now, QueueGroup
+from raftmq.partition.queues.leases import Lease, Leases
+from raftmq.partition.queues.machine import Queues
+from raftmq.partition.queues.offset_set import OffsetSet
+from raftmq.partition.queues.parked import Parked
+from tests.mutants.table import Patch, mutant
+
+AREA = "queues"
+LEASES = "tests/partition/queues/test_leases.py"
+ORDER = "tests/partition/queues/test_order_and_time.py"
+KEEPING = "tests/partition/queues/test_keeping.py"
+
+
+@mutant(AREA, LEASES, "test_an_acknowledgement_after_the_lease_is_refused_for_that_record_only")
+def ack_of_expired_lease_accepted(patch: Patch) -> None:
+    """Time does not pass before what an entry asks for: a lease that is over still counts."""
+    patch.setattr(Queues, "_pass_time", lambda self, now: None)
+
+
+@mutant(AREA, LEASES, "test_a_lease_lasts_until_its_deadline")
+def lease_expires_early(patch: Patch) -> None:
+    """A lease ends a millisecond before its deadline."""
+    expire = Leases.expire
+    patch.setattr(Leases, "expire", lambda self, log_tick: expire(self, log_tick + 1))
+    due = Leases.next_deadline
+
+    def next_deadline(self: Leases) -> int | None:
+        deadline = due(self)
+        return None if deadline is None else deadline - 1
+
+    patch.setattr(Leases, "next_deadline", next_deadline)
+
+
+@mutant(AREA, LEASES, "test_another_secret_another_lease_and_another_record_are_late")
+def secret_not_compared(patch: Patch) -> None:
+    """Whoever guesses the number of a lease may settle it."""
+    settle = ops.settle
+
+    def settling(group: QueueGroup, op: Any, now: Now) -> Any:
+        lease = group.leases.get(op.lease)
+        if lease is not None:
+            lease.secret = op.secret
+        return settle(group, op, now)
+
+    patch.setattr(ops, "settle", settling)
+
+
+@mutant(AREA, LEASES, "test_everything_outlives_a_restart")
+def acked_redelivered_after_restore(patch: Patch) -> None:
+    """What was acknowledged of a page of records is not written down."""
+    encode = rows._encode_open
+
+    def encoding(group: QueueGroup, page: int) -> bytes | None:
+        everything = OffsetSet()
+        everything.add_range(group.start, group.frontier)
+        kept, group.open = group.open, everything  # type: ignore[assignment]
+        try:
+            return encode(group, page)
+        finally:
+            group.open = kept
+
+    patch.setattr(rows, "_encode_open", encoding)
+
+
+@mutant(AREA, ORDER, "test_a_keys_next_record_waits_for_the_one_before_and_other_keys_flow_past")
+def key_order_ignored(patch: Patch) -> None:
+    """A key's next record is handed out while the one before is under way."""
+    patch.setattr(QueueGroup, "_key", lambda self, offset: 0)
+
+
+@mutant(AREA, ORDER, "test_retries_wait_longer_each_time_and_end_with_the_record_parked")
+def retry_not_counted(patch: Patch) -> None:
+    """A record that fails counts as one that was given back."""
+
+    def failing(group: QueueGroup, offset: int, *_: Any) -> Any:
+        group.give_back(offset, _[-1])
+        return Status.OK
+
+    patch.setattr(ops, "_fail", failing)
+
+
+@mutant(AREA, KEEPING, "test_parked_records_outlive_a_restart")
+def parked_lost_at_restart(patch: Patch) -> None:
+    """Why a record is parked is not written down."""
+    patch.setattr(Parked, "encode", lambda self, offset: None)
+
+
+@mutant(AREA, KEEPING, "test_a_trim_stops_before_what_a_queue_still_needs_until_it_is_held")
+def trim_takes_leased_records(patch: Patch) -> None:
+    """A trim takes records that a worker has, or that were kept aside."""
+    patch.setattr(Queues, "bound", lambda self, wanted: wanted)
+
+
+@mutant(AREA, LEASES, "test_the_same_verdict_again_is_a_duplicate_and_another_one_is_late")
+def another_verdict_is_a_duplicate(patch: Patch) -> None:
+    """A worker that says one thing, and then another, is told that all is well."""
+    patch.setattr(Lease, "said", lambda self, position, verdict: True)
