@@ -1,5 +1,5 @@
-"""Q6: every record that a queue group knows is closed, or in exactly one place, and the numbers add up; replicas that have
-applied the same entries have the same delivery state, and would write the same rows. No exception."""
+"""Q6: every record that a queue group knows is closed, or in exactly one place, and the numbers add up; replicas that
+have applied the same entries have the same delivery state, and would write the same rows. No exception."""
 
 from __future__ import annotations
 
