@@ -32,7 +32,7 @@ WORTH_REACHING = (
     "leaders elected", "leader changes with uncommitted entries", "truncations", "suspect disks",
     "suspect replicas cleared", "records acknowledged", "records retried", "duplicates answered", "records consumed",
     "bounds answered", "topics created", "topics deleted", "catch-ups from disk", "call NOT_ENOUGH_REPLICAS",
-    "records unknown", "records failed", "entries shared by requests",
+    "records unknown", "records failed", "entries shared by requests", "records published", "bindings changed",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

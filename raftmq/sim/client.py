@@ -18,7 +18,7 @@ from raftmq.ids import NodeId
 from raftmq.sim.network import Network
 from raftmq.sim.node import CLIENT_PORT, NodeProcess
 from raftmq.sim.process import Process
-from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2
 
 
 class _Method:
@@ -41,6 +41,7 @@ class _Stub:
 _BROKER = _Stub(broker_pb2.DESCRIPTOR.services_by_name["Broker"])
 _ADMIN = _Stub(admin_pb2.DESCRIPTOR.services_by_name["Admin"])
 _CLUSTER = _Stub(cluster_pb2.DESCRIPTOR.services_by_name["Cluster"])
+_EXCHANGES = _Stub(exchanges_pb2.DESCRIPTOR.services_by_name["Exchanges"])
 
 
 class SimChannel(NodeChannel):
@@ -51,6 +52,7 @@ class SimChannel(NodeChannel):
         self.broker: Any = _BROKER
         self.admin: Any = _ADMIN
         self.cluster: Any = _CLUSTER
+        self.exchanges: Any = _EXCHANGES
         self._avoid_until = 0.0
         self._network = network
         self._process = process

@@ -67,6 +67,8 @@ class Plan:
     thin: list[ThinPlan] = field(default_factory=list)
     named: list[ThinPlan] = field(default_factory=list)
     """Thin clients that send under message ids."""
+    published: list[ThinPlan] = field(default_factory=list)
+    """Clients that send to an exchange."""
     consumers: int = 2
     churn: bool = False
     min_in_sync: int = 0
@@ -122,6 +124,9 @@ def draw(seed: int) -> Plan:
     if has_operators:
         plan.safety = max(plan.safety, 4_000_000 if is_long else 1_000_000)
         plan.steps = _with_operators(operators, plan, (2, 5, 10) if is_long else (1, 2, 4))
+    rng = Random(f"exchanges {seed}")  # of its own, too
+    if rng.random() < 0.2:
+        plan.published = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
     rng = Random(f"retention {seed}")  # of its own, too
     plan.retention = draw_retention(rng, election)
     if plan.retention.forgets:

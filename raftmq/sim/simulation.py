@@ -25,6 +25,7 @@ from raftmq.sim.members import Members
 from raftmq.sim.oracle import Oracle, Partition, Told
 from raftmq.sim.plan import MEMBER_KINDS, Plan, draw
 from raftmq.sim.process import Process
+from raftmq.sim.publishing import churn_bindings, publish
 from raftmq.sim.retaining import records
 from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
 from raftmq.sim.workload import Task
@@ -169,6 +170,14 @@ class Simulation:
         for thin in plan.named:
             self._thin(f"m{number}", thin, call_under_ids)
             number += 1
+        for published in plan.published:
+            self._client(
+                f"x{number}",
+                lambda task, published=published: publish(task, published, plan.topics),  # type: ignore[misc]
+            )
+            number += 1
+        if plan.published:
+            self._client("binder", lambda task: churn_bindings(task, sorted(plan.topics), plan.election_ms), asks=True)
         for topic, partitions in sorted(plan.topics.items()):
             for partition in range(partitions):
                 for _ in range(plan.consumers if partition == 0 else 1):
