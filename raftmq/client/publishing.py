@@ -87,6 +87,7 @@ class _Publish:
         self._topics: dict[str, TopicReceipt] = {}
         self._answered = False
         self._outcome = Outcome.NOT_APPLIED
+        """Of the attempts that were not answered: UNKNOWN once any of them may have got through."""
 
     async def run(self) -> Published:
         try:
@@ -131,9 +132,9 @@ class _Publish:
         if not result.HasField("error"):
             return TopicReceipt(result.topic, receipts, None)
         error = status.from_message(result.error)
-        if before is not None and before.error is not None and before.error.outcome is not Outcome.NOT_APPLIED:
-            # An attempt before may have got through.
-            error.outcome = error.outcome if error.outcome is Outcome.APPLIED else Outcome.UNKNOWN
+        earlier = [self._outcome, *([] if before is None or before.error is None else [before.error.outcome])]
+        if error.outcome is Outcome.NOT_APPLIED and any(one is not Outcome.NOT_APPLIED for one in earlier):
+            error.outcome = Outcome.UNKNOWN  # an attempt before may have got through
         return TopicReceipt(result.topic, receipts or (() if before is None else before.receipts), error)
 
 

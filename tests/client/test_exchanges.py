@@ -120,6 +120,26 @@ async def test_the_time_is_over_and_the_topics_that_have_it_are_told(
     assert values(cluster) == ([b"v"], [])
 
 
+async def test_a_refusal_does_not_hide_that_an_attempt_before_it_may_have_got_through(
+    cluster: FakeCluster, client: Client, clock: LoopClock
+) -> None:
+    await routes(cluster, client)
+
+    def no_leader_from_here_on() -> None:
+        cluster.exchanges.refusals["b"] = [errors.NoLeader("an election") for _ in range(100)]
+
+    cluster.script(
+        "Publish",
+        Fault(lose_answer=True),
+        Fault(first=no_leader_from_here_on),
+        Fault(first=lambda: clock.advance(60)),
+    )
+    with pytest.raises(errors.NoLeader) as caught:
+        await client.publish("events", b"v", routing_key="y", timeout_ms=60_000)
+    assert cluster.partition("b", 0).values() == [b"v"]
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 async def test_the_unroutable(cluster: FakeCluster, client: Client) -> None:
     await routes(cluster, client)
     await client.exchanges.declare("nowhere", "fanout")
