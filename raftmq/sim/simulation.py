@@ -177,7 +177,9 @@ class Simulation:
             )
             number += 1
         if plan.published:
-            self._client("binder", lambda task: churn_bindings(task, sorted(plan.topics), plan.election_ms), asks=True)
+            self._client(
+                "binder", lambda task: churn_bindings(task, sorted(plan.topics), plan.election_ms / 5), asks=True
+            )
         for topic, partitions in sorted(plan.topics.items()):
             for partition in range(partitions):
                 for _ in range(plan.consumers if partition == 0 else 1):
