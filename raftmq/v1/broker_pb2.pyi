@@ -1114,7 +1114,7 @@ class GetServerInfoResponse(_message.Message):
     so that while a cluster is upgraded some say less than others.
     1: all that is not named below. 2: ProduceStream, Subscribe. 3: `message_id`, operations. 4: AlterTopic,
     `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`. 6: the services Queue
-    and Exchanges.
+    and Exchanges, quotas.
     """
     boot_count: _builtins.int
     max_message_bytes: _builtins.int

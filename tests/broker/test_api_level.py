@@ -18,7 +18,8 @@ LEVELS = {
     4: "Admin: AlterTopic",
     5: "Broker: DescribeProducers",
     6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup; "
-    "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish",
+    "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish; "
+    "Admin: SetQuota DeleteQuota ListQuotas",
 }
 """What each level brought. Rows of levels that were released stay as they are."""
 
