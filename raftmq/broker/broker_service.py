@@ -50,7 +50,11 @@ class BrokerService:
         """For the table of methods."""
         return {
             "Broker.Produce": Entry(
-                self._producing.produce, reads=False, target=self._producing.target, join=self._producing.join
+                self._producing.produce,
+                reads=False,
+                target=self._producing.target,
+                begin=self._producing.begin,
+                join=self._producing.join,
             ),
             "Broker.ProduceStream": StreamEntry(produce_stream),
             "Broker.Subscribe": StreamEntry(subscribe),

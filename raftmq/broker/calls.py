@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from raftmq.broker.cluster import ClusterView, Host
 from raftmq.broker.deadlines import CallContext, answer_within_ms
-from raftmq.broker.dispatch import Entry, Method, Part, StreamEntry, Target, build_table
+from raftmq.broker.dispatch import Entry, Method, Part, Settle, StreamEntry, Target, build_table
 from raftmq.broker.forwarding import Forwarder
 from raftmq.broker.parsing import parse
 from raftmq.broker.patience import NEWS_WAIT_MS, Patience
@@ -98,7 +98,7 @@ class Calls:
         if target.spread is not None:
             spread: Message = await target.spread(self, context)
             return spread
-        patience = self.patience(context)
+        patience: Patience | None = None
         while True:
             try:
                 return await self._attempt(method, request, data, target, context)
@@ -107,6 +107,7 @@ class Calls:
                 waits = context.patient and not context.forwarded and not target.no_forward
                 if not (waits and may_route_again(error, reads=method.entry.reads)):
                     raise
+                patience = patience or self.patience(context)
                 await patience.wait_after(error)
 
     async def _in_parts(self, method: Method, parts: Sequence[Part], context: CallContext) -> Answer:
@@ -170,17 +171,19 @@ class Calls:
 
     async def _target(self, target: Any, request: Message, context: CallContext) -> Target:
         """Whose leader answers. A topic that is not known here may have been created elsewhere a moment ago."""
-        patience = self.patience(context)
+        patience: Patience | None = None
         while True:
             try:
                 found: Target = target(request)
             except UnknownTopic as error:
                 if self._host.leads(CONTROLLER_GROUP):
                     raise
+                patience = patience or self.patience(context)
                 await patience.wait_after(error, NEWS_WAIT_MS)
             except NotReady as error:
                 if context.forwarded:
                     raise
+                patience = patience or self.patience(context)
                 await patience.wait_after(error)
             else:
                 return found
@@ -219,6 +222,14 @@ class Calls:
         method = self.methods[name]
         answer = await _in_time(method, context, self._routed(method, request, None, target, context))
         return method.response_class.FromString(answer) if isinstance(answer, bytes) else answer
+
+    def begin(self, name: str, request: Message, target: Target, context: CallContext, settle: Settle) -> bool:
+        """Answer a `request` that a stream carries by ``settle``, as soon as it can be. False where it takes more than
+        this node: then ``answer`` is to be asked. Raises RaftmqError."""
+        begin = self.methods[name].entry.begin
+        if begin is None or target.parts or target.spread is not None or not self._host.leads(target.group):
+            return False
+        return begin(request, context.narrowed(target.limit_ms), settle)
 
     def patience(self, context: CallContext) -> Patience:
         return Patience(context, self._rng)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from raftmq.errors import RaftmqError
 from raftmq.ids import GroupId, NodeId, Offset, Term
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
@@ -180,6 +181,17 @@ class Host(Protocol):
     async def gather(
         self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int
     ) -> Ack: ...
+
+    def begin_gather(
+        self,
+        group_id: GroupId,
+        records: LooseRecords,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        max_bytes: int,
+        done: Callable[[Ack | RaftmqError], None],
+    ) -> bool: ...
 
     async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -79,4 +79,4 @@ class CallContext:
     def narrowed(self, limit_ms: int) -> CallContext:
         """The same call, which may now take at most `limit_ms` more."""
         latest = asyncio.get_running_loop().time() + limit_ms / 1000
-        return self if latest >= self.deadline else replace(self, deadline=latest)
+        return self if latest >= self.deadline else CallContext(latest, self.forwarded, self.patient)

@@ -51,6 +51,11 @@ class Part:
     about: Any
 
 
+Settle = Callable[[Callable[[], Any]], None]
+"""Takes, once, what makes the response or raises its RaftmqError. It is told in the middle of something else, and may
+not make it there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """How one method is answered. Requests and responses are its own message classes: hence ``Any``."""
@@ -60,6 +65,8 @@ class Entry:
     """It changes nothing: it may be tried again whatever became of the first try."""
     target: Callable[[Any], Target] | None = None
     """Checks what any node can check of a request, and says whose leader answers it. None: every node can."""
+    begin: Callable[[Any, CallContext, Settle], bool] | None = None
+    """Answers a request that this node can answer, without a task that waits: True if it does. Raises RaftmqError."""
     join: Callable[[Sequence[tuple[Part, Any]]], Any] | None = None
     """Makes one response of those to the parts: each with its response or its RaftmqError."""
 

@@ -7,19 +7,20 @@ the convenience: the server looks at each key, builds the batch and checks it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from google.protobuf.message import Message
 
 from raftmq import status
 from raftmq.broker.deadlines import CallContext, duration_ms
-from raftmq.broker.dispatch import Part, Target
+from raftmq.broker.dispatch import Part, Settle, Target
 from raftmq.broker.fetching import OFFSET_MAX
 from raftmq.broker.view import View, deal_by_key
 from raftmq.errors import InvalidArgument, Outcome, RaftmqError
 from raftmq.ids import GroupId, Offset, PartitionId
-from raftmq.metadata.image import TopicRecord
+from raftmq.metadata.image import PartitionRecord, TopicRecord
 from raftmq.records.batch import CheckedBatch, check_batch, check_message_id, check_records, make_batch
-from raftmq.records.loose import HEADER_BYTES, loosen
+from raftmq.records.loose import HEADER_BYTES, LooseRecords, loosen
 from raftmq.records.slots import partition_for_key
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import broker_pb2, types_pb2
@@ -68,28 +69,49 @@ class Producing:
         topic = self._view.topic(request.topic)
         partition = self._view.partition(topic, request.partition)
         ack = await self._append(request, topic, partition.group, context.within(self._timeout_ms(request)))
+        return self._answer(topic, partition, ack)
+
+    def begin(self, request: broker_pb2.ProduceRequest, context: CallContext, settle: Settle) -> bool:
+        """As ``produce``, where the leader can begin at once."""
+        topic = self._view.topic(request.topic)
+        records = _loose(request, topic)
+        if records is None:
+            return False
+        partition = self._view.partition(topic, request.partition)
+
+        def done(ack: Ack | RaftmqError) -> None:
+            settle(partial(self._told, topic, partition, ack))
+
+        timeout_ms = context.within(self._timeout_ms(request))
+        return self._view.host.begin_gather(
+            partition.group, records, _acks_of(request), topic.min_in_sync_replicas, timeout_ms, topic.max_batch_bytes,
+            done,
+        )  # fmt: skip
+
+    def _told(
+        self, topic: TopicRecord, partition: PartitionRecord, ack: Ack | RaftmqError
+    ) -> broker_pb2.ProduceResponse:
+        if isinstance(ack, RaftmqError):
+            raise ack
+        return self._answer(topic, partition, ack)
+
+    async def _append(
+        self, request: broker_pb2.ProduceRequest, topic: TopicRecord, group: GroupId, timeout_ms: int
+    ) -> Ack:
+        host, acks, min_in_sync = self._view.host, _acks_of(request), topic.min_in_sync_replicas
+        records = _loose(request, topic)
+        if records is not None:
+            return await host.gather(group, records, acks, min_in_sync, timeout_ms, topic.max_batch_bytes)
+        expected = Offset(request.expected_offset) if request.HasField("expected_offset") else None
+        batch = _batch_of(request, topic)
+        return await host.produce(group, batch, acks, min_in_sync, timeout_ms, expected, topic.depth)
+
+    def _answer(self, topic: TopicRecord, partition: PartitionRecord, ack: Ack) -> broker_pb2.ProduceResponse:
         return broker_pb2.ProduceResponse(
             header=self._view.header(partition.group, ack.term),
             receipt=_receipt(topic, partition.partition, ack),
             high_watermark=self._view.high_watermark(partition.group),
         )
-
-    async def _append(
-        self, request: broker_pb2.ProduceRequest, topic: TopicRecord, group: GroupId, timeout_ms: int
-    ) -> Ack:
-        """Plain records that ask for nothing special may share an entry with those of other requests; not where their
-        partition may be too deep for them: each is judged by itself then."""
-        host, acks, min_in_sync = self._view.host, _acks_of(request), topic.min_in_sync_replicas
-        if request.HasField("expected_offset"):
-            expected = Offset(request.expected_offset)
-            return await host.produce(
-                group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, expected, topic.depth
-            )
-        if request.records and not request.message_id and not topic.depth:
-            records = loosen(request.records)
-            if records.size + HEADER_BYTES <= topic.max_batch_bytes:
-                return await host.gather(group, records, acks, min_in_sync, timeout_ms, topic.max_batch_bytes)
-        return await host.produce(group, _batch_of(request, topic), acks, min_in_sync, timeout_ms, limit=topic.depth)
 
     def join(self, answers: Sequence[tuple[Part, broker_pb2.ProduceResponse | RaftmqError]]) -> Message:
         """One answer for all parts, or their error where all have failed."""
@@ -170,6 +192,15 @@ def _check_shape(request: broker_pb2.ProduceRequest) -> None:
         raise InvalidArgument(
             f"{len(request.records)} plain records, at most {PLAIN_RECORDS_MAX}: make a batch of them", field="records"
         )
+
+
+def _loose(request: broker_pb2.ProduceRequest, topic: TopicRecord) -> LooseRecords | None:
+    """Plain records that ask for nothing special may share an entry with those of other requests; None: others. Not
+    where their partition may be too deep for them: each request is judged by itself then."""
+    if not request.records or request.message_id or request.HasField("expected_offset") or topic.depth:
+        return None
+    records = loosen(request.records)
+    return records if records.size + HEADER_BYTES <= topic.max_batch_bytes else None
 
 
 def _batch_of(request: broker_pb2.ProduceRequest, topic: TopicRecord) -> CheckedBatch:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from raftmq.broker.deadlines import CallContext
-from raftmq.broker.dispatch import StreamMethod, Target
+from raftmq.broker.dispatch import Settle, StreamMethod, Target
 from raftmq.broker.parsing import parse
 from raftmq.broker.patience import Patience
 
@@ -27,6 +27,7 @@ class Routed(Protocol):
 
     async def target(self, name: str, request: Message, context: CallContext) -> Target: ...
     async def answer(self, name: str, request: Message, target: Target, context: CallContext) -> Any: ...
+    def begin(self, name: str, request: Message, target: Target, context: CallContext, settle: Settle) -> bool: ...
     def patience(self, context: CallContext) -> Patience: ...
 
 

@@ -81,6 +81,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._round_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = Tick(0)
         self._queue: SimpleQueue[Round | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_rounds, name="raftmq-storage", daemon=True)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="raftmq-reader")
@@ -156,12 +157,17 @@ class Driver:
 
     def _arm(self) -> None:
         assert self._replicas is not None
+        deadline = self._replicas.next_deadline()
         if self._timer is not None:
+            if deadline == self._armed_for:
+                return
             self._timer.cancel()
-        delay = max(0, self._replicas.next_deadline() - SystemClock().tick()) / 1000
+        self._armed_for = deadline
+        delay = max(0, deadline - SystemClock().tick()) / 1000
         self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
+        self._timer = None
         if self._stopped or self._replicas is None:
             return
         with self.fatal():

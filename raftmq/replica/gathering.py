@@ -53,13 +53,16 @@ class Gathering:
             self._count + records.count <= COUNT_MAX and self._bytes + records.size + HEADER_BYTES <= max_bytes
         )
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request) -> bool:
+        """Returns whether ``deadline`` has moved."""
         self._requests.append(request)
         self._count += request.records.count
         self._bytes += request.records.size
         self.is_urgent = self.is_urgent or request.acks in (Acks.LEADER, Acks.NONE)
-        if self.deadline is None or request.deadline < self.deadline:
+        is_first = self.deadline is None or request.deadline < self.deadline
+        if is_first:
             self.deadline = request.deadline
+        return is_first
 
     def take(self) -> list[Request]:
         """Everything; nothing is left."""

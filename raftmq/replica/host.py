@@ -51,6 +51,7 @@ class ReplicaHost:
         self.intake = Intake(replicas, clock, memory_bytes)
         self.traffic = self.intake.traffic
         self.produce, self.gather = self.intake.produce, self.intake.gather
+        self.begin_gather = self.intake.begin_gather
         self._reader = reader
         self._clock = clock
 

@@ -70,7 +70,8 @@ class Intake:
         """
         arrived = self._clock.tick()
         deadline = Tick(arrived + timeout_ms)
-        await self._room(group_id, batch.size, deadline)
+        await until_serving(self._replicas, self._clock, group_id, deadline)
+        self._room(group_id, batch.size)
 
         def append(done: Done) -> None:
             now, wall_ms = self._clock.tick(), self._clock.wall_ms()
@@ -89,19 +90,47 @@ class Intake:
         """As ``produce``, in an entry of at most `max_bytes` that others' records may share."""
         arrived = self._clock.tick()
         deadline = Tick(arrived + timeout_ms)
-        leadership = await self._room(group_id, records.size, deadline)
+        await until_serving(self._replicas, self._clock, group_id, deadline)
+        answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        done = self._held(group_id, records, acks, partial(_settle, answer))
+        self._gather(group_id, Request(records, acks, min_in_sync, arrived, deadline, done), max_bytes)
+        return await answer
 
-        def append(done: Done) -> None:
-            request = Request(records, acks, min_in_sync, arrived, deadline, done)
-            leadership.gather(request, max_bytes, self._clock.tick(), self._clock.wall_ms())
-
-        return await self._answer(group_id, records, acks, append)
-
-    async def _room(self, group_id: GroupId, size: int, deadline: Tick) -> Leadership:
-        """The leadership that may be given `size` bytes. Raises what speaks against it."""
+    def begin_gather(
+        self,
+        group_id: GroupId,
+        records: LooseRecords,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        max_bytes: int,
+        done: Done,
+    ) -> bool:
+        """As ``gather``, for those who do not wait: ``done`` is told the answer. It is called in the middle of a round,
+        so it may do no more than take note of it. False where there is something to be waited for first."""
         group = self._replicas.group(group_id)
         if group is None or not group.can_serve():
-            await until_serving(self._replicas, self._clock, group_id, deadline)
+            return False
+        arrived = self._clock.tick()
+        done = self._held(group_id, records, acks, done)
+        request = Request(records, acks, min_in_sync, arrived, Tick(arrived + timeout_ms), done)
+        self._gather(group_id, request, max_bytes)
+        return True
+
+    def _gather(self, group_id: GroupId, request: Request, max_bytes: int) -> None:
+        size = request.records.size
+        leadership = self._room(group_id, size)
+        self.held_bytes += size
+        try:
+            calls_for_round = leadership.gather(request, max_bytes, self._clock.tick(), self._clock.wall_ms())
+        except BaseException:
+            self.held_bytes -= size
+            raise
+        if calls_for_round:
+            self._replicas.touch(group_id)
+
+    def _room(self, group_id: GroupId, size: int) -> Leadership:
+        """The leadership that may be given `size` bytes. Raises what speaks against it."""
         if self._replicas.heartbeats.disk is not DiskLevel.AMPLE:
             node = self._replicas.me.node
             raise StorageFull(
@@ -157,17 +186,7 @@ class Intake:
         """What becomes of `records` once ``append`` has taken them; it raises where it does not. `until`: where their
         partition has no room, they wait so long for some."""
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-
-        def done(ack: Ack | RaftmqError) -> None:
-            # Not when the caller goes: the records stay until they are acknowledged, or known not to be.
-            self.held_bytes -= records.size
-            if answer.done():
-                return
-            if isinstance(ack, RaftmqError):
-                answer.set_exception(ack)
-            else:
-                answer.set_result(ack)
-
+        done = self._held(group_id, records, acks, partial(_settle, answer))
         self.held_bytes += records.size
         try:
             if until is None:
@@ -178,6 +197,26 @@ class Intake:
             self.held_bytes -= records.size
             raise
         self._replicas.touch(group_id)
-        ack = await answer
-        self.traffic.acknowledged(group_id, records, acks, ack)
-        return ack
+        return await answer
+
+    def _held(self, group_id: GroupId, records: Sized, acks: Acks, done: Done) -> Done:
+        """``done``, which gives the memory back first: not when the caller goes, but when the records are acknowledged,
+        or known not to be."""
+
+        def ended(answer: Ack | RaftmqError) -> None:
+            self.held_bytes -= records.size
+            if isinstance(answer, Ack):
+                self.traffic.acknowledged(group_id, records, acks, answer)
+            done(answer)
+
+        return ended
+
+
+def _settle(answer: asyncio.Future[Ack], told: Ack | RaftmqError) -> None:
+    """End a future; the one who waited may have gone."""
+    if answer.done():
+        return
+    if isinstance(told, RaftmqError):
+        answer.set_exception(told)
+    else:
+        answer.set_result(told)

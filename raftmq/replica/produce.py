@@ -40,6 +40,8 @@ from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
 
 BATCH_VERSION = 1
 OVERLOAD_RETRY_MS = 50
+LOOK_AGAIN_TICKS = 16
+"""For so long, at most, the arrival of one request is taken for the arrival of its like."""
 
 
 class GroupFollowers:
@@ -89,8 +91,8 @@ class Leadership:
         self._overlay = None if machine is None else Overlay(machine.producers, machine.message_ids)
         self._taken = group.node.last_index
         self._gate = Gate(group.id)
-        self._admitted: tuple[Tick, Acks, int] | None = None
-        """What was last found fit to be gathered."""
+        self._admitted: tuple[int, Acks, int] | None = None
+        """What was found fit to be gathered last."""
         self._gathered = LogIndex(0)
         """The newest entry that was gathered: while it is not committed, the next one is filled."""
 
@@ -233,17 +235,24 @@ class Leadership:
 
     # -- gathering -------------------------------------------------------------------------------------------------
 
-    def gather(self, request: Request, max_bytes: int, now: Tick, wall_ms: int) -> None:
+    def gather(self, request: Request, max_bytes: int, now: Tick, wall_ms: int) -> bool:
         """Append the records of `request`, in an entry that others may share and that has at most `max_bytes`; or raise
-        the error that says why not. Until they are appended, an answer may still be NOT_APPLIED."""
+        the error that says why not. Until they are appended, an answer may still be NOT_APPLIED.
+
+        Returns whether this calls for a round. Otherwise the one that brings a commit is early enough.
+        """
         self._refuse_once(request, now)
-        if not self.gathering.fits(request.records, max_bytes):
+        is_full = not self.gathering.fits(request.records, max_bytes)
+        if is_full:
             self.flush(now, wall_ms)
-        self.gathering.add(request)
+        return self.gathering.add(request) or is_full or self._is_due()
+
+    def _is_due(self) -> bool:
+        return self.gathering.is_urgent or self.group.node.commit_index >= self._gathered
 
     def flush_due(self, now: Tick, wall_ms: int) -> None:
         """At the beginning of a round: append what was gathered, unless the entry before it is still on its way."""
-        if len(self.gathering) and (self.gathering.is_urgent or self.group.node.commit_index >= self._gathered):
+        if len(self.gathering) and self._is_due():
             self.flush(now, wall_ms)
 
     def flush(self, now: Tick, wall_ms: int) -> None:
@@ -282,8 +291,8 @@ class Leadership:
         return True
 
     def _refuse_once(self, request: Request, now: Tick) -> None:
-        """As ``_refuse``, for many that ask for the same at the same moment."""
-        asked = (now, request.acks, request.min_in_sync)
+        """As ``_refuse``, for many that ask for the same at about the same moment: ``flush`` looks again."""
+        asked = (now // LOOK_AGAIN_TICKS, request.acks, request.min_in_sync)
         if asked != self._admitted:
             self._refuse(request.acks, request.min_in_sync, now)
             self._admitted = asked

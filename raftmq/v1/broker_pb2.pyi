@@ -97,7 +97,9 @@ class ProduceRequest(_message.Message):
 
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Record]:
-        """... or plain records (thin clients), of which the server makes the batch."""
+        """... or plain records (thin clients), of which the server makes the batch. With neither `message_id` nor
+        `expected_offset` the records of other requests may share it: `Receipt.log_index` is then the same, and nothing else.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -214,8 +216,13 @@ class ProduceStreamRequest(_message.Message):
 
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     PRODUCE_FIELD_NUMBER: _builtins.int
+    JOIN_RESULTS_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
     """The client's own, told again in the result; the server compares it with nothing."""
+    join_results: _builtins.bool
+    """From this request on results may come several to a message (`ProduceStreamResponse.more`), which costs both sides
+    less.
+    """
     @_builtins.property
     def produce(self) -> Global___ProduceRequest:
         """As in Produce. Batches of one partition are appended in the order in which they were sent, so nothing waits for a
@@ -228,10 +235,11 @@ class ProduceStreamRequest(_message.Message):
         *,
         correlation_id: _builtins.int = ...,
         produce: Global___ProduceRequest | None = ...,
+        join_results: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["produce", b"produce"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "produce", b"produce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "join_results", b"join_results", "produce", b"produce"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,6 +252,7 @@ class ProduceStreamResponse(_message.Message):
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
     @_builtins.property
     def response(self) -> Global___ProduceResponse: ...
@@ -251,16 +260,21 @@ class ProduceStreamResponse(_message.Message):
     def error(self) -> _types_pb2.Error:
         """What Produce would have ended with."""
 
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProduceStreamResponse]:
+        """Further results, where the client has asked to `join_results`. None of them has `more` of its own."""
+
     def __init__(
         self,
         *,
         correlation_id: _builtins.int = ...,
         response: Global___ProduceResponse | None = ...,
         error: _types_pb2.Error | None = ...,
+        more: _abc.Iterable[Global___ProduceStreamResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "error", b"error", "more", b"more", "response", b"response", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

@@ -138,6 +138,9 @@ class FakeHost:
         self.waiting = asyncio.Event()
         """Set when a fetch begins to wait."""
         self.watchers = 0
+        self.begins = False
+        """Whether plain records are begun without being waited for; they end when the test says so."""
+        self.begun: list[tuple[LooseRecords, Callable[[Ack | RaftmqError], None]]] = []
 
     def disk_of(self, node: NodeId) -> DiskLevel:
         return DiskLevel.LOW if node == 2 else DiskLevel.AMPLE
@@ -180,6 +183,21 @@ class FakeHost:
     ) -> Ack:
         assert records.size <= max_bytes
         return await self.produce(group_id, bind([records]), acks, min_in_sync, timeout_ms)
+
+    def begin_gather(
+        self,
+        group_id: GroupId,
+        records: LooseRecords,
+        acks: Acks,
+        min_in_sync: int,
+        timeout_ms: int,
+        max_bytes: int,
+        done: Callable[[Ack | RaftmqError], None],
+    ) -> bool:
+        if not self.begins:
+            return False
+        self.begun.append((records, done))
+        return True
 
     async def fetch(
         self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int

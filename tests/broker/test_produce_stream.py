@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
+from grpc import aio
 from structlog.testing import capture_logs
 
 from raftmq import status
@@ -23,8 +24,9 @@ from raftmq.errors import (
     UnknownPartition,
     UnknownTopic,
 )
-from raftmq.ids import GroupId
+from raftmq.ids import GroupId, LogIndex, NodeId, Offset, Term
 from raftmq.records.batch import make_batch
+from raftmq.replica.waits import Ack
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.broker.cluster import Node, open_streams, refusal, running
 
@@ -243,6 +245,62 @@ async def test_a_node_that_stops_settles_what_is_under_way_and_ends_the_stream(n
     error = await refusal(call.read())
     assert (type(error), error.retriable) == (ShuttingDown, True)
     await stopping
+
+
+def plain(value: bytes = b"v") -> broker_pb2.ProduceRequest:
+    return broker_pb2.ProduceRequest(topic="orders", partition=0, records=[types_pb2.Record(value=value)])
+
+
+def settled(offset: int) -> Ack:
+    return Ack(Offset(offset), 1, Term(3), LogIndex(9), 0, (NodeId(1), NodeId(2)), False, 0, 0, 0)
+
+
+async def begun(node: Node, count: int) -> None:
+    """Wait until the node has begun so many requests."""
+    while len(node.host.begun) < count:
+        await node.broker.GetServerInfo(broker_pb2.GetServerInfoRequest())
+
+
+@pytest.mark.parametrize("joins", [False, True])
+async def test_plain_records_are_begun_without_a_task_and_settled_results_share_a_message_if_asked_to(
+    node: Node, joins: bool
+) -> None:
+    node.host.begins = True
+    call = opened(node)
+    for n in range(4):
+        await call.write(Request(correlation_id=n, produce=plain(b"%d" % n), join_results=joins))
+    await begun(node, 4)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "produce-stream-batch"]
+    for offset, (_, done) in enumerate(node.host.begun):  # all in one pass of the loop
+        done(NotEnoughReplicas("one only") if offset == 2 else settled(offset))
+    messages = [await call.read() for _ in range(1 if joins else 4)]
+    found = [one for message in messages for one in (message, *message.more)]
+    assert [one.correlation_id for one in found] == [0, 1, 2, 3]
+    assert [one.response.receipt.base_offset for one in found if one.HasField("response")] == [0, 1, 3]
+    assert type(error_in(found[2])) is NotEnoughReplicas
+    await call.done_writing()
+    assert await call.read() is cast(Any, aio).EOF
+
+
+async def test_nothing_is_begun_ahead_of_a_batch_that_has_a_task(node: Node) -> None:
+    original = node.host.produce
+    entered = asyncio.Semaphore(0)
+    held = asyncio.Event()
+
+    async def slow(*args: object) -> object:
+        entered.release()
+        await held.wait()
+        return await original(*args)  # type: ignore[arg-type]
+
+    node.host.produce = slow  # type: ignore[method-assign, assignment]
+    node.host.begins = True
+    call = opened(node)
+    for n, one in enumerate((produce(b"first"), plain(b"second"))):
+        await call.write(Request(correlation_id=n, produce=one))
+        await entered.acquire()
+    held.set()
+    assert [(await call.read()).response.receipt.base_offset for _ in range(2)] == [0, 1]
+    assert node.host.begun == []
 
 
 async def test_a_client_that_goes_takes_its_waits_along(node: Node) -> None:

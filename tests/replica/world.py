@@ -336,8 +336,8 @@ class World:
         answers: list[Ack | RaftmqError] = []
         now = self.time.tick()
         request = Request(records, acks, min_in_sync, now, Tick(now + timeout), answers.append)
-        self.leadership(number).gather(request, max_bytes, now, self.time.wall_ms())
-        self.nodes[NodeId(number)].replicas.touch(GROUP)
+        if self.leadership(number).gather(request, max_bytes, now, self.time.wall_ms()):
+            self.nodes[NodeId(number)].replicas.touch(GROUP)
         return answers
 
     def records(self, number: int) -> list[list[bytes]]:

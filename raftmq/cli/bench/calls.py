@@ -119,15 +119,22 @@ class Calls:
             while time.monotonic() - produced.began < self.seconds:
                 await room.acquire()
                 request = self._request(partition, value)
-                yield broker_pb2.ProduceStreamRequest(correlation_id=time.monotonic_ns(), produce=request)
+                yield broker_pb2.ProduceStreamRequest(
+                    correlation_id=time.monotonic_ns(), produce=request, join_results=True
+                )
 
-        async for answer in broker.ProduceStream(requests()):
-            room.release()
-            if answer.HasField("response"):
-                _note(produced, partition, answer.correlation_id / 1e9)
-            else:
-                produced.failures[answer.error.reason] += 1
-                produced.unknown += 1
+        async for message in broker.ProduceStream(requests()):
+            for answer in (message, *message.more):
+                room.release()
+                self._noted(partition, answer, produced)
+
+    @staticmethod
+    def _noted(partition: int, answer: broker_pb2.ProduceStreamResponse, produced: Produced) -> None:
+        if answer.HasField("response"):
+            _note(produced, partition, answer.correlation_id / 1e9)
+        else:
+            produced.failures[answer.error.reason] += 1
+            produced.unknown += 1
 
     def _request(self, partition: int, value: bytes) -> broker_pb2.ProduceRequest:
         return broker_pb2.ProduceRequest(
