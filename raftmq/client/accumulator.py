@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from raftmq.client.types import BatchReceipt, RecordReceipt
 from raftmq.errors import MessageTooLarge, Outcome, RaftmqError, Unavailable
-from raftmq.records.batch import make_batch
+from raftmq.records.batch import decode_records, make_batch
 from raftmq.v1 import types_pb2
 
 _CERTAINTY = {Outcome.NOT_APPLIED: 0, Outcome.UNKNOWN: 1, Outcome.APPLIED: 2}
@@ -108,6 +108,38 @@ class ClientBatch:
         """Take the number back. Only for a batch that surely was not applied: it would be a duplicate otherwise."""
         assert self.outcome is Outcome.NOT_APPLIED
         self.sequence = None
+
+    @property
+    def is_divisible(self) -> bool:
+        """It may travel as two: it surely was not applied, and nobody asked for all of it or none."""
+        return self.outcome is Outcome.NOT_APPLIED and self.whole is None and self.count > 1
+
+    def halves(self) -> tuple[ClientBatch, ClientBatch]:
+        """Two sealed batches in place of this one, which is finished when both of them are."""
+        assert self.is_divisible
+        assert self.message is not None
+        records = decode_records(self.message.header, self.message.records)
+        middle = self.count // 2
+        second_size = sum(record.ByteSize() for record in records[middle:])
+        first = self._part(records[:middle], self._futures[:middle], self.size - second_size)
+        second = self._part(records[middle:], self._futures[middle:], second_size)
+
+        def finished(_: asyncio.Future[None]) -> None:
+            if first.finished.done() and second.finished.done() and not self.finished.done():
+                self.finished.set_result(None)
+
+        first.finished.add_done_callback(finished)
+        second.finished.add_done_callback(finished)
+        return first, second
+
+    def _part(
+        self, records: list[types_pb2.Record], futures: list[asyncio.Future[RecordReceipt]], size: int
+    ) -> ClientBatch:
+        part = ClientBatch(now=self.created, delivery_timeout_ms=0, on_finished=self._on_finished, codec=self._codec)
+        part.deadline, part.attempts, part.last_error = self.deadline, self.attempts, self.last_error
+        part._records, part._futures, part.count, part.size = records, futures, len(records), size
+        part.seal()
+        return part
 
     def note(self, outcome: Outcome) -> None:
         """An attempt ended with an error of this outcome. What may have happened cannot unhappen."""

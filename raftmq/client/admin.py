@@ -113,8 +113,8 @@ class Admin:
     ) -> TopicDescription:
         """Give a topic other settings, and return it with them; None: as it is, 0: as in `create_topic`.
 
-        They hold once this returns, or a moment later on nodes that are behind; nothing is restarted. A producer that
-        is open goes on with the `max_batch_bytes` that it began with.
+        They hold once this returns, or a moment later on nodes that are behind; nothing is restarted. An open producer
+        learns of another `max_batch_bytes` when it next refreshes its metadata, or when a batch is refused for it.
 
         partitions, replication_factor: cannot be altered; refused unless they are what the topic has.
         expected_version: only if the topic's `version` is this; 0: whatever it is. With it a call may be repeated.

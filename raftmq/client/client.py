@@ -19,7 +19,7 @@ from raftmq.client.producer import Producer
 from raftmq.client.queue import QueueWorker, WorkerSettings
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
-from raftmq.client.sender import ProducerSettings
+from raftmq.client.settings import ProducerSettings
 from raftmq.client.types import Acks, BatchReceipt, Compression, Isolation, NewRecord, PartitionOffsets
 from raftmq.errors import InvalidArgument
 

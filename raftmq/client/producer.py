@@ -11,8 +11,9 @@ from typing import Self
 from raftmq.client.accumulator import BufferBudget, ClientBatch
 from raftmq.client.identity import IdentityKeeper
 from raftmq.client.router import Router
-from raftmq.client.sender import BATCH_HEADER_BYTES, PartitionSender, ProducerSettings
-from raftmq.client.types import BatchReceipt, Headers, NewRecord, RecordReceipt
+from raftmq.client.sender import PartitionSender
+from raftmq.client.settings import BATCH_HEADER_BYTES, ProducerSettings
+from raftmq.client.types import BatchReceipt, Headers, NewRecord, RecordReceipt, TopicDescription
 from raftmq.errors import InvalidArgument, MessageTooLarge, Overloaded, UnknownPartition
 from raftmq.records.batch import TIMESTAMP_MAX_MS, make_batch
 from raftmq.records.slots import partition_for_key
@@ -48,7 +49,9 @@ class Producer:
         self._budget = BufferBudget(buffer_bytes)
         self._senders: dict[int, PartitionSender] = {}
         self._partitions = 0
+        self._topic: TopicDescription | None = None
         self._max_record_bytes = 0
+        self._max_batch_bytes = 0
         self._sticky: int | None = None
         self._handed_in = 0
         """Bytes since `enqueue` last let the others run."""
@@ -87,7 +90,7 @@ class Producer:
             await self._budget.take(size)
         receipt = self._append(record, size, partition)
         self._handed_in += size
-        if self._handed_in >= self._settings.max_batch_bytes:
+        if self._handed_in >= self._max_batch_bytes:
             # With room in the buffer nothing here suspends: a loop that only hands in would keep everybody waiting,
             # its own records too.
             self._handed_in = 0
@@ -126,6 +129,7 @@ class Producer:
         `enqueue` does.
         """
         self._check_open()
+        self._look_again()
         if partition is None and expected_offset is not None:
             raise InvalidArgument("an expected offset is one of a partition", field="partition")
         if partition is None and any(record.key is not None for record in records):
@@ -181,14 +185,10 @@ class Producer:
     async def __aenter__(self) -> Self:
         topic = await self._router.metadata.topic(self.topic)
         self._partitions = len(topic.partitions)
-        limit = topic.max_batch_bytes - BATCH_HEADER_BYTES if topic.max_batch_bytes else self._settings.max_batch_bytes
-        self._max_record_bytes = limit
         # A batch that does not fit an empty partition is never taken.
-        self._settings = replace(
-            self._settings,
-            max_batch_bytes=min(self._settings.max_batch_bytes, limit),
-            max_batch_records=min(self._settings.max_batch_records, topic.max_depth_records or 2**31),
-        )
+        records = min(self._settings.max_batch_records, topic.max_depth_records or 2**31)
+        self._settings = replace(self._settings, max_batch_records=records)
+        self._limit_to(topic)
         self._open = True
         return self
 
@@ -222,6 +222,8 @@ class Producer:
                 record.headers.add(name=name, value=content)
                 size += len(name.encode()) + len(content) + HEADER_OVERHEAD_BYTES
             make_batch([record], field="records")
+        if size > self._max_record_bytes:
+            self._look_again()
         if size > self._max_record_bytes:
             raise MessageTooLarge(f"a record of {size} bytes, at most {self._max_record_bytes}", field="value")
         return record, size
@@ -258,10 +260,27 @@ class Producer:
                 on_sealed=self._sealed,
                 on_finished=self._finished,
             )
+            sender.max_batch_bytes = self._max_batch_bytes
             sender.start()
         return sender
 
+    def _limit_to(self, topic: TopicDescription) -> None:
+        """Batches and records made from now on keep to what `topic` takes."""
+        most = self._settings.max_batch_bytes
+        self._topic = topic
+        self._max_record_bytes = topic.max_batch_bytes - BATCH_HEADER_BYTES if topic.max_batch_bytes else most
+        self._max_batch_bytes = min(most, self._max_record_bytes)
+        for _, sender in sorted(self._senders.items()):
+            sender.max_batch_bytes = self._max_batch_bytes
+
+    def _look_again(self) -> None:
+        """The topic may have been altered since."""
+        topic = self._router.metadata.image.topics.get(self.topic)
+        if topic is not None and topic is not self._topic:
+            self._limit_to(topic)
+
     def _sealed(self, partition: int) -> None:
+        self._look_again()
         if partition == self._sticky:
             self._sticky = self._next_sticky(partition)
 

@@ -106,3 +106,8 @@ def leader_epoch(error: RaftmqError) -> int:
     """Epoch of the leader that said it, 0 where it did not say."""
     text = error.metadata.get("leader_epoch", "")
     return int(text) if text.isdecimal() else 0
+
+
+def with_outcome(error: RaftmqError, outcome: Outcome) -> RaftmqError:
+    """The same error, with what became of it over all attempts."""
+    return type(error)(error.message, outcome=outcome, field=error.field, metadata=error.metadata)

@@ -29,18 +29,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from raftmq.client import convert
 from raftmq.client.accumulator import ClientBatch, Identity
 from raftmq.client.identity import IdentityKeeper
-from raftmq.client.retry import leader_epoch
+from raftmq.client.retry import leader_epoch, with_outcome
 from raftmq.client.router import Router
-from raftmq.client.types import Acks, BatchReceipt, Compression, RecordReceipt
+from raftmq.client.settings import ProducerSettings
+from raftmq.client.types import BatchReceipt, RecordReceipt
 from raftmq.errors import (
     DeadlineExceeded,
     FencedProducer,
     InternalError,
+    MessageTooLarge,
     Outcome,
     OutOfOrderSequence,
     OverflowDropped,
@@ -51,24 +52,6 @@ from raftmq.errors import (
     UnknownTopic,
 )
 from raftmq.v1 import broker_pb2, types_pb2
-
-BATCH_HEADER_BYTES = 128
-"""Upper bound of the header that is sent beside the records."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProducerSettings:
-    """See `Client.producer`. Times in milliseconds."""
-
-    acks: Acks
-    linger_ms: float
-    max_batch_bytes: int
-    max_batch_records: int
-    max_in_flight: int
-    delivery_timeout_ms: int
-    request_timeout_ms: int
-    idempotent: bool
-    compression: Compression
 
 
 class PartitionSender:
@@ -89,6 +72,8 @@ class PartitionSender:
         self._partition = partition
         self._router = router
         self._settings = settings
+        self.max_batch_bytes = settings.max_batch_bytes
+        """When a batch is full; may change at any time."""
         self._identities = identities
         self._on_sealed = on_sealed
         self._on_finished = on_finished
@@ -123,7 +108,7 @@ class PartitionSender:
         """Add a record to the open batch. Raises what ended this sender, if anything has."""
         self.raise_if_dead()
         batch = self._open
-        if batch is not None and batch.size + size > self._settings.max_batch_bytes:
+        if batch is not None and batch.size + size > self.max_batch_bytes:
             self.seal()
             batch = None
         if batch is None:
@@ -210,7 +195,10 @@ class PartitionSender:
                     await self._number_first(batch)
                     await self._send(batch)
         except RaftmqError as error:
-            self._give_up(batch, error)
+            if isinstance(error, MessageTooLarge):
+                await self._router.refresh_quietly()  # the topic's limit was altered, it seems
+            if not (isinstance(error, MessageTooLarge) and self._divide(batch)):
+                self._give_up(batch, error)
             return False
         self._sealed.popleft()
         return True
@@ -258,6 +246,17 @@ class PartitionSender:
         for b in doubtful:
             b.fail(Unavailable("a batch before this one failed while it was under way", outcome=b.outcome))
 
+    def _divide(self, batch: ClientBatch) -> bool:
+        """Let the first batch, too large as it is, travel as two. False: what may be applied keeps its number."""
+        if not batch.is_divisible or any(b.outcome is not Outcome.NOT_APPLIED for b in self._sealed):
+            return False
+        self._next_sequence = batch.sequence or 0
+        self._sealed.popleft()
+        for b in self._sealed:
+            b.unnumber()
+        self._sealed.extendleft(reversed(batch.halves()))
+        return True
+
     def _final(self, batch: ClientBatch, error: RaftmqError) -> RaftmqError:
         """What the batch's owners are told: of all attempts, the outcome of the worst."""
         if error.retriable and self._now() >= batch.deadline:
@@ -266,7 +265,7 @@ class PartitionSender:
                 f"not acknowledged within {self._settings.delivery_timeout_ms} ms; last: {last.message}",
                 metadata={**last.metadata, "last_reason": last.reason},
             )
-        return _with_outcome(error, batch.outcome)
+        return with_outcome(error, batch.outcome)
 
     # -- stream
 
@@ -378,7 +377,7 @@ class PartitionSender:
         batches = self.unfinished()
         self._window, self._sealed, self._open = [], deque(), None
         for batch in batches:
-            batch.fail(_with_outcome(error, batch.outcome))
+            batch.fail(with_outcome(error, batch.outcome))
 
     async def _wait(self, seconds: float | None) -> None:
         """Until something happens, or `seconds` are over."""
@@ -392,7 +391,3 @@ class PartitionSender:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _with_outcome(error: RaftmqError, outcome: Outcome) -> RaftmqError:
-    return type(error)(error.message, outcome=outcome, field=error.field, metadata=error.metadata)

@@ -80,6 +80,7 @@ class FakePartition:
     named: dict[str, int] = field(default_factory=dict)
     """Base offset by message id."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    max_batch_bytes: int = MAX_BATCH_BYTES
     violations: list[str] = field(default_factory=list)
     """What a correct client never does."""
 
@@ -89,7 +90,7 @@ class FakePartition:
 
     def append(self, batch: types_pb2.RecordBatch, expected: int | None = None) -> tuple[int, bool]:
         """Base offset, and whether it was a duplicate."""
-        checked = check_batch(batch, max_batch_bytes=MAX_BATCH_BYTES)
+        checked = check_batch(batch, max_batch_bytes=self.max_batch_bytes)
         if checked.message_id:
             if checked.message_id in self.named:
                 return self.named[checked.message_id], True
@@ -200,6 +201,11 @@ class FakeCluster:
         self.version += 1
         return self.topics[name]
 
+    def alter(self, name: str, max_batch_bytes: int) -> None:
+        for partition in self.topics[name]:
+            partition.max_batch_bytes = max_batch_bytes
+        self.version += 1
+
     def move_leader(self, name: str, partition: int, node: int) -> None:
         moved = self.partition(name, partition)
         moved.leader, moved.epoch = node, moved.epoch + 1
@@ -257,7 +263,7 @@ class FakeCluster:
             ],
             replication_factor=2,
             min_in_sync_replicas=1,
-            max_batch_bytes=MAX_BATCH_BYTES,
+            max_batch_bytes=self.topics[name][0].max_batch_bytes,
         )
 
 

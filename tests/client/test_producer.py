@@ -142,6 +142,56 @@ async def test_batches_are_full_by_bytes_and_by_records(cluster: FakeCluster, cl
     assert [batch.header.count for batch in partition.batches] == [4, 1, 1]
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_limit_that_is_lowered_meanwhile_costs_nobody_a_record(
+    cluster: FakeCluster, client: Client, idempotent: bool, compression: Literal["none", "zstd"]
+) -> None:
+    """What is under way and what waits is divided; what is made from then on is small. Nothing is lost or doubled."""
+    (partition,) = cluster.create("t")
+    gate = asyncio.Event()
+    cluster.script("Produce", None, Fault(gate=gate))
+    noise = random.Random(1)
+    values = [b"%04d" % number + noise.randbytes(96) for number in range(60)]
+    async with client.producer("t", max_batch_bytes=3_000, idempotent=idempotent, compression=compression) as producer:
+        await producer.send(b"first")
+        receipts = [producer.send_nowait(value) for value in values[:40]]
+        flushed = asyncio.ensure_future(producer.flush())
+        await cluster.called("Produce", 2)
+        cluster.alter("t", 500)
+        gate.set()
+        offsets = [(await receipt).offset for receipt in receipts]
+        await flushed
+        before = len(partition.batches)
+        receipts = [producer.send_nowait(value) for value in values[40:]]
+        offsets += [(await receipt).offset for receipt in receipts]
+        assert producer.buffered_bytes == 0
+        with pytest.raises(errors.MessageTooLarge):
+            producer.send_nowait(bytes(600))
+        with pytest.raises(errors.MessageTooLarge):
+            await producer.send_batch([NewRecord(value) for value in values[:6]])
+        cluster.alter("t", 5_000)
+        await client.cluster.nodes()  # refreshes
+        await producer.send(bytes(600))
+    assert offsets == list(range(1, 61))
+    assert partition.values()[1:61] == values
+    assert partition.violations == []
+    assert all(len(batch.records) <= 500 for batch in partition.batches[before:-1])
+    assert cluster.count("InitProducer") == idempotent, "it went on in the same epoch"
+
+
+async def test_a_batch_that_may_be_stored_is_not_divided(cluster: FakeCluster, client: Client) -> None:
+    (partition,) = cluster.create("t")
+    cluster.script("Produce", Fault(lose_answer=True, first=lambda: None), Fault(refuse=errors.MessageTooLarge("new")))
+    async with client.producer("t") as producer:
+        sent = [producer.send_nowait(b"%d" % number) for number in range(4)]
+        for receipt in sent:
+            with pytest.raises(errors.MessageTooLarge) as caught:
+                await receipt
+            assert caught.value.outcome is Outcome.UNKNOWN
+    assert partition.values() == [b"0", b"1", b"2", b"3"]
+
+
 async def test_keys_go_to_their_partition_and_the_rest_in_whole_batches(cluster: FakeCluster, client: Client) -> None:
     cluster.create("t", partitions=4)
     async with client.producer("t", max_batch_records=10) as producer:
