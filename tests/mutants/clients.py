@@ -7,6 +7,7 @@ from typing import Any
 from raftmq.client import sender
 from raftmq.client.accumulator import ClientBatch
 from raftmq.client.fetcher import PartitionFetcher
+from raftmq.client.retry import with_outcome
 from raftmq.client.sender import PartitionSender
 from raftmq.client.types import RecordReceipt
 from raftmq.errors import Outcome
@@ -38,8 +39,7 @@ def repeat_what_is_unknown(patch: Patch) -> None:
 @mutant(AREA)
 def failure_told_for_certain(patch: Patch) -> None:
     """Whatever became of a batch, its owner is told that it was not stored."""
-    tell = sender._with_outcome
-    patch.setattr(sender, "_with_outcome", lambda error, outcome: tell(error, Outcome.NOT_APPLIED))
+    patch.setattr(sender, "with_outcome", lambda error, outcome: with_outcome(error, Outcome.NOT_APPLIED))
 
 
 @mutant(AREA)
