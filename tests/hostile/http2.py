@@ -48,6 +48,7 @@ class Connection:
     def __init__(self, port: int, first: bytes = PREFACE + settings()) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.is_open = True
+        self._heard = False
         self.send(first)
 
     def send(self, data: bytes) -> bool:
@@ -58,6 +59,10 @@ class Connection:
         except OSError:
             self.is_open = False
         return self.is_open
+
+    def hears(self) -> bool:
+        """Wait for something from the server, such as its settings. False where it hangs up instead."""
+        return self._heard or bool(self._socket.recv(65_536))
 
     def read_to_end(self) -> bytes:
         """Everything until the server hangs up."""
@@ -73,7 +78,7 @@ class Connection:
         self._socket.setblocking(False)
         try:
             while self._socket.recv(65_536):
-                continue
+                self._heard = True
             self.is_open = False
         except BlockingIOError:
             return
