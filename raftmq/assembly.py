@@ -23,6 +23,7 @@ from raftmq.controller.formation import Formation
 from raftmq.controller.groups import GROUP_METHODS, Groups
 from raftmq.controller.operations import Operations
 from raftmq.controller.reconciler import Reconciler
+from raftmq.coordinator.coordinator import Coordinator
 from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
@@ -133,8 +134,19 @@ class Assembly(Events):
             self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
         )
         self.routed = RoutingCounts()
+        self.coordinator = Coordinator(self.host, lambda: self.controller.image, self.controller.is_current, clock)
         self.calls = assemble(
-            self.host, self.queues, self.controller, self.operations, store, forwarder, facts, rng, self.routed
+            self.host,
+            self.queues,
+            self.controller,
+            self.operations,
+            store,
+            forwarder,
+            facts,
+            rng,
+            self.coordinator,
+            clock,
+            self.routed,
         )
 
     @property
@@ -153,8 +165,8 @@ class Assembly(Events):
             self.replicas.create(CONTROLLER_GROUP, first, eager=self.me == min(voters))
 
     async def upkeep(self) -> None:
-        """Register, fence, balance, drive operations; until cancelled."""
-        await asyncio.gather(self._caretaker.run(), self.operations.run())
+        """Register, fence, balance, drive operations, look after consumer groups; until cancelled."""
+        await asyncio.gather(self._caretaker.run(), self.operations.run(), self.coordinator.run())
 
     # -- what other nodes send ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     │   ├── UnknownTopic
     │   ├── UnknownPartition
     │   ├── UnknownNode
+    │   ├── UnknownGroup         a consumer group
     │   ├── UnknownOperation
     │   ├── UnknownQueueGroup
     │   ├── UnknownExchange
@@ -25,6 +26,10 @@
     ├── LeaseExpired             FAILED_PRECONDITION  the message may be somebody else's by now
     ├── QueuePaused              FAILED_PRECONDITION  the group hands out nothing for now
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
+    │   ├── UnknownMember        of a consumer group: its session expired, or it left
+    │   ├── FencedMember         another one has taken its instance id
+    │   ├── StaleMember          it does not own what it commits
+    │   └── GroupNotEmpty        only for consumer groups without members
     ├── Unroutable               FAILED_PRECONDITION  no binding fits, and the record was mandatory
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
@@ -152,6 +157,10 @@ class UnknownBinding(NotFound):
     reason = "UNKNOWN_BINDING"
 
 
+class UnknownGroup(NotFound):
+    reason = "UNKNOWN_GROUP"
+
+
 class AlreadyExists(RaftmqError):
     reason = "ALREADY_EXISTS"
     code = "ALREADY_EXISTS"
@@ -267,6 +276,24 @@ class PreconditionFailed(RaftmqError):
     reason = "PRECONDITION_FAILED"
     code = "FAILED_PRECONDITION"
     default_outcome = Outcome.NOT_APPLIED
+
+
+class UnknownMember(PreconditionFailed):
+    """The consumer is no member of the group (any more): what it read belongs to others. Stop, then join anew."""
+
+    reason = "UNKNOWN_MEMBER"
+
+
+class FencedMember(PreconditionFailed):
+    reason = "FENCED_MEMBER"
+
+
+class StaleMember(PreconditionFailed):
+    reason = "STALE_MEMBER"
+
+
+class GroupNotEmpty(PreconditionFailed):
+    reason = "GROUP_NOT_EMPTY"
 
 
 class Unroutable(RaftmqError):

@@ -16,6 +16,7 @@ from raftmq.raft.messages import Message
 from raftmq.raft.types import HardState, Membership, SnapshotMeta
 from raftmq.records.entry import CHAIN_START, LogEntry
 from raftmq.records.state_kinds import StateKind as StateKind
+from raftmq.records.topic_kinds import TopicKind
 
 
 class StorageError(Exception):
@@ -59,6 +60,8 @@ class ReplicaRow:
     damaged: Generation | None = None
     """What this replica was before it was found damaged and started over. Kept until it is no longer suspect: then it
     has everything again."""
+    kind: TopicKind = TopicKind.RECORDS
+    """Which state machine its log is for."""
 
 
 # -- write operations: a batch is a sequence of them, applied in order, all or nothing ---------------------------

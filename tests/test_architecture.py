@@ -14,7 +14,7 @@ from raftmq.cli.main import VERBS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raftmq"
-PURE = ("raft", "records", "partition", "metadata", "exchanges")
+PURE = ("raft", "records", "partition", "metadata", "groups", "exchanges")
 GENERATED = (PACKAGE / "v1", PACKAGE / "internal")
 
 FUNCTION_LINES_MAX = 70

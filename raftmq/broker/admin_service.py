@@ -81,11 +81,12 @@ class AdminService:
         return admin_pb2.DeleteTopicResponse(header=self._view.controller_header())
 
     async def list_topics(
-        self, _request: admin_pb2.ListTopicsRequest, context: CallContext
+        self, request: admin_pb2.ListTopicsRequest, context: CallContext
     ) -> admin_pb2.ListTopicsResponse:
         """As this node knows them: never less than was committed when it started, never less than it told before."""
         await self._view.until_replayed(context)
-        return admin_pb2.ListTopicsResponse(header=self._view.controller_header(), topics=self._view.topics())
+        topics = self._view.topics(request.include_internal)
+        return admin_pb2.ListTopicsResponse(header=self._view.controller_header(), topics=topics)
 
     async def describe_topic(
         self, request: admin_pb2.DescribeTopicRequest, _context: CallContext

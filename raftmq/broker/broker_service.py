@@ -17,6 +17,7 @@ from raftmq.broker.producing import Producing
 from raftmq.broker.subscribing import subscribe
 from raftmq.broker.view import View
 from raftmq.ids import BootCount
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.v1 import broker_pb2
 from raftmq.version import __version__
 
@@ -72,7 +73,8 @@ class BrokerService:
         """A topic that is asked for by name and not known here is left out."""
         await self._view.until_replayed(context)
         image = self._view.cluster.image
-        names = sorted(set(request.topics) & image.topics.keys()) if request.topics else sorted(image.topics)
+        records = {name for name, topic in image.topics.items() if topic.kind is TopicKind.RECORDS}
+        names = sorted(set(request.topics) & image.topics.keys()) if request.topics else sorted(records)
         controller = self._view.cluster.controller()
         return broker_pb2.GetMetadataResponse(
             header=self._view.controller_header(),

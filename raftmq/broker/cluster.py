@@ -73,6 +73,10 @@ class ClusterView(Protocol):
     async def delete_topic(self, name: str, timeout_ms: int) -> None:
         """Raises NotLeader, UnknownTopic, DeadlineExceeded."""
 
+    async def ensure_groups_topic(self, timeout_ms: int) -> None:
+        """Have the topic of consumer groups created if it is not there. Works on any node. Raises NoLeader,
+        NotEnoughReplicas, DeadlineExceeded."""
+
     async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
         """The first of `count` producer ids in a row that were never given before, at most a block of them. Works on
         any node. Raises NoLeader, DeadlineExceeded."""

@@ -62,7 +62,7 @@ class ClusterService:
             nodes=nodes,
             controller_node_id=0 if controller is None else controller[0],
             controller_epoch=0 if controller is None else controller[1],
-            topics=view.topics(),
+            topics=view.topics(include_internal=True),
         )
 
     def _loads(self) -> tuple[Counter[NodeId], Counter[NodeId]]:

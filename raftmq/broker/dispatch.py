@@ -16,11 +16,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from raftmq.broker.deadlines import CallContext
 from raftmq.ids import GroupId
-from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2, queue_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2, groups_pb2, queue_pb2
 
 FILES: tuple[FileDescriptor, ...] = (
     broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, exchanges_pb2.DESCRIPTOR,
-    queue_pb2.DESCRIPTOR,
+    queue_pb2.DESCRIPTOR, groups_pb2.DESCRIPTOR,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from raftmq.metadata.depth import DepthLimit
 from raftmq.metadata.image import NodeRecord, PartitionRecord, TopicRecord
 from raftmq.partition.message_ids import DEFAULT_WINDOW
 from raftmq.records.slots import HASH_SLOTS, partition_for_key
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.v1 import broker_pb2, types_pb2
 
 REPLAY_WAIT_MS = 1_000
@@ -40,6 +41,8 @@ class View:
             if not self.cluster.is_current():
                 raise NotReady("this node has yet to learn from the controller which topics there are")
             raise UnknownTopic(f"there is no topic {name[:NAME_SHOWN]!r}", field=field)
+        if topic.kind is not TopicKind.RECORDS:
+            raise InvalidArgument(f"in topic {name} raftmq keeps its own state", field=field)
         return topic
 
     @staticmethod
@@ -102,6 +105,7 @@ class View:
             retention_bytes=topic.retention_bytes,
             version=topic.version,
             message_id_window_count=topic.message_id_window_count or DEFAULT_WINDOW.count,
+            internal=topic.kind is not TopicKind.RECORDS,
         )
         info.message_id_window.FromMilliseconds(topic.message_id_window_ms or DEFAULT_WINDOW.age_ms)
         if topic.depth:
@@ -110,9 +114,10 @@ class View:
             info.retention.FromMilliseconds(topic.retention_ms)
         return info
 
-    def topics(self) -> list[broker_pb2.TopicInfo]:
+    def topics(self, include_internal: bool = False) -> list[broker_pb2.TopicInfo]:
         """All topics, by name."""
-        return [self.topic_info(topic) for _, topic in sorted(self.cluster.image.topics.items())]
+        topics = (topic for _, topic in sorted(self.cluster.image.topics.items()))
+        return [self.topic_info(one) for one in topics if include_internal or one.kind is TopicKind.RECORDS]
 
     def nodes(self) -> list[broker_pb2.NodeInfo]:
         """All nodes that have registered, by id."""

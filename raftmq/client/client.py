@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, Unpack, overload
 
 from raftmq.client.admin import Admin, Cluster
 from raftmq.client.connection import AddressMap, ConnectionPool, NodeChannel, parse_addresses
 from raftmq.client.consumer import Consumer, Start, Until
 from raftmq.client.exchange_client import ExchangeClient
 from raftmq.client.fetcher import FetchSettings
+from raftmq.client.group_consumer import GroupConsumer
+from raftmq.client.groups import GroupOptions, Groups, group_consumer
 from raftmq.client.metadata import MetadataCache
 from raftmq.client.offsets import list_offsets
 from raftmq.client.once import send_once
@@ -79,6 +81,8 @@ class Client(ExchangeClient):
         """Topics."""
         self.cluster = Cluster(self._router, self._metadata)
         """Nodes and replicas."""
+        self.groups = Groups(self._router)
+        """Consumer groups."""
 
     @property
     def cluster_id(self) -> str:
@@ -191,7 +195,37 @@ class Client(ExchangeClient):
         )
         return Producer(topic, self._router, settings, buffer_bytes=buffer_bytes)
 
+    @overload
     def consumer(
+        self,
+        topic: str,
+        *,
+        start: Start | None = None,
+        partitions: Sequence[int] | None = None,
+        until: Until | None = None,
+        on_trimmed: Literal["error", "earliest"] = "error",
+        isolation: Isolation = Isolation.COMMITTED,
+        max_bytes: int = 1024 * 1024,
+        max_wait_ms: int = 1_000,
+        prefetch_bytes: int = 4 * 1024 * 1024,
+        unavailable_timeout_ms: int = 120_000,
+        rack: str = "",
+    ) -> Consumer: ...
+
+    @overload
+    def consumer(self, topic: str | Sequence[str], *, group: str, **options: Unpack[GroupOptions]) -> GroupConsumer: ...
+
+    def consumer(self, topic: Any, *, group: str | None = None, **options: Any) -> Any:
+        """A consumer of one topic, on its own: `topic_consumer`. With `group`, a member of it: `group_consumer`."""
+        return self.topic_consumer(topic, **options) if group is None else self.group_consumer(topic, group, **options)
+
+    def group_consumer(self, topics: str | Sequence[str], group: str, **options: Unpack[GroupOptions]) -> GroupConsumer:
+        """A member of a consumer group, which shares `topics` with the others; see `GroupConsumer`, and `GroupOptions`
+        for what can be set. Raises InvalidArgument, naming the parameter."""
+        names = (topics,) if isinstance(topics, str) else tuple(topics)
+        return group_consumer(self._router, names, group, **options)
+
+    def topic_consumer(
         self,
         topic: str,
         *,

@@ -12,7 +12,14 @@ import grpc.aio
 
 from raftmq import status
 from raftmq.errors import InvalidArgument, Outcome, RaftmqError, Unavailable
-from raftmq.v1 import admin_pb2_grpc, broker_pb2_grpc, cluster_pb2_grpc, exchanges_pb2_grpc, queue_pb2_grpc
+from raftmq.v1 import (
+    admin_pb2_grpc,
+    broker_pb2_grpc,
+    cluster_pb2_grpc,
+    exchanges_pb2_grpc,
+    groups_pb2_grpc,
+    queue_pb2_grpc,
+)
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -91,6 +98,7 @@ class NodeChannel:
         self.cluster = cluster_pb2_grpc.ClusterStub(self._channel)
         self.queue = queue_pb2_grpc.QueueStub(self._channel)
         self.exchanges = exchanges_pb2_grpc.ExchangesStub(self._channel)
+        self.groups = groups_pb2_grpc.GroupsStub(self._channel)
         self._avoid_until = 0.0
 
     @property

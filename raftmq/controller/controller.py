@@ -33,6 +33,7 @@ from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import altering, decisions, events
 from raftmq.metadata.events import Event, NodeRegistered
 from raftmq.metadata.image import MetadataImage, TopicRecord
+from raftmq.metadata.internal import create_groups_topic
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import ReplicaHost
@@ -46,6 +47,7 @@ Forward = Callable[[NodeId, str, bytes, int], Awaitable[bytes]]
 
 REGISTER_NODE = "raftmq.controller/RegisterNode"
 ALLOCATE_PRODUCER_IDS = "raftmq.controller/AllocateProducerIds"
+CREATE_GROUPS_TOPIC = "raftmq.controller/CreateGroupsTopic"
 NAME_SHOWN = 100
 """Characters of a method's name that an error repeats."""
 
@@ -246,6 +248,13 @@ class Controller:
             return block.SerializeToString()
         if method == ENSURE_QUEUE_GROUP:
             return await self.queue_groups.answer(request, timeout_ms)
+        if method == CREATE_GROUPS_TOPIC:
+            self._leading()
+            replicas = self._config.replication_factor
+            self._expect_nodes(replicas)
+            partitions = self._config.defaults.coordinators
+            await self.decide(lambda image: create_groups_topic(image, partitions, replicas), timeout_ms)
+            return b""
         raise Unimplemented(f"{method[:NAME_SHOWN]} is not known here")
 
     async def ask_leader(self, method: str, request: bytes, timeout_ms: int) -> bytes:
@@ -260,6 +269,10 @@ class Controller:
     async def register(self, wish: NodeRegistered, timeout_ms: int) -> None:
         """Say who and where this node is."""
         await self.ask_leader(REGISTER_NODE, events.registration_to_proto(wish).SerializeToString(), timeout_ms)
+
+    async def ensure_groups_topic(self, timeout_ms: int) -> None:
+        """Have the topic of consumer groups created if it is not there."""
+        await self.patiently(CREATE_GROUPS_TOPIC, b"", timeout_ms)
 
     async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
         """The first of `count` ids that were never given before: from this node's block, or from a new one."""

@@ -11,6 +11,7 @@ from raftmq.metadata.depth import Overflow
 from raftmq.metadata.image import MetadataImage, PartitionRecord, TopicRecord
 from raftmq.partition.message_ids import Window
 from raftmq.raft.types import Membership
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.manager import Replicas
 from raftmq.replica.retention import Retention
 
@@ -49,7 +50,10 @@ class Reconciler:
             group_id: Retention(topic.retention_ms, topic.retention_bytes)
             for group_id, (topic, _) in wanted.items()
             # What makes room in a full partition only says where its log starts: the entries go by retention.
-            if topic.retention_ms or topic.retention_bytes or topic.depth.overflow is Overflow.DROP_OLDEST
+            if topic.retention_ms
+            or topic.retention_bytes
+            or topic.depth.overflow is Overflow.DROP_OLDEST
+            or topic.kind is not TopicKind.RECORDS
         }
         self._replicas.upkeep.windows = {
             group_id: Window(topic.message_id_window_count, topic.message_id_window_ms)
@@ -81,6 +85,7 @@ class Reconciler:
             Membership(frozenset(partition.replicas if is_first else ())),
             eager=is_first and partition.replicas[0] == me,
             is_new=is_new,
+            kind=topic.kind,
         )
 
 

@@ -22,6 +22,7 @@ from raftmq.metadata.operation import OperationKind, OperationRecord, OperationS
 from raftmq.metadata.queue_groups import QueueGroupEvent, QueueGroupRecord, replayed
 from raftmq.metadata.quota import Quotas, replay_quota
 from raftmq.records.poison import PoisonEntry
+from raftmq.records.topic_kinds import TopicKind
 
 FIRST_PRODUCER_ID = ProducerId(1)
 OPERATIONS_KEPT = 100
@@ -95,6 +96,7 @@ class TopicRecord:
     depth: DepthLimit = NO_LIMIT
     version: int = 1
     """Grows by one whenever the settings are altered."""
+    kind: TopicKind = TopicKind.RECORDS
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -266,6 +268,7 @@ class MetadataImage:
             event.message_id_window_ms,
             event.message_id_window_count,
             event.depth,
+            kind=event.kind,
         )
         return replace(
             self,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from raftmq.ids import GroupId, NodeId, PartitionId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2, storage_pb2
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit, depth_from_proto, depth_to_proto
+from raftmq.records.poison import PoisonEntry
+from raftmq.records.topic_kinds import TopicKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class TopicCreated:
     """0, of both: as a partition does by itself."""
     message_id_window_count: int = 0
     depth: DepthLimit = NO_LIMIT
+    kind: TopicKind = TopicKind.RECORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,15 @@ def topic_to_proto(event: TopicCreated) -> storage_pb2.TopicCreated:
         message_id_window_ms=event.message_id_window_ms,
         message_id_window_count=event.message_id_window_count,
         depth=depth_to_proto(event.depth),
+        kind=event.kind,
     )
 
 
 def topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
+    try:
+        kind = TopicKind(message.kind)
+    except ValueError:
+        raise PoisonEntry(f"a topic of kind {message.kind}, which this version does not know") from None
     return TopicCreated(
         topic_id=message.topic_id,
         name=message.name,
@@ -92,6 +100,7 @@ def topic_from_proto(message: storage_pb2.TopicCreated) -> TopicCreated:
         message_id_window_ms=message.message_id_window_ms,
         message_id_window_count=message.message_id_window_count,
         depth=depth_from_proto(message.depth),
+        kind=kind,
     )
 
 

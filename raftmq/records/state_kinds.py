@@ -12,6 +12,10 @@ class StateKind(IntEnum):
     """One row a producer; the key is its id, 8 bytes big-endian."""
     MESSAGE_ID = 3
     """One row a message id that is remembered; the key is its number, 8 bytes big-endian."""
+    CONSUMER_GROUP = 16
+    """One row a consumer group; the key is its name."""
+    COMMITTED_OFFSET = 17
+    """One row a committed offset; the key is the group's name, the topic id and the partition."""
     QUEUE_GROUP = 20
     """One row a queue group; the key of it and of all of its rows begins with its number, 8 bytes big-endian."""
     QUEUE_OPEN = 21

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Term
-from raftmq.partition.machine import PartitionMachine
+from raftmq.machines import new_machine
 from raftmq.ports import (
     PutEntries,
     PutState,
@@ -35,6 +35,7 @@ from raftmq.raft.log_terms import LogTerms
 from raftmq.raft.types import EntryKind, SnapshotMeta
 from raftmq.records.entry import CorruptEntry, LogEntry, chain_follows
 from raftmq.records.membership_codec import decode_membership
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.cut import StateRow, digest
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.retention import Extents
@@ -43,13 +44,13 @@ from raftmq.replica.retention import Extents
 class Snapshot:
     """One snapshot on its way into ``generation``. Is a ``rows.Installable`` once ``is_whole``."""
 
-    def __init__(self, generation: Generation, head: SnapshotHead) -> None:
-        """`head` begins with the sender's first entry. Raises CorruptEntry."""
+    def __init__(self, generation: Generation, head: SnapshotHead, kind: TopicKind) -> None:
+        """`head` begins with the sender's first entry; `kind` is the replica's. Raises CorruptEntry."""
         if head.first_index != head.raft_start:
             raise CorruptEntry(f"a snapshot from entry {head.first_index} on has nothing before it here")
         self.generation = generation
         self.extents = Extents()
-        self.machine = PartitionMachine()
+        self.machine = new_machine(kind)
         self.is_whole = False
         self._start, self._anchor = head.raft_start, head.anchor
         self._end: LogEntry | None = None
@@ -107,6 +108,7 @@ class Snapshot:
             log_start_offset=self.machine.log_start_offset,
             suspect=old.suspect,
             damaged=old.damaged,
+            kind=old.kind,
         )
 
     def state_ops(self) -> list[WriteOp]:
@@ -257,7 +259,7 @@ class Installs:
             if known is not None and known.continues(part):
                 return known
             self._discard(group)
-            known = self._snapshots[group.id] = Snapshot(self._new_generation(), part)
+            known = self._snapshots[group.id] = Snapshot(self._new_generation(), part, group.row.kind)
             self._write(group.set_installing(known.generation), None)
         if known is None:
             raise CorruptEntry("a snapshot begins with its head")

@@ -25,6 +25,7 @@ from raftmq.ports import (
 )
 from raftmq.raft.messages import Heartbeat, HeartbeatReply
 from raftmq.raft.types import Membership
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.barriers import Barriers
 from raftmq.replica.damage import Damage
 from raftmq.replica.deadlines import Deadlines
@@ -98,8 +99,7 @@ class Replicas(Observer):
         return {group_id: hosted.group for group_id, hosted in sorted(self._hosted.items())}
 
     def group(self, group_id: GroupId) -> ReplicaGroup | None:
-        hosted = self._hosted.get(group_id)
-        return None if hosted is None else hosted.group
+        return hosted.group if (hosted := self._hosted.get(group_id)) else None
 
     @property
     def leaders(self) -> dict[GroupId, LeaderNotice]:
@@ -108,18 +108,19 @@ class Replicas(Observer):
 
     def leadership(self, group_id: GroupId) -> Leadership | None:
         """Of a group that this node leads."""
-        hosted = self._hosted.get(group_id)
-        return None if hosted is None else hosted.leadership
+        return hosted.leadership if (hosted := self._hosted.get(group_id)) else None
 
-    def create(self, group_id: GroupId, membership: Membership, eager: bool, is_new: bool = False) -> ReplicaGroup:
+    def create(
+        self, group_id: GroupId, membership: Membership, eager: bool, is_new: bool = False,
+        kind: TopicKind = TopicKind.RECORDS,
+    ) -> ReplicaGroup:  # fmt: skip
         """A new replica with the group's first configuration. ``eager``: it is the one that should lead. ``is_new``:
         this disk surely never had a replica of the group; otherwise, if it has lost rows, it may have."""
         assert group_id not in self._hosted, f"group {group_id} has a replica here already"
         lost = None if is_new else self._store.identity.lost
-        row = fresh_row(group_id, self._new_generation(), membership, lost, self.departed.term(group_id))
+        row = fresh_row(group_id, self._new_generation(), membership, lost, self.departed.term(group_id), kind)
         self._write([PutReplica(row)], must_sync=True)
-        # The row is not written yet, but nothing of an unknown generation can be on disk either.
-        hosted = self._open(row)
+        hosted = self._open(row)  # not written yet, but nothing of an unknown generation can be on disk either
         if eager:
             hosted.eager = self.EAGER_TRIES
             hosted.group.node.campaign(self._clock.tick())
@@ -244,8 +245,7 @@ class Replicas(Observer):
 
     def read_done(self, result: ReadResult) -> None:
         """What ``round`` ordered from disk."""
-        hosted = self._hosted.get(result.order.group)
-        if hosted is not None and hosted.group.generation == result.order.generation:
+        if (hosted := self._hosted.get(result.order.group)) and hosted.group.generation == result.order.generation:
             hosted.group.read_done(result.order, result.entries)
             self._touch(result.order.group)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from random import Random
 
 from raftmq.ids import CONTROLLER_GROUP, Generation, LogIndex, ReplicaId, Term, Tick
+from raftmq.machines import LogMachine, new_machine
 from raftmq.metadata.machine import MetadataMachine
-from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Anchor, ReplicaRow, StateKind, StorageError, Store
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.node import RaftNode
@@ -56,7 +56,7 @@ def open_somehow(
     if other is not None:
         return open_group(other, me, store, config, rng, now, observer, last_contact)
     empty = replace(row, raft_start=LogIndex(1), anchor=Anchor(), commit_index=LogIndex(0))
-    machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
+    machine = _new_machine(row)
     group = _assemble(empty, me, store, config, rng, now, observer, last_contact, machine, ((), None, Extents()))
     group.halted = damage
     return group
@@ -74,7 +74,7 @@ def _assemble(
     now: Tick,
     observer: Observer,
     last_contact: Callable[[ReplicaGroup, ReplicaId], Tick],
-    machine: PartitionMachine | MetadataMachine,
+    machine: LogMachine | MetadataMachine,
     log: _Log,
 ) -> ReplicaGroup:
     runs, end, extents = log
@@ -100,8 +100,12 @@ def _assemble(
     return opened[0]
 
 
-def _machine(row: ReplicaRow, store: Store) -> PartitionMachine | MetadataMachine:
-    machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
+def _new_machine(row: ReplicaRow) -> LogMachine | MetadataMachine:
+    return MetadataMachine() if row.group == CONTROLLER_GROUP else new_machine(row.kind)
+
+
+def _machine(row: ReplicaRow, store: Store) -> LogMachine | MetadataMachine:
+    machine = _new_machine(row)
     rows = [(kind, key, value) for kind in StateKind for key, value in store.state(row.generation, kind)]
     if rows:
         try:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from raftmq.ids import Generation, GroupId, LogIndex, Offset, ReplicaId, Term
-from raftmq.partition.machine import PartitionMachine
+from raftmq.machines import LogMachine
 from raftmq.ports import Anchor, DropReplica, LostTail, PutReplica, ReplicaRow, TrimBefore, TrimPoint, WriteOp
 from raftmq.raft.log_terms import LogTerms
 from raftmq.raft.ready import Ready
 from raftmq.raft.types import HardState, Membership, SnapshotMeta
 from raftmq.records.entry import LogEntry
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.retention import Extents
 
 
@@ -21,6 +22,7 @@ def fresh_row(
     membership: Membership,
     lost: LostTail | None = None,
     departed: Term | None = None,
+    kind: TopicKind = TopicKind.RECORDS,
 ) -> ReplicaRow:
     """The row of a replica that is created with the group's first configuration.
 
@@ -32,7 +34,7 @@ def fresh_row(
     if departed is not None:
         terms.append(departed)
     hard_state = HardState(max(terms, default=Term(0)))
-    return ReplicaRow(group, generation, hard_state, ((LogIndex(0), membership),), suspect=bool(terms))
+    return ReplicaRow(group, generation, hard_state, ((LogIndex(0), membership),), suspect=bool(terms), kind=kind)
 
 
 def after_ready(row: ReplicaRow, ready: Ready, commit: LogIndex) -> ReplicaRow:
@@ -90,7 +92,7 @@ def beside_damage(row: ReplicaRow, generation: Generation) -> tuple[ReplicaRow, 
         ops.append(DropReplica(row.group, row.generation))  # a copy that was not complete yet
     new = ReplicaRow(
         row.group, generation, HardState(Term(row.hard_state.term + 1)), ((LogIndex(0), membership),), suspect=True,
-        damaged=row.generation if whole.damaged is None else whole.damaged,
+        damaged=row.generation if whole.damaged is None else whole.damaged, kind=row.kind,
     )  # fmt: skip
     return new, [*ops, PutReplica(new)]
 
@@ -106,7 +108,7 @@ def left_behind(old: ReplicaRow, new: ReplicaRow) -> list[WriteOp]:
 class Installable(Protocol):
     """A snapshot that has been checked and written, but for its state and the replica's row."""
 
-    machine: PartitionMachine
+    machine: LogMachine
     extents: Extents
 
     @property

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raftmq.groups import commands as group_commands
+from raftmq.groups.commands import Trim
+from raftmq.groups.machine import GroupsMachine
 from raftmq.ids import GroupId, LogIndex, Tick
 from raftmq.partition import commands
 from raftmq.partition.message_ids import Window
@@ -11,6 +14,7 @@ from raftmq.ports import WriteOp
 from raftmq.raft.errors import RaftRefusal
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.leading import Hosted
+from raftmq.replica.machine import StateMachine
 from raftmq.replica.outbox import Outbox
 from raftmq.replica.retention import Retention, plan_trim
 from raftmq.replica.sealing import Draft
@@ -118,7 +122,7 @@ class Upkeep:
             hosted.is_trimming = False
 
         try:
-            group.propose_command(Draft(commands.VERSION, 0, commands.encode(command), stamp=stamp), done)
+            group.propose_command(_draft(group.machine, command, stamp), done)
         except RaftRefusal:
             return False  # leadership is being handed over, or the quorum is slow: the next round will do
         hosted.is_trimming = True
@@ -132,3 +136,10 @@ class Upkeep:
         gone = self._heartbeats.is_gone
         waited_for = [node.match_index(member) for member in others if not gone(member, now, self.waited_for)]
         return LogIndex(min(waited_for, default=node.applied_index) + 1)
+
+
+def _draft(machine: StateMachine, command: commands.TrimCommand, stamp: tuple[int, int]) -> Draft:
+    """A trim in the words of the state machine."""
+    if isinstance(machine, GroupsMachine):
+        return Draft(group_commands.VERSION, 0, group_commands.encode(Trim(command.raft_start)), stamp=stamp)
+    return Draft(commands.VERSION, 0, commands.encode(command), stamp=stamp)

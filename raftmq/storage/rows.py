@@ -15,6 +15,7 @@ from raftmq.raft.types import HardState, Membership
 from raftmq.records.entry import CHAIN_BYTES, CorruptEntry, LogEntry, crc32c
 from raftmq.records.membership_codec import membership_from_proto, membership_to_proto
 from raftmq.records.poison import parse_strictly
+from raftmq.records.topic_kinds import TopicKind
 
 
 class UnknownFormat(StorageError):
@@ -53,6 +54,7 @@ def encode_replica(row: ReplicaRow) -> bytes:
         suspect=row.suspect,
         installing=row.installing or 0,
         damaged=row.damaged or 0,
+        kind=row.kind,
     )
     return message.SerializeToString()
 
@@ -89,7 +91,17 @@ def decode_replica(value: bytes) -> ReplicaRow:
         suspect=message.suspect,
         installing=Generation(message.installing) if message.installing else None,
         damaged=Generation(message.damaged) if message.damaged else None,
+        kind=_kind(message.kind),
     )
+
+
+def _kind(number: int) -> TopicKind:
+    try:
+        return TopicKind(number)
+    except ValueError:
+        raise UnknownFormat(
+            f"a replica is of kind {number}, which is not known here: start the version of raftmq that wrote it"
+        ) from None
 
 
 def _memberships(message: storage_pb2.ReplicaRow) -> tuple[tuple[LogIndex, Membership], ...]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from google.protobuf.message import DecodeError
 
 from raftmq.ids import CONTROLLER_GROUP, Generation, GroupId, LogIndex, Offset
+from raftmq.machines import new_machine
 from raftmq.metadata.machine import MetadataMachine
-from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Anchor, ReplicaRow, StateKind, StorageError
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import CorruptEntry, LogEntry, chain_follows, crc32c, decode
@@ -114,7 +114,7 @@ class _Check:
         self._row = row
         self._report = report
         self._replays = row.raft_start == 1 and row.anchor == Anchor()
-        self._machine = MetadataMachine() if row.group == CONTROLLER_GROUP else PartitionMachine()
+        self._machine = MetadataMachine() if row.group == CONTROLLER_GROUP else new_machine(row.kind)
         self._stored = self._read_state()
         self._applied = self._applied_index()
         self._last: LogEntry | None = None
@@ -251,7 +251,7 @@ class _Check:
             report.problem(f"derived state is at log index {self._applied}, the log ends at {end}")
         if self._row.group == CONTROLLER_GROUP or not self._stored:
             return
-        machine = PartitionMachine()
+        machine = new_machine(self._row.kind)
         try:
             machine.restore([(kind, key, value) for (kind, key), value in self._stored.items()])
         except CorruptState as error:
@@ -292,7 +292,7 @@ class _Check:
                 yield (kind, key), value
 
     def _applied_index(self) -> LogIndex:
-        machine = PartitionMachine()
+        machine = new_machine(self._row.kind)
         applied = [(kind, key, value) for (kind, key), value in self._stored.items() if kind is StateKind.APPLIED]
         try:
             machine.restore(applied)

@@ -27,7 +27,7 @@ from raftmq.v1 import broker_pb2 as raftmq_dot_v1_dot_broker__pb2
 from raftmq.v1 import types_pb2 as raftmq_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/admin.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x90\x03\n\x12\x43reateTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fretention_bytes\x18\t \x01(\x04\x12\x34\n\x11message_id_window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17message_id_window_count\x18\x0b \x01(\x04\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimit\"e\n\x13\x43reateTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\x9e\x04\n\x11\x41lterTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x14min_in_sync_replicas\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fmax_batch_bytes\x18\x03 \x01(\rH\x01\x88\x01\x01\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretention_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\x11message_id_window\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x17message_id_window_count\x18\x07 \x01(\x04H\x03\x88\x01\x01\x12\x17\n\npartitions\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x1f\n\x12replication_factor\x18\t \x01(\rH\x05\x88\x01\x01\x12\x18\n\x10\x65xpected_version\x18\n \x01(\x04\x12\x15\n\rvalidate_only\x18\x0b \x01(\x08\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimitB\x17\n\x15_min_in_sync_replicasB\x12\n\x10_max_batch_bytesB\x12\n\x10_retention_bytesB\x1a\n\x18_message_id_window_countB\r\n\x0b_partitionsB\x15\n\x13_replication_factor\"d\n\x12\x41lterTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\"\n\x12\x44\x65leteTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x13\x44\x65leteTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\x13\n\x11ListTopicsRequest\"e\n\x12ListTopicsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12$\n\x06topics\x18\x02 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\"$\n\x14\x44\x65scribeTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"g\n\x15\x44\x65scribeTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"j\n\x05Quota\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x1b\n\x13produce_bytes_per_s\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x65tch_bytes_per_s\x18\x03 \x01(\x04\x12\x16\n\x0erequests_per_s\x18\x04 \x01(\x04\"2\n\x0fSetQuotaRequest\x12\x1f\n\x05quota\x18\x01 \x01(\x0b\x32\x10.raftmq.v1.Quota\"=\n\x10SetQuotaResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\'\n\x12\x44\x65leteQuotaRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"@\n\x13\x44\x65leteQuotaResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\x13\n\x11ListQuotasRequest\"a\n\x12ListQuotasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12 \n\x06quotas\x18\x02 \x03(\x0b\x32\x10.raftmq.v1.Quota2\xeb\x04\n\x05\x41\x64min\x12L\n\x0b\x43reateTopic\x12\x1d.raftmq.v1.CreateTopicRequest\x1a\x1e.raftmq.v1.CreateTopicResponse\x12I\n\nAlterTopic\x12\x1c.raftmq.v1.AlterTopicRequest\x1a\x1d.raftmq.v1.AlterTopicResponse\x12L\n\x0b\x44\x65leteTopic\x12\x1d.raftmq.v1.DeleteTopicRequest\x1a\x1e.raftmq.v1.DeleteTopicResponse\x12I\n\nListTopics\x12\x1c.raftmq.v1.ListTopicsRequest\x1a\x1d.raftmq.v1.ListTopicsResponse\x12R\n\rDescribeTopic\x12\x1f.raftmq.v1.DescribeTopicRequest\x1a .raftmq.v1.DescribeTopicResponse\x12\x43\n\x08SetQuota\x12\x1a.raftmq.v1.SetQuotaRequest\x1a\x1b.raftmq.v1.SetQuotaResponse\x12L\n\x0b\x44\x65leteQuota\x12\x1d.raftmq.v1.DeleteQuotaRequest\x1a\x1e.raftmq.v1.DeleteQuotaResponse\x12I\n\nListQuotas\x12\x1c.raftmq.v1.ListQuotasRequest\x1a\x1d.raftmq.v1.ListQuotasResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15raftmq/v1/admin.proto\x12\traftmq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16raftmq/v1/broker.proto\x1a\x15raftmq/v1/types.proto\"\x90\x03\n\x12\x43reateTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npartitions\x18\x02 \x01(\r\x12\x1a\n\x12replication_factor\x18\x03 \x01(\r\x12\x1c\n\x14min_in_sync_replicas\x18\x04 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fretention_bytes\x18\t \x01(\x04\x12\x34\n\x11message_id_window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17message_id_window_count\x18\x0b \x01(\x04\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimit\"e\n\x13\x43reateTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\x9e\x04\n\x11\x41lterTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x14min_in_sync_replicas\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fmax_batch_bytes\x18\x03 \x01(\rH\x01\x88\x01\x01\x12,\n\tretention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretention_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\x11message_id_window\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x17message_id_window_count\x18\x07 \x01(\x04H\x03\x88\x01\x01\x12\x17\n\npartitions\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x1f\n\x12replication_factor\x18\t \x01(\rH\x05\x88\x01\x01\x12\x18\n\x10\x65xpected_version\x18\n \x01(\x04\x12\x15\n\rvalidate_only\x18\x0b \x01(\x08\x12$\n\x05\x64\x65pth\x18\x14 \x01(\x0b\x32\x15.raftmq.v1.DepthLimitB\x17\n\x15_min_in_sync_replicasB\x12\n\x10_max_batch_bytesB\x12\n\x10_retention_bytesB\x1a\n\x18_message_id_window_countB\r\n\x0b_partitionsB\x15\n\x13_replication_factor\"d\n\x12\x41lterTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"\"\n\x12\x44\x65leteTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x13\x44\x65leteTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"-\n\x11ListTopicsRequest\x12\x18\n\x10include_internal\x18\x01 \x01(\x08\"e\n\x12ListTopicsResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12$\n\x06topics\x18\x02 \x03(\x0b\x32\x14.raftmq.v1.TopicInfo\"$\n\x14\x44\x65scribeTopicRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"g\n\x15\x44\x65scribeTopicResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12#\n\x05topic\x18\x02 \x01(\x0b\x32\x14.raftmq.v1.TopicInfo\"j\n\x05Quota\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x1b\n\x13produce_bytes_per_s\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x65tch_bytes_per_s\x18\x03 \x01(\x04\x12\x16\n\x0erequests_per_s\x18\x04 \x01(\x04\"2\n\x0fSetQuotaRequest\x12\x1f\n\x05quota\x18\x01 \x01(\x0b\x32\x10.raftmq.v1.Quota\"=\n\x10SetQuotaResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\'\n\x12\x44\x65leteQuotaRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\"@\n\x13\x44\x65leteQuotaResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\"\x13\n\x11ListQuotasRequest\"a\n\x12ListQuotasResponse\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.raftmq.v1.ResponseHeader\x12 \n\x06quotas\x18\x02 \x03(\x0b\x32\x10.raftmq.v1.Quota2\xeb\x04\n\x05\x41\x64min\x12L\n\x0b\x43reateTopic\x12\x1d.raftmq.v1.CreateTopicRequest\x1a\x1e.raftmq.v1.CreateTopicResponse\x12I\n\nAlterTopic\x12\x1c.raftmq.v1.AlterTopicRequest\x1a\x1d.raftmq.v1.AlterTopicResponse\x12L\n\x0b\x44\x65leteTopic\x12\x1d.raftmq.v1.DeleteTopicRequest\x1a\x1e.raftmq.v1.DeleteTopicResponse\x12I\n\nListTopics\x12\x1c.raftmq.v1.ListTopicsRequest\x1a\x1d.raftmq.v1.ListTopicsResponse\x12R\n\rDescribeTopic\x12\x1f.raftmq.v1.DescribeTopicRequest\x1a .raftmq.v1.DescribeTopicResponse\x12\x43\n\x08SetQuota\x12\x1a.raftmq.v1.SetQuotaRequest\x1a\x1b.raftmq.v1.SetQuotaResponse\x12L\n\x0b\x44\x65leteQuota\x12\x1d.raftmq.v1.DeleteQuotaRequest\x1a\x1e.raftmq.v1.DeleteQuotaResponse\x12I\n\nListQuotas\x12\x1c.raftmq.v1.ListQuotasRequest\x1a\x1d.raftmq.v1.ListQuotasResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,27 +47,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETETOPICRESPONSE']._serialized_start=1304
   _globals['_DELETETOPICRESPONSE']._serialized_end=1368
   _globals['_LISTTOPICSREQUEST']._serialized_start=1370
-  _globals['_LISTTOPICSREQUEST']._serialized_end=1389
-  _globals['_LISTTOPICSRESPONSE']._serialized_start=1391
-  _globals['_LISTTOPICSRESPONSE']._serialized_end=1492
-  _globals['_DESCRIBETOPICREQUEST']._serialized_start=1494
-  _globals['_DESCRIBETOPICREQUEST']._serialized_end=1530
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=1532
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=1635
-  _globals['_QUOTA']._serialized_start=1637
-  _globals['_QUOTA']._serialized_end=1743
-  _globals['_SETQUOTAREQUEST']._serialized_start=1745
-  _globals['_SETQUOTAREQUEST']._serialized_end=1795
-  _globals['_SETQUOTARESPONSE']._serialized_start=1797
-  _globals['_SETQUOTARESPONSE']._serialized_end=1858
-  _globals['_DELETEQUOTAREQUEST']._serialized_start=1860
-  _globals['_DELETEQUOTAREQUEST']._serialized_end=1899
-  _globals['_DELETEQUOTARESPONSE']._serialized_start=1901
-  _globals['_DELETEQUOTARESPONSE']._serialized_end=1965
-  _globals['_LISTQUOTASREQUEST']._serialized_start=1967
-  _globals['_LISTQUOTASREQUEST']._serialized_end=1986
-  _globals['_LISTQUOTASRESPONSE']._serialized_start=1988
-  _globals['_LISTQUOTASRESPONSE']._serialized_end=2085
-  _globals['_ADMIN']._serialized_start=2088
-  _globals['_ADMIN']._serialized_end=2707
+  _globals['_LISTTOPICSREQUEST']._serialized_end=1415
+  _globals['_LISTTOPICSRESPONSE']._serialized_start=1417
+  _globals['_LISTTOPICSRESPONSE']._serialized_end=1518
+  _globals['_DESCRIBETOPICREQUEST']._serialized_start=1520
+  _globals['_DESCRIBETOPICREQUEST']._serialized_end=1556
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=1558
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=1661
+  _globals['_QUOTA']._serialized_start=1663
+  _globals['_QUOTA']._serialized_end=1769
+  _globals['_SETQUOTAREQUEST']._serialized_start=1771
+  _globals['_SETQUOTAREQUEST']._serialized_end=1821
+  _globals['_SETQUOTARESPONSE']._serialized_start=1823
+  _globals['_SETQUOTARESPONSE']._serialized_end=1884
+  _globals['_DELETEQUOTAREQUEST']._serialized_start=1886
+  _globals['_DELETEQUOTAREQUEST']._serialized_end=1925
+  _globals['_DELETEQUOTARESPONSE']._serialized_start=1927
+  _globals['_DELETEQUOTARESPONSE']._serialized_end=1991
+  _globals['_LISTQUOTASREQUEST']._serialized_start=1993
+  _globals['_LISTQUOTASREQUEST']._serialized_end=2012
+  _globals['_LISTQUOTASRESPONSE']._serialized_start=2014
+  _globals['_LISTQUOTASRESPONSE']._serialized_end=2111
+  _globals['_ADMIN']._serialized_start=2114
+  _globals['_ADMIN']._serialized_end=2733
 # @@protoc_insertion_point(module_scope)

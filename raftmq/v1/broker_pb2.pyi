@@ -521,6 +521,7 @@ class ListOffsetsRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
     APPENDED_AT_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -532,16 +533,23 @@ class ListOffsetsRequest(_message.Message):
         backwards within a partition.
         """
 
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Also tell when the records at these offsets were appended: one for each of `partitions`. Below the start of a log it is
+        the first record that counts.
+        """
+
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         partitions: _abc.Iterable[_builtins.int] | None = ...,
         appended_at: _timestamp_pb2.Timestamp | None = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at", "partitions", b"partitions", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at", "partitions", b"partitions", "positions", b"positions", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,12 +564,17 @@ class PartitionOffsets(_message.Message):
     HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
     LEADER_EPOCH_FIELD_NUMBER: _builtins.int
     OFFSET_APPENDED_AT_FIELD_NUMBER: _builtins.int
+    POSITION_APPENDED_AT_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     log_start_offset: _builtins.int
     high_watermark: _builtins.int
     leader_epoch: _builtins.int
     offset_appended_at: _builtins.int
     """Set where `appended_at` was asked for: the first such offset, the high watermark where there is none yet."""
+    @_builtins.property
+    def position_appended_at(self) -> _timestamp_pb2.Timestamp:
+        """Set where `positions` were given, and the record is there."""
+
     def __init__(
         self,
         *,
@@ -570,10 +583,11 @@ class PartitionOffsets(_message.Message):
         high_watermark: _builtins.int = ...,
         leader_epoch: _builtins.int = ...,
         offset_appended_at: _builtins.int | None = ...,
+        position_appended_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "offset_appended_at", b"offset_appended_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "offset_appended_at", b"offset_appended_at", "position_appended_at", b"position_appended_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_appended_at", b"offset_appended_at", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_appended_at", b"offset_appended_at", "partition", b"partition", "position_appended_at", b"position_appended_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__offset_appended_at: _TypeAlias = _typing.Literal["offset_appended_at"]  # noqa: Y015
     _WhichOneofArgType__offset_appended_at: _TypeAlias = _typing.Literal["_offset_appended_at", b"_offset_appended_at"]  # noqa: Y015
@@ -951,6 +965,7 @@ class TopicInfo(_message.Message):
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     topic_id: _builtins.int
     replication_factor: _builtins.int
@@ -964,6 +979,8 @@ class TopicInfo(_message.Message):
     """And how many of them, the newest."""
     version: _builtins.int
     """From 1; grows by one whenever the settings are altered."""
+    internal: _builtins.bool
+    """raftmq keeps its own state there: it takes no records, and gives none."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionInfo]: ...
     @_builtins.property
@@ -994,10 +1011,11 @@ class TopicInfo(_message.Message):
         message_id_window_count: _builtins.int = ...,
         version: _builtins.int = ...,
         depth: Global___DepthLimit | None = ...,
+        internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message_id_window", b"message_id_window", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "hash_slots", b"hash_slots", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "hash_slots", b"hash_slots", "internal", b"internal", "max_batch_bytes", b"max_batch_bytes", "message_id_window", b"message_id_window", "message_id_window_count", b"message_id_window_count", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention", b"retention", "retention_bytes", b"retention_bytes", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1127,8 +1145,8 @@ class GetServerInfoResponse(_message.Message):
     release that adds any, and never falls: what a level brought stays, with its meaning. Each node answers for itself,
     so that while a cluster is upgraded some say less than others.
     1: all that is not named below. 2: ProduceStream, Subscribe. 3: `message_id`, operations. 4: AlterTopic,
-    `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`. 6: the services Queue
-    and Exchanges, quotas.
+    `any_replica`. 5: DescribeProducers, `InitProducerRequest.count`. 6: the services Queue,
+    Exchanges and Groups, quotas, `ListOffsetsRequest.positions`.
     """
     boot_count: _builtins.int
     max_message_bytes: _builtins.int

@@ -13,11 +13,20 @@ from grpc import aio
 from raftmq.broker import Calls, ClientServer, Forwarder, ServerFacts, assemble
 from raftmq.broker.forwarding import error_of
 from raftmq.broker.patience import LEADER_WAIT_MS
+from raftmq.coordinator.coordinator import Coordinator
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import BootCount, NodeId, StoreId
 from raftmq.storage.memory import MemoryStore
-from raftmq.v1 import admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc, exchanges_pb2_grpc
+from raftmq.v1 import (
+    admin_pb2_grpc,
+    broker_pb2,
+    broker_pb2_grpc,
+    cluster_pb2_grpc,
+    exchanges_pb2_grpc,
+    groups_pb2_grpc,
+)
 from tests.broker.fakes import FakeCluster, FakeHost, FakeOperations, FakeQueues, image_of, topic_record
+from tests.coordinator.fakes import GroupsHost, ManualClock
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 FACTS = ServerFacts(BootCount(3), MAX_MESSAGE_BYTES, 1024 * 1024)
@@ -39,6 +48,9 @@ class Node:
     calls: Calls
     server: ClientServer
     channel: aio.Channel
+    coordinator: Coordinator
+    groups_host: GroupsHost
+    clock: ManualClock
     hops: list[tuple[int, str, bytes]] = field(default_factory=list)
     """Calls that this node handed on: to whom, method, request."""
 
@@ -49,6 +61,10 @@ class Node:
     @property
     def admin(self) -> admin_pb2_grpc.AdminAsyncStub:
         return admin_pb2_grpc.AdminStub(self.channel)
+
+    @property
+    def groups(self) -> groups_pb2_grpc.GroupsAsyncStub:
+        return groups_pb2_grpc.GroupsStub(self.channel)
 
     @property
     def operators(self) -> cluster_pb2_grpc.ClusterAsyncStub:
@@ -84,14 +100,18 @@ async def _start(number: int, leaders: dict[int, int], nodes: dict[int, Node]) -
         return await nodes[node].calls.serve(method, request, remaining_ms, forwarded=True)
 
     store = MemoryStore(node=NodeId(number), store_id=StoreId(100 + number))
+    groups, clock = GroupsHost(host.leads), ManualClock()
+    coordinator = Coordinator(groups, lambda: cluster.image, lambda: cluster.current, clock)
+    operations, forwarder = FakeOperations(cluster), Forwarder(forward)
     calls = assemble(
-        host, FakeQueues(), cluster, FakeOperations(cluster), store, Forwarder(forward), FACTS, Random(number)
+        host, FakeQueues(), cluster, operations, store, forwarder, FACTS, Random(number), coordinator, clock
     )
     server = ClientServer("127.0.0.1:0", calls, max_message_bytes=MAX_MESSAGE_BYTES)
     port = await server.start()
     # Generous: what is too large must be refused by the node, not here.
     options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-    return Node(host, cluster, calls, server, aio.insecure_channel(f"127.0.0.1:{port}", options=options), hops)
+    channel = aio.insecure_channel(f"127.0.0.1:{port}", options=options)
+    return Node(host, cluster, calls, server, channel, coordinator, groups, clock, hops)
 
 
 async def refusal(call: Awaitable[Response]) -> RaftmqError:

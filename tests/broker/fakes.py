@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, cast
 
 from raftmq.broker.cluster import Decide
@@ -16,12 +16,14 @@ from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import Event
 from raftmq.metadata.image import MetadataImage, NodeRecord, PartitionRecord, TopicRecord
+from raftmq.metadata.internal import GROUPS_TOPIC
 from raftmq.metadata.operation import OperationRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup, find
 from raftmq.partition.queues.commands import QueueAnswer, QueueOp, Status
 from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, bind
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
@@ -303,6 +305,11 @@ class FakeCluster:
     async def delete_topic(self, name: str, timeout_ms: int) -> None:
         self._decide()
         self.deleted.append(name)
+
+    async def ensure_groups_topic(self, timeout_ms: int) -> None:
+        self._decide()
+        groups = replace(topic_record(GROUPS_TOPIC, [101, 102], topic_id=77), kind=TopicKind.CONSUMER_GROUPS)
+        self.image = image_of(*self.image.topics.values(), groups)
 
     async def allocate_producer_ids(self, count: int, timeout_ms: int) -> int:
         self.producer_id += count

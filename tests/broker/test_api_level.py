@@ -19,7 +19,8 @@ LEVELS = {
     5: "Broker: DescribeProducers",
     6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup; "
     "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish; "
-    "Admin: SetQuota DeleteQuota ListQuotas",
+    "Groups: Heartbeat CommitOffsets FetchOffsets ListConsumerGroups DescribeConsumerGroup ResetOffsets DeleteOffsets "
+    "DeleteConsumerGroup; Admin: SetQuota DeleteQuota ListQuotas",
 }
 """What each level brought. Rows of levels that were released stay as they are."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from raftmq.broker import Calls, Forwarder, assemble
 from raftmq.broker.cluster import Replicas
+from raftmq.coordinator.coordinator import Coordinator
 from raftmq.ids import CONTROLLER_GROUP, NodeId
 from raftmq.replica.group import ReplicaGroup
 from raftmq.v1 import cluster_pb2
@@ -24,6 +25,7 @@ from tests.broker.fakes import (
     image_of,
     topic_record,
 )
+from tests.coordinator.fakes import GroupsHost, ManualClock
 from tests.replica.world import World
 
 LIST_REPLICAS = "/raftmq.v1.Cluster/ListReplicas"
@@ -52,7 +54,11 @@ def calls_of(world: World, number: int) -> Calls:
     cluster = FakeCluster(number, image_of(topic_record("things", [1])), controller_node=None)
     operations = FakeOperations(cluster)
     store = world.nodes[NodeId(number)].store
-    return assemble(host, FakeQueues(), cluster, operations, store, Forwarder(no_forward), FACTS, Random(1))
+    clock = ManualClock()
+    coordinator = Coordinator(GroupsHost(host.leads), lambda: cluster.image, lambda: True, clock)
+    return assemble(
+        host, FakeQueues(), cluster, operations, store, Forwarder(no_forward), FACTS, Random(1), coordinator, clock
+    )
 
 
 async def states(world: World, number: int, *topics: str, at: int = 0) -> list[cluster_pb2.ReplicaState]:

@@ -10,6 +10,7 @@ from raftmq.controller.reconciler import Reconciler
 from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage
 from raftmq.raft.types import Membership
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica import readback
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.manager import Replicas
@@ -29,10 +30,15 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, GroupId]]:
     create, drop = Replicas.create, Replicas.drop
 
     def creating(
-        self: Replicas, group_id: GroupId, membership: Membership, eager: bool, is_new: bool = False
+        self: Replicas,
+        group_id: GroupId,
+        membership: Membership,
+        eager: bool,
+        is_new: bool = False,
+        kind: TopicKind = TopicKind.RECORDS,
     ) -> ReplicaGroup:
         happened.append(("new" if is_new else "perhaps lost", self.me.node, group_id))
-        return create(self, group_id, membership, eager, is_new)
+        return create(self, group_id, membership, eager, is_new, kind)
 
     def dropping(self: Replicas, group_id: GroupId, lives_on: bool = True) -> None:
         assert not lives_on

@@ -31,6 +31,8 @@ from raftmq.v1 import (
     cluster_pb2_grpc,
     exchanges_pb2,
     exchanges_pb2_grpc,
+    groups_pb2,
+    groups_pb2_grpc,
     queue_pb2,
     types_pb2,
 )
@@ -38,12 +40,14 @@ from tests.integration.conftest import free_ports
 
 FILES: tuple[FileDescriptor, ...] = (
     broker_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, queue_pb2.DESCRIPTOR,
-    exchanges_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
+    exchanges_pb2.DESCRIPTOR, groups_pb2.DESCRIPTOR, peer_pb2.DESCRIPTOR,
 )  # fmt: skip
 ONE = NodeId(1)
 TOPIC, CANARY = "orders", "canary"
 EXCHANGE, SPARE = "events", "spare"
 """Of patterns, bound to TOPIC by ``a.#``; and of headers, its alternate, bound to nothing."""
+GROUP = "billing"
+"""A consumer group that has committed an offset, and has no members."""
 SHORT = Duration(seconds=1)
 PATIENCE_S = 90
 """Longer than anything here takes, on however busy a machine."""
@@ -101,6 +105,9 @@ class Node:
             exchanges.DeclareExchange(declared, timeout=PATIENCE_S)
         bound = exchanges_pb2.Binding(topic=TOPIC, routing_key="a.#")
         exchanges.Bind(exchanges_pb2.BindRequest(exchange=EXCHANGE, binding=bound), timeout=PATIENCE_S)
+        offset = groups_pb2.OffsetToCommit(topic=TOPIC, offset=0)
+        groups = groups_pb2_grpc.GroupsStub(self.clients)
+        groups.CommitOffsets(groups_pb2.CommitOffsetsRequest(group=GROUP, offsets=[offset]), timeout=PATIENCE_S)
         self.canary()
         self.cluster_id = self.metadata().header.cluster_id
 

@@ -6,7 +6,6 @@ README.md of raftmq/broker tells the same for people. A row is tried against a r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -17,34 +16,13 @@ from raftmq.records.batch import make_batch
 from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, types_pb2
 from tests.hostile import queue_rows
 from tests.hostile.exchange_rows import exchange_requests
+from tests.hostile.group_rows import group_rows
 from tests.hostile.node import METHODS, TOPIC, bodies
+from tests.hostile.rows import Row, filled, row
 
 BROKER, ADMIN, CLUSTER = "/raftmq.v1.Broker", "/raftmq.v1.Admin", "/raftmq.v1.Cluster"
 PEER = "/raftmq.internal.v1.Peer"
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Row:
-    """``messages`` to ``method`` end in ``reason``, which blames ``field``."""
-
-    what: str
-    method: str
-    messages: tuple[bytes, ...]
-    reason: str
-    field: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.method.rsplit('/', 1)[1]}-{self.what}".replace(" ", "_")
-
-
-def row(method: str, what: str, message: Any, reason: str, field: str = "") -> Row:
-    return Row(what, method, bodies([message]), reason, field)
-
-
-def filled(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A message of this kind. Values may be of no type that it knows, and names no name in Python."""
-    return kind(**values)
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
@@ -556,7 +534,6 @@ def peers() -> Iterator[Row]:
 
 ROWS = [
     *unparsable(), *too_many_parts(), *names(), *topics(), *described_producers(), *alterations(), *fetches(),
-    *produced(), *subscribes(), *operations(), *exchanges(), *peers(),
-    *quotas(),
+    *produced(), *subscribes(), *operations(), *exchanges(), *peers(), *quotas(), *group_rows(),
     *(Row(*parts) for parts in queue_rows.rows(TOPIC)),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from raftmq.raft.messages import RequestVote
 from raftmq.raft.types import EntryKind, HardState, Membership, Role
 from raftmq.records.entry import CorruptEntry, seal
 from raftmq.records.membership_codec import encode_membership
+from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.cut import take_cut
 from raftmq.replica.installing import Snapshot
 from raftmq.replica.opening import next_generation
@@ -125,7 +126,7 @@ def test_term_vote_and_suspicion_outlive_an_install(suspect: bool) -> None:
     assert isinstance(head, SnapshotHead)
     voted = HardState(Term(7), world.nodes[NodeId(3)].replica)
     old = replace(world.group(leader).row, hard_state=voted, suspect=suspect, installing=Generation(9))
-    new = Snapshot(Generation(9), head).row(old)
+    new = Snapshot(Generation(9), head, TopicKind.RECORDS).row(old)
     assert (new.hard_state, new.suspect, new.generation, new.installing) == (voted, suspect, 9, None)
 
 
@@ -136,7 +137,9 @@ def test_the_configuration_is_that_of_the_last_entry_that_has_one() -> None:
     old = world.group(leader).row
     meta, last = head.meta, parts[-3]
     assert isinstance(last, SnapshotEntries)
-    assert Snapshot(Generation(9), head).row(old).memberships == ((head.raft_start - 1, meta.membership),)
+    assert Snapshot(Generation(9), head, TopicKind.RECORDS).row(old).memberships == (
+        (head.raft_start - 1, meta.membership),
+    )
     changed = Membership(meta.membership.voters, learners=frozenset({ReplicaId(NodeId(7), StoreId(7))}))
     before = parts[-4]
     assert isinstance(before, SnapshotEntries)
@@ -155,7 +158,7 @@ def test_the_configuration_is_that_of_the_last_entry_that_has_one() -> None:
     )
     for membership, fits in ((changed, True), (meta.membership, False)):
         other = replace(head, meta=replace(meta, membership=membership), chain=entry.chain)
-        snapshot = Snapshot(Generation(9), other)
+        snapshot = Snapshot(Generation(9), other, TopicKind.RECORDS)
         for part in [*parts[:-3], SnapshotEntries((entry,))]:
             snapshot.take(part)
         assert snapshot.row(old).memberships == ((entry.index, membership),)

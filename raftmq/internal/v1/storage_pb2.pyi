@@ -43,6 +43,7 @@ class ReplicaRow(_message.Message):
     SUSPECT_FIELD_NUMBER: _builtins.int
     INSTALLING_FIELD_NUMBER: _builtins.int
     DAMAGED_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this row's meaning; a larger one than known refuses to start."""
     group: _builtins.int
@@ -65,6 +66,8 @@ class ReplicaRow(_message.Message):
     """A snapshot is being written to this generation; 0: none is."""
     damaged: _builtins.int
     """Generation that was found damaged, and is kept until this one has caught up; 0: none."""
+    kind: _builtins.int
+    """Numbers of raftmq.records.topic_kinds.TopicKind: which state machine the log is for."""
     @_builtins.property
     def vote(self) -> _peer_pb2.ReplicaId:
         """Unset: no vote in this term."""
@@ -93,10 +96,11 @@ class ReplicaRow(_message.Message):
         suspect: _builtins.bool = ...,
         installing: _builtins.int = ...,
         damaged: _builtins.int = ...,
+        kind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "damaged", b"damaged", "format", b"format", "generation", b"generation", "group", b"group", "installing", b"installing", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_chain", b"anchor_chain", "anchor_log_tick", b"anchor_log_tick", "anchor_offset", b"anchor_offset", "anchor_term", b"anchor_term", "anchor_wall_ms", b"anchor_wall_ms", "commit_index", b"commit_index", "damaged", b"damaged", "format", b"format", "generation", b"generation", "group", b"group", "installing", b"installing", "kind", b"kind", "log_start_offset", b"log_start_offset", "memberships", b"memberships", "raft_start", b"raft_start", "suspect", b"suspect", "term", b"term", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -708,6 +712,7 @@ class TopicCreated(_message.Message):
     MESSAGE_ID_WINDOW_MS_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.int
     name: _builtins.str
     replication_factor: _builtins.int
@@ -720,6 +725,8 @@ class TopicCreated(_message.Message):
     message_id_window_ms: _builtins.int
     """0, of both: as a partition does by itself."""
     message_id_window_count: _builtins.int
+    kind: _builtins.int
+    """Numbers of raftmq.records.topic_kinds.TopicKind."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAssigned]: ...
     @_builtins.property
@@ -740,10 +747,11 @@ class TopicCreated(_message.Message):
         message_id_window_ms: _builtins.int = ...,
         message_id_window_count: _builtins.int = ...,
         depth: Global___DepthLimit | None = ...,
+        kind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "kind", b"kind", "max_batch_bytes", b"max_batch_bytes", "message_id_window_count", b"message_id_window_count", "message_id_window_ms", b"message_id_window_ms", "min_in_sync_replicas", b"min_in_sync_replicas", "name", b"name", "partitions", b"partitions", "replication_factor", b"replication_factor", "retention_bytes", b"retention_bytes", "retention_ms", b"retention_ms", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

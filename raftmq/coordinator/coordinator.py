@@ -1,0 +1,269 @@
+"""Answers members from what is applied, and writes only what changes: joins, leaves, confirmations, expiries, commits.
+
+Heartbeat ──> session heard (memory) ──> anything to write? ── no ──> answer from the applied state
+                                              └─ yes ──> Proposals ──> log ──> applied ──> answer
+run       ──> sessions that lapsed, topics that changed ──> Proposals
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from raftmq.coordinator.proposals import COMMAND_TIMEOUT_MS, Host, Proposals
+from raftmq.coordinator.sessions import Sessions
+from raftmq.errors import RaftmqError, StaleMember, UnknownGroup, UnknownMember
+from raftmq.groups.commands import Change, Commit, Confirm, Expire, Join, Leave, TopicsChanged
+from raftmq.groups.group import ConsumerGroup
+from raftmq.groups.machine import GroupsMachine
+from raftmq.groups.types import Assignor, Member, TopicFacts, TopicPartition
+from raftmq.ids import GroupId
+from raftmq.metadata.image import MetadataImage, TopicRecord
+from raftmq.ports import Clock
+from raftmq.records.topic_kinds import TopicKind
+
+_log = structlog.get_logger(__name__)
+
+INTERVAL_S = 0.2
+"""How often lapsed sessions and changed topics are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a member says of itself. `member.topics` empty: as before."""
+
+    member: Member
+    epoch: int
+    assignor: Assignor | None
+    owned: frozenset[TopicPartition]
+    leave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a member is told."""
+
+    epoch: int
+    assigned: tuple[TopicPartition, ...]
+    topics: dict[int, str]
+    """Names of the topics in `assigned`, by id."""
+    session_timeout_ms: int
+    is_settled: bool
+    """It has all that it is to have, and nothing to give up."""
+
+
+class Coordinator:
+    """One per node; it acts for the groups that the node leads. ``run`` until cancelled.
+
+    `image`: the metadata as this node knows it; `is_current`: what it does not show does not exist.
+    """
+
+    def __init__(
+        self, host: Host, image: Callable[[], MetadataImage], is_current: Callable[[], bool], clock: Clock
+    ) -> None:
+        self.proposals = Proposals(host, clock)
+        self._host = host
+        self._image = image
+        self._is_current = is_current
+        self._clock = clock
+        self._sessions: dict[GroupId, Sessions] = {}
+        self._news: dict[tuple[GroupId, str], asyncio.Event] = {}
+        self._checked: dict[GroupId, tuple[MetadataImage, int]] = {}
+        # The image, and the sum of all groups' epochs, that the topics were last compared at.
+
+    # -- what the applied state says -------------------------------------------------------------------------------
+
+    def machine(self, at: GroupId) -> GroupsMachine:
+        """The groups that the Raft group `at` coordinates, as applied. Raises NotLeader, NoLeader."""
+        machine = self.proposals.led(at).machine
+        assert isinstance(machine, GroupsMachine), f"group {at} coordinates no consumer groups"
+        return machine
+
+    async def confirmed(self, at: GroupId, timeout_ms: int) -> GroupsMachine:
+        """The same, with everything that was answered before the call, by whatever node."""
+        await self._host.barrier(at, timeout_ms)
+        return self.machine(at)
+
+    def group(self, at: GroupId, name: str) -> ConsumerGroup:
+        """Raises NotLeader, NoLeader, UnknownGroup."""
+        group = self.machine(at).groups.get(name)
+        if group is None:
+            raise UnknownGroup(f"there is no group {name}", field="group")
+        return group
+
+    def silence_ms(self, at: GroupId, name: str, member_id: str) -> int:
+        """Milliseconds since the member was heard, or since this coordinator began."""
+        return self._session(at).silence(name, member_id, self._clock.tick())
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    async def change(self, at: GroupId, name: str, change: Change, timeout_ms: int) -> list[RaftmqError | None]:
+        """See ``Proposals.change``. What is refused by what is applied already is not proposed."""
+        self.machine(at).expect_possible(name, change)
+        try:
+            return await self.proposals.change(at, name, change, timeout_ms)
+        finally:
+            if not isinstance(change, Commit):
+                self._tell(at, name)
+
+    async def heartbeat(self, at: GroupId, name: str, beat: Beat, wait_ms: int, timeout_ms: int) -> Standing:
+        """Take in what a member says, and answer when that is news to it, at the latest after `wait_ms`.
+
+        Raises UnknownMember, FencedMember, StaleMember, PreconditionFailed, and what ``change`` raises.
+        """
+        member_id = beat.member.member_id
+        if beat.leave:
+            await self.change(at, name, Leave(member_id), timeout_ms)
+            return Standing(0, (), {}, beat.member.session_timeout_ms, True)
+        change = self._wanted(at, name, beat)
+        if change is not None:
+            await self.change(at, name, change, timeout_ms)
+        deadline = asyncio.get_running_loop().time() + wait_ms / 1000
+        member = self._member(at, name, beat)
+        self._session(at).heard(name, member_id, member.session_timeout_ms, self._clock.tick())
+        while True:
+            standing = self._standing(at, name, beat)
+            left_s = deadline - asyncio.get_running_loop().time()
+            is_news = standing.epoch != beat.epoch or not beat.owned.issuperset(standing.assigned)
+            if is_news or left_s <= 0:
+                return standing
+            await self._wait(at, name, left_s)
+
+    def _wanted(self, at: GroupId, name: str, beat: Beat) -> Change | None:
+        """What has to be written for `beat`."""
+        group = self.machine(at).groups.get(name)
+        wish = beat.member
+        if beat.epoch == 0:
+            return Join(wish, beat.assignor, self._facts(wish.topics))
+        known = self._member(at, name, beat)
+        assert group is not None
+        if beat.epoch > group.epoch:
+            raise StaleMember(f"{beat.epoch} is no epoch of group {name} yet", field="member_epoch")
+        if wish.topics and tuple(sorted(set(wish.topics))) != known.topics:
+            merged = Member(
+                known.member_id, wish.topics, known.session_timeout_ms, known.rebalance_timeout_ms, known.joined_epoch,
+                known.instance_id, known.client_id, known.rack,
+            )  # fmt: skip
+            return Join(merged, None, self._facts(wish.topics))
+        given_up = tuple(
+            key
+            for key in group.revoking(known.member_id)
+            if key not in beat.owned and group.owners[key].revoked <= beat.epoch
+        )
+        return Confirm(known.member_id, beat.epoch, given_up) if given_up else None
+
+    def _member(self, at: GroupId, name: str, beat: Beat) -> Member:
+        group = self.machine(at).groups.get(name)
+        if group is None:
+            raise UnknownMember(f"group {name} has no members", field="member_id")
+        return group.member(beat.member.member_id, beat.member.instance_id)
+
+    def _standing(self, at: GroupId, name: str, beat: Beat) -> Standing:
+        member = self._member(at, name, beat)
+        group = self.machine(at).groups[name]
+        assigned = group.assigned(member.member_id)
+        mine = sum(owner == member.member_id for owner in group.target.values())
+        is_settled = mine == len(assigned) and not group.revoking(member.member_id)
+        names = {topic.topic_id: topic.name for topic in group.facts.values()}
+        return Standing(group.epoch, assigned, names, member.session_timeout_ms, is_settled)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _wait(self, at: GroupId, name: str, wait_s: float) -> None:
+        news = self._news.setdefault((at, name), asyncio.Event())
+        try:
+            async with asyncio.timeout(wait_s):
+                await news.wait()
+        except TimeoutError:
+            pass
+
+    def _tell(self, at: GroupId, name: str) -> None:
+        news = self._news.pop((at, name), None)
+        if news is not None:
+            news.set()
+
+    # -- upkeep ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look after the groups that this node coordinates."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Once: expire members, follow topics, and wake those who wait at a node that coordinates no more."""
+        now = self._clock.tick()
+        led = self._led()
+        for at in self._sessions.keys() - set(led):
+            del self._sessions[at]
+            self._checked.pop(at, None)
+        for at, name in list(self._news):
+            if at not in led:
+                self._tell(at, name)
+        due: list[tuple[GroupId, str, Change]] = []
+        for at in led:
+            for name, member_id, why in self._session(at).lapsed(now):
+                _log.info("consumer is taken for dead", group=name, member=member_id, reason=why)
+                due.append((at, name, Expire(member_id, why)))
+            due += [(at, name, change) for name, change in self._changed_topics(at)]
+        answers = await asyncio.gather(
+            *(self.change(at, name, change, COMMAND_TIMEOUT_MS) for at, name, change in due), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, RaftmqError):
+                raise answer
+
+    def _led(self) -> list[GroupId]:
+        return [
+            at
+            for at, group in sorted(self._host.replicas.groups.items())
+            if isinstance(group.machine, GroupsMachine) and group.can_serve()
+        ]
+
+    def _session(self, at: GroupId) -> Sessions:
+        """Of this term: a coordinator's own again after another one's has heard nobody since."""
+        group = self.proposals.led(at)
+        known = self._sessions.get(at)
+        if known is None or known.term != group.node.term:
+            known = self._sessions[at] = Sessions(group.node.term, self.machine(at), self._clock.tick())
+        return known
+
+    def _changed_topics(self, at: GroupId) -> list[tuple[str, Change]]:
+        """For groups that know other topics than there are. Not while this node may not know of all."""
+        image, machine = self._image(), self.machine(at)
+        epochs = sum(group.epoch for group in machine.groups.values())
+        checked, checked_epochs = self._checked.get(at, (None, 0))
+        if (checked is image and checked_epochs == epochs) or not self._is_current():
+            return []
+        self._checked[at] = (image, epochs)
+        present = {topic.topic_id for topic in image.topics.values()}
+        changes: list[tuple[str, Change]] = []
+        for name, group in sorted(machine.groups.items()):
+            facts = self._facts(sorted({topic for member in group.members.values() for topic in member.topics}))
+            known = {key.topic_id for key in (*group.offsets, *group.owners)}
+            deleted = tuple(sorted(known - present))
+            if deleted or {topic.name: topic for topic in facts} != group.facts:
+                changes.append((name, TopicsChanged(facts, deleted)))
+        return changes
+
+    def _facts(self, names: tuple[str, ...] | list[str]) -> tuple[TopicFacts, ...]:
+        image = self._image()
+        found = (image.topics.get(name) for name in names)
+        return tuple(
+            _facts_of(topic, image) for topic in found if topic is not None and topic.kind is TopicKind.RECORDS
+        )
+
+
+def _facts_of(topic: TopicRecord, image: MetadataImage) -> TopicFacts:
+    racks = tuple(
+        frozenset(
+            image.nodes[replica.node].rack
+            for replica in partition.replicas
+            if replica.node in image.nodes and image.nodes[replica.node].rack
+        )
+        for partition in topic.partitions
+    )
+    return TopicFacts(topic.name, topic.topic_id, len(topic.partitions), racks if any(racks) else ())
