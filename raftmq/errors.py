@@ -20,16 +20,11 @@
     │   ├── ShuttingDown
     │   └── StorageFailed        the node stops; nothing more can be said
     ├── NotLeader                FAILED_PRECONDITION  only when the client asked not to be forwarded
-    ├── FencedProducer           FAILED_PRECONDITION
-    ├── OutOfOrderSequence       FAILED_PRECONDITION
-    ├── UnknownProducer          FAILED_PRECONDITION
     ├── LeaseExpired             FAILED_PRECONDITION  the message may be somebody else's by now
     ├── QueuePaused              FAILED_PRECONDITION  the group hands out nothing for now
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
-    │   ├── UnknownMember        of a consumer group: its session expired, or it left
-    │   ├── FencedMember         another one has taken its instance id
-    │   ├── StaleMember          it does not own what it commits
-    │   └── GroupNotEmpty        only for consumer groups without members
+    │   ├── FencedProducer, OutOfOrderSequence, UnknownProducer
+    │   └── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty
     ├── Unroutable               FAILED_PRECONDITION  no binding fits, and the record was mandatory
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
@@ -226,28 +221,30 @@ class NotLeader(RaftmqError):
     refresh_metadata = True
 
 
-class FencedProducer(RaftmqError):
+class PreconditionFailed(RaftmqError):
+    """The state of the cluster forbids the call; the message says what would have to change."""
+
+    reason = "PRECONDITION_FAILED"
+    code = "FAILED_PRECONDITION"
+    default_outcome = Outcome.NOT_APPLIED
+
+
+class FencedProducer(PreconditionFailed):
     """A newer epoch of this producer id has written to the partition."""
 
     reason = "PRODUCER_FENCED"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
-class OutOfOrderSequence(RaftmqError):
+class OutOfOrderSequence(PreconditionFailed):
     """The batch does not follow the last one of its producer: one in between is missing."""
 
     reason = "OUT_OF_ORDER_SEQUENCE"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
-class UnknownProducer(RaftmqError):
+class UnknownProducer(PreconditionFailed):
     """A sequence above zero from a producer that the partition knows nothing of (state expired or never was)."""
 
     reason = "UNKNOWN_PRODUCER"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
 class LeaseExpired(RaftmqError):
@@ -268,14 +265,6 @@ class QueuePaused(RaftmqError):
     code = "FAILED_PRECONDITION"
     default_outcome = Outcome.NOT_APPLIED
     retriable = True
-
-
-class PreconditionFailed(RaftmqError):
-    """The state of the cluster forbids the call; the message says what would have to change."""
-
-    reason = "PRECONDITION_FAILED"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
 class UnknownMember(PreconditionFailed):

@@ -163,8 +163,6 @@ class Defaults(Model):
     """None: 3, or the number of nodes if that is less."""
     min_in_sync_replicas: Annotated[int, Field(ge=1, le=7)] | None = None
     """None: the majority of the replicas."""
-    coordinators: Annotated[int, Field(ge=1, le=256)] = 8
-    """Over so many Raft groups consumer groups are spread; counts when the first of them is made, and not later."""
 
 
 class Timeouts(Model):

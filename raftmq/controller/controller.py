@@ -252,8 +252,7 @@ class Controller:
             self._leading()
             replicas = self._config.replication_factor
             self._expect_nodes(replicas)
-            partitions = self._config.defaults.coordinators
-            await self.decide(lambda image: create_groups_topic(image, partitions, replicas), timeout_ms)
+            await self.decide(lambda image: create_groups_topic(image, replicas), timeout_ms)
             return b""
         raise Unimplemented(f"{method[:NAME_SHOWN]} is not known here")
 

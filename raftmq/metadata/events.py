@@ -35,6 +35,7 @@ from raftmq.metadata.topic_events import (
     topic_to_proto,
 )
 from raftmq.records.poison import PoisonEntry, parse_strictly
+from raftmq.records.topic_kinds import TopicKind as TopicKind
 
 VERSION = 1
 """Newest version of events that this code can replay."""

@@ -14,7 +14,7 @@ from typing import Any
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, PartitionId, ProducerId, ReplicaId
 from raftmq.metadata import events
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit
-from raftmq.metadata.events import Event
+from raftmq.metadata.events import Event, TopicKind
 from raftmq.metadata.exchange import ExchangeRecord
 from raftmq.metadata.exchange_events import replay_exchange, without_topic
 from raftmq.metadata.fitting import fits, unfit, with_changes, without
@@ -22,7 +22,6 @@ from raftmq.metadata.operation import OperationKind, OperationRecord, OperationS
 from raftmq.metadata.queue_groups import QueueGroupEvent, QueueGroupRecord, replayed
 from raftmq.metadata.quota import Quotas, replay_quota
 from raftmq.records.poison import PoisonEntry
-from raftmq.records.topic_kinds import TopicKind
 
 FIRST_PRODUCER_ID = ProducerId(1)
 OPERATIONS_KEPT = 100
