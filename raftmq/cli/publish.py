@@ -91,7 +91,7 @@ class _Sending:
     async def send_all(self, client: Client, sources: list[Path], separator: bytes) -> None:
         """Raises the first error that a topic met, after what was sent together with it."""
         number = 0
-        async for group in _groups(sources):
+        async for group in _groups(sources, steady=bool(self._message_id)):
             number += 1
             await self._send(client, [self._record(line, separator) for line in group], number)
 
@@ -137,8 +137,9 @@ class _Sending:
             output.notice(f"{self._unroutable:,} records reached no topic")
 
 
-async def _groups(sources: list[Path]) -> AsyncIterator[list[bytes]]:
-    """The lines, in groups that depend on the lines alone: under an id, the same lines must come together again."""
+async def _groups(sources: list[Path], *, steady: bool) -> AsyncIterator[list[bytes]]:
+    """The lines in groups. `steady`: which depend on the lines alone, because under an id the same lines must come
+    together again; otherwise nothing waits for lines that somebody has yet to type."""
     group: list[bytes] = []
     size = 0
     async for chunk in lines.read_lines(sources):
@@ -148,5 +149,8 @@ async def _groups(sources: list[Path]) -> AsyncIterator[list[bytes]]:
                 group, size = [], 0
             group.append(line)
             size += len(line)
+        if group and not steady:
+            yield group
+            group, size = [], 0
     if group:
         yield group
