@@ -114,7 +114,8 @@ class Assembly(Events):
         cluster = config.cluster
         self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
         self.received = SnapshotReceiver(self.replicas, links.fetch_snapshot)
-        self.host = ReplicaHost(self.replicas, reader, clock, cluster.limits.produce_memory_bytes)
+        limits = cluster.limits
+        self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)

@@ -33,6 +33,7 @@
     ├── QueueFull                RESOURCE_EXHAUSTED   with a time to wait
     ├── OverflowDropped          RESOURCE_EXHAUSTED   by the topic's own policy: not to be sent again
     ├── QuotaExceeded            RESOURCE_EXHAUSTED   with a time to wait
+    ├── MemoryPressure           RESOURCE_EXHAUSTED   with a time to wait
     ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
     ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
@@ -347,6 +348,15 @@ class QuotaExceeded(RaftmqError):
     """The client asks for more than its quota allows. Metadata has the ``client``, and the ``quota`` by its name."""
 
     reason = "QUOTA_EXCEEDED"
+    code = "RESOURCE_EXHAUSTED"
+    default_outcome = Outcome.NOT_APPLIED
+    retriable = True
+
+
+class MemoryPressure(RaftmqError):
+    """The node has no memory for the call. Metadata has what calls ``used``, are ``allowed``, and the ``limit``."""
+
+    reason = "MEMORY_PRESSURE"
     code = "RESOURCE_EXHAUSTED"
     default_outcome = Outcome.NOT_APPLIED
     retriable = True

@@ -36,6 +36,7 @@ from raftmq.observe.logs import LogSink, logging_to
 from raftmq.observe.observed import Observed
 from raftmq.observe.pages import Pages
 from raftmq.ports import Channel, Frame, PeerInfo, SnapshotPart, StorageError, StorageRefused
+from raftmq.replica.budget import MemoryWatch, resident_bytes
 from raftmq.replica.driver import Driver, SystemClock
 from raftmq.replica.space import SpaceWatch, Watermark, measure
 from raftmq.rpc.calls import identify
@@ -100,6 +101,7 @@ class Node:
             assembly.calls,
             max_message_bytes=config.cluster.limits.max_message_bytes,
             counts=self._counts,
+            budget=assembly.host.intake.budget,
             reflection=config.cluster.reflection,
         )
         await client_server.start()
@@ -138,6 +140,9 @@ class Node:
         space = self._observed.space = self._watch_space(store, assembly, driver)
         self._closers.push_async_callback(space.stop)
         await space.start()
+        memory = MemoryWatch(assembly.host.intake.budget, resident_bytes)
+        self._closers.callback(memory.stop)
+        memory.start()
         return assembly
 
     def _watch_space(self, store: RocksStore, assembly: Assembly, driver: Driver) -> SpaceWatch:

@@ -27,7 +27,8 @@ CLIENTS_MAX = 10_000
 """Clients whose buckets are kept; of more, those that were heard longest ago begin anew."""
 PRODUCING = frozenset({"/raftmq.v1.Broker/Produce", "/raftmq.v1.Broker/ProduceStream", "/raftmq.v1.Exchanges/Publish"})
 FETCHING = frozenset({"/raftmq.v1.Broker/Fetch", "/raftmq.v1.Broker/Subscribe", "/raftmq.v1.Queue/Receive"})
-_FREE = ("/raftmq.v1.Admin/", "/raftmq.v1.Cluster/")
+FREE = ("/raftmq.v1.Admin/", "/raftmq.v1.Cluster/")
+"""What operators need is not held up, by quotas or by memory."""
 
 
 class Bucket:
@@ -106,7 +107,7 @@ class Quotas:
             yield data
 
     def _take(self, client: str, method: str, size: int) -> None:
-        if method.startswith(_FREE):
+        if method.startswith(FREE):
             return
         self._charge(client, "requests_per_s", 1)
         if method in PRODUCING:
@@ -115,7 +116,7 @@ class Quotas:
     def _worst(self, client: str, method: str) -> tuple[str, float]:
         """(quota, seconds) of the one that takes longest to be paid off."""
         quota = self._quota_of(client)
-        if quota is None or method.startswith(_FREE):
+        if quota is None or method.startswith(FREE):
             return "", 0.0
         now, share, buckets = self._now(), self._share(), self._buckets_of(client)
         worst = ("", 0.0)

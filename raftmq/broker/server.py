@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import grpc
 from grpc import aio
@@ -13,9 +13,12 @@ from grpc_reflection.v1alpha import reflection as grpc_reflection
 from raftmq.broker import health
 from raftmq.broker.calls import Calls
 from raftmq.broker.dispatch import Method, StreamMethod, services
-from raftmq.broker.quotas import client_of
+from raftmq.broker.quotas import FETCHING, FREE, client_of
+from raftmq.replica.budget import Budget
 from raftmq.rpc.interceptor import Behaviour, CallCounts, CallInterceptor, CallLimits, Context
 
+ANSWER_BYTES = 1024 * 1024
+"""What an answer with records is expected to take when it is asked for."""
 BARE_FACTOR = 2
 """gRPC's own limits are so many times raftmq's: between the two a refusal carries trailers, above it cannot."""
 
@@ -55,12 +58,14 @@ class ClientServer:
         max_message_bytes: int,
         max_concurrent_calls: int = CallLimits.calls,
         counts: CallCounts | None = None,
+        budget: Budget | None = None,
         reflection: bool = False,
     ) -> None:
         self.counts = CallCounts() if counts is None else counts
         self._address = address
         self._calls = calls
         self._limits = CallLimits(max_message_bytes, max_concurrent_calls)
+        self._budget = Budget(0) if budget is None else budget
         self._reflection = reflection
         self._services = tuple(service.full_name for service in services())
         self._health = health.Health(self._services)
@@ -73,7 +78,7 @@ class ClientServer:
             options=server_options(self._limits.message_bytes),
             maximum_concurrent_rpcs=BARE_FACTOR * self._limits.calls,
         )
-        server.add_generic_rpc_handlers(tuple(_handlers(self._calls)))
+        server.add_generic_rpc_handlers(tuple(_handlers(self._calls, self._budget)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._reflection:
             names = (*self._services, health.SERVICE, grpc_reflection.SERVICE_NAME)
@@ -102,19 +107,44 @@ class ClientServer:
             await server.stop(grace_s)
 
 
-def _handlers(calls: Calls) -> list[grpc.GenericRpcHandler[Any, Any]]:
+def _handlers(calls: Calls, budget: Budget) -> list[grpc.GenericRpcHandler[Any, Any]]:
     """Without serializers: a request stays bytes until ``Calls`` reads it, and can be handed on as it came."""
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in calls.methods.values():
         _, service, name = method.name.split("/")
-        by_service.setdefault(service, {})[name] = grpc.unary_unary_rpc_method_handler(_behaviour(calls, method))
+        by_service.setdefault(service, {})[name] = grpc.unary_unary_rpc_method_handler(
+            _behaviour(calls, method, budget)
+        )
     for stream in calls.streams.values():
         _, service, name = stream.name.split("/")
         by_service.setdefault(service, {})[name] = grpc.stream_stream_rpc_method_handler(_streaming(calls, stream))
     return [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items()]
 
 
-def _behaviour(calls: Calls, method: Method) -> Behaviour:
+def _behaviour(calls: Calls, method: Method, budget: Budget) -> Behaviour:
+    serve = _within_quotas(calls, method)
+    if not budget.limit or method.name.startswith(FREE):
+        return serve
+    expected = ANSWER_BYTES if method.name in FETCHING else 0
+
+    async def call(request: bytes, context: Context) -> bytes:
+        size = len(request)
+        budget.check(size + expected)
+        budget.take(size)
+        try:
+            response = await serve(request, context)
+        finally:
+            budget.give(size)
+        answer = len(response)
+        budget.take(answer)
+        # gRPC holds the answer until the client has taken it, however long that takes.
+        context.add_done_callback(cast(Any, lambda _: budget.give(answer)))
+        return response
+
+    return call
+
+
+def _within_quotas(calls: Calls, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def call(request: bytes, context: Context) -> bytes:
         remaining_s = context.time_remaining()
         remaining_ms = None if remaining_s is None else remaining_s * 1000

@@ -161,8 +161,7 @@ class Defaults(Model):
     partitions: Annotated[int, Field(ge=1, le=1024)] = 3
     replication_factor: Annotated[int, Field(ge=1, le=7)] | None = None
     """None: 3, or the number of nodes if that is less."""
-    min_in_sync_replicas: Annotated[int, Field(ge=1, le=7)] | None = None
-    """None: the majority of the replicas."""
+    min_in_sync_replicas: Annotated[int, Field(ge=1, le=7)] | None = None  # the majority
 
 
 class Timeouts(Model):
@@ -184,6 +183,8 @@ class Limits(Model):
     """Largest batch of a topic that does not say otherwise."""
     max_message_bytes: Annotated[int, Field(ge=64 * KIB, le=MESSAGE_BYTES_MAX)] = 16 * MIB
     """Largest gRPC message that a node takes from a client."""
+    memory_bytes: Annotated[int, Field(ge=0)] = 0
+    """What a process may take in all; calls that would need more are answered MEMORY_PRESSURE. 0: no limit."""
     produce_memory_bytes: Annotated[int, Field(ge=MIB)] = 256 * MIB
     """Batches that wait on a node to be acknowledged; beyond it produce is answered OVERLOADED."""
     peer_queue_bytes: Annotated[int, Field(ge=MIB)] = 32 * MIB
@@ -193,9 +194,8 @@ class Limits(Model):
     tail_cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
     """The newest entries of all logs, kept in memory for followers and consumers that keep up."""
     free_space_percent: Annotated[int, Field(ge=0, le=90)] = 5
-    """Of the file system of a node's data. With less room the node takes no records; 0: it never refuses."""
     free_space_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
-    """The same, absolutely; the smaller of the two counts. 0: it never refuses."""
+    """With less room on the file system of its data than the smaller of the two, a node takes no records; 0: never."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Of the cluster; one more is refused."""
     max_partitions: Annotated[int, Field(ge=1)] = 20_000

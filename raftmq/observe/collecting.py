@@ -98,6 +98,11 @@ def _records(readings: Readings, assembly: Assembly, memory_limit: int) -> None:
     for stage, distribution in traffic.stages.items():
         readings.spread(metrics.PRODUCE_LATENCY, distribution.spread(), stage)
     _overflows(readings, assembly.host.intake.overflows, image)
+    budget = assembly.host.intake.budget
+    readings.put(metrics.MEMORY_USED, budget.used)
+    readings.put(metrics.MEMORY_REFUSED, budget.refused)
+    if budget.limit:
+        readings.put(metrics.MEMORY_ALLOWED, budget.allowed)
     for quota, count in sorted(assembly.calls.quotas.refused.items()):
         readings.put(metrics.QUOTA_REFUSED, count, quota)
     for quota, count in sorted(assembly.calls.quotas.delayed.items()):

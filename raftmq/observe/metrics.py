@@ -80,6 +80,9 @@ DROPPED_RECORDS = _counter(
     "topic",
     "policy",
 )
+MEMORY_USED = _gauge("memory_calls_bytes", "Bytes of requests, waiting batches and answers under way.")
+MEMORY_ALLOWED = _gauge("memory_calls_allowed_bytes", "What they may take of limits.memory_bytes; absent without it.")
+MEMORY_REFUSED = _counter("memory_refused_total", "Calls told MEMORY_PRESSURE.")
 QUOTA_REFUSED = _counter("quota_refused_total", "Requests told QUOTA_EXCEEDED.", "quota")
 QUOTA_DELAYED = _counter("quota_delayed_total", "Messages of streams that were held back for a quota.", "quota")
 

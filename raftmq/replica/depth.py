@@ -5,7 +5,7 @@ appended. Pure.
                          ^ log start            ^ low                    ^ end
 
 The depth is what lies between *low* and the end of the leader's log, committed or not. Low is the log's start, or where
-the slowest consumer group is (``Backlog``). So without groups a limit bounds what is kept, like retention, but at the
+the slowest consumer group is (``backlog``). So without groups a limit bounds what is kept, like retention, but at the
 moment of each append; with groups it bounds how far consumers may fall behind.
 
 A limit is strict: a leader knows no later start than its followers, and appends nothing that would exceed it. Hence on
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from raftmq.errors import MessageTooLarge, OverflowDropped, QueueFull
 from raftmq.ids import GroupId, LogIndex, Offset
@@ -33,20 +32,6 @@ _SHARE_BASE, _SHARE_WHOLE = PRIORITY_MAX + 2, 2 * (PRIORITY_MAX + 1)
 """Priority p is taken up to (p + 11) / 20 of the limit."""
 SAMPLED_UP_TO = 2
 """Samples are taken up to twice the limit."""
-
-
-class Backlog(Protocol):
-    """What consumers have yet to read."""
-
-    def lowest_unconsumed(self, group: GroupId) -> Offset | None:
-        """First record of the partition that some group has yet to be done with; None: no group reads it."""
-
-
-class NoBacklog:
-    """Nobody keeps positions: all that can be read counts."""
-
-    def lowest_unconsumed(self, _group: GroupId) -> Offset | None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +120,7 @@ class Room:
 
     limit: DepthLimit
     low: Offset | None
-    """What ``Backlog`` says."""
+    """What ``backlog.Backlog`` says."""
     overflows: Overflows
 
 

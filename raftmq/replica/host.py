@@ -46,9 +46,11 @@ class ReplicaHost:
     NotLeader is raised where another node (or nobody) leads the group: the caller routes.
     """
 
-    def __init__(self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int) -> None:
+    def __init__(
+        self, replicas: Replicas, reader: BatchReader, clock: Clock, memory_bytes: int, limit_bytes: int = 0
+    ) -> None:
         self.replicas = replicas
-        self.intake = Intake(replicas, clock, memory_bytes)
+        self.intake = Intake(replicas, clock, memory_bytes, limit_bytes)
         self.traffic = self.intake.traffic
         self.produce, self.gather = self.intake.produce, self.intake.gather
         self.begin_gather = self.intake.begin_gather

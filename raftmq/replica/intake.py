@@ -14,7 +14,9 @@ from raftmq.metadata.depth import NO_LIMIT, DepthLimit, Overflow
 from raftmq.ports import Clock, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, Sized
-from raftmq.replica.depth import Backlog, NoBacklog, Overflows, Room
+from raftmq.replica.backlog import Backlog, QueueBacklog
+from raftmq.replica.budget import Budget
+from raftmq.replica.depth import Overflows, Room
 from raftmq.replica.gathering import Request
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS, Leadership
@@ -40,12 +42,14 @@ class Intake:
     NotLeader is raised where another node (or nobody) leads the group: the caller routes.
     """
 
-    def __init__(self, replicas: Replicas, clock: Clock, memory_bytes: int) -> None:
+    def __init__(self, replicas: Replicas, clock: Clock, memory_bytes: int, limit_bytes: int = 0) -> None:
         self.traffic = Traffic()
-        self.backlog: Backlog = NoBacklog()
+        self.backlog: Backlog = QueueBacklog(replicas.group)
         self.overflows = Overflows(self._told)
         self.held_bytes = 0
         """Of records that wait for room in their partition, or for their acknowledgement."""
+        self.budget = Budget(limit_bytes, lambda: self.held_bytes)
+        """Of the whole node."""
         self._replicas = replicas
         self._clock = clock
         self.memory_bytes = memory_bytes
@@ -139,6 +143,7 @@ class Intake:
                 metadata={"node": str(node)},
             )
         leadership = self._leadership(group_id)
+        self.budget.check(size)
         if self.held_bytes and self.held_bytes + size > self.memory_bytes:
             raise Overloaded(
                 f"batches of {self.held_bytes} bytes wait for their acknowledgement on this node",
