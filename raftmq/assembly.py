@@ -39,6 +39,7 @@ from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
 from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.upkeep import QueueUpkeep, Rules
 from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.snapshots import LogReader, SnapshotReceiver, SnapshotSender
 
@@ -117,6 +118,7 @@ class Assembly(Events):
         limits = cluster.limits
         self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
+        self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         self._reconciler = Reconciler(self.replicas, self.controller.is_current)
@@ -166,8 +168,10 @@ class Assembly(Events):
             self.replicas.create(CONTROLLER_GROUP, first, eager=self.me == min(voters))
 
     async def upkeep(self) -> None:
-        """Register, fence, balance, drive operations, look after consumer groups; until cancelled."""
-        await asyncio.gather(self._caretaker.run(), self.operations.run(), self.coordinator.run())
+        """Register, fence, balance, drive operations, look after consumer groups and queues; until cancelled."""
+        await asyncio.gather(
+            self._caretaker.run(), self.operations.run(), self.coordinator.run(), self._queue_upkeep.run()
+        )
 
     # -- what other nodes send ---------------------------------------------------------------------------------------
 
@@ -257,6 +261,16 @@ class Assembly(Events):
         """Of the topic that a partition belongs to."""
         found = self.controller.image.partition(group)
         return 1 if found is None else len(found[0].partitions)
+
+    def _queue_rules(self, group: GroupId) -> Rules | None:
+        """Which queue groups a partition should know; None while this node's picture may be one of the past."""
+        image = self.controller.image
+        found = image.partition(group)
+        if found is None or not self.controller.is_current():
+            return None
+        topic_id = found[0].topic_id
+        groups = [one for _, one in sorted(image.queue_groups.items()) if one.topic_id == topic_id]
+        return Rules(groups, image.next_queue_group_id)
 
     def _adopt(self, image: MetadataImage) -> None:
         self._image = image

@@ -25,6 +25,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
 from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.waits import Ack, Acks
 
 Decide = Callable[[MetadataImage], Sequence[Event]]
@@ -116,6 +117,13 @@ class Queues(Protocol):
         self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
     ) -> list[Status]: ...
     async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth: ...
+    async def peek(
+        self, group_id: GroupId, group: QueueGroupRecord, place: Place, offset: int, most: int
+    ) -> tuple[list[Peeked], Offset | None]: ...
+    async def redrive(
+        self, group_id: GroupId, group: QueueGroupRecord, wanted: ParkedFilter, pace: Pace, timeout_ms: int
+    ) -> RedriveCount: ...
+    async def cancel(self, group_id: GroupId, group: QueueGroupRecord, offset: Offset, timeout_ms: int) -> bool: ...
     async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer: ...
 
 

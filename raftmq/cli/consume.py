@@ -59,7 +59,7 @@ def consume(
 
     Order holds within each partition.
     """
-    begin = _start(start, datetime.now(UTC))
+    begin = start_of(start, datetime.now(UTC))
     line = _json_line if form is Format.JSON else _text_line(key_separator.encode())
 
     async def command() -> None:
@@ -83,7 +83,7 @@ def consume(
     run(command)
 
 
-def _start(text: str, now: datetime) -> Literal["earliest", "latest"] | int | datetime:
+def start_of(text: str, now: datetime) -> Literal["earliest", "latest"] | int | datetime:
     if text == "earliest":
         return "earliest"
     if text == "latest":
@@ -110,9 +110,9 @@ def _json_line(record: ConsumedRecord) -> bytes:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        **_bytes_field("key", record.key),
-        **_bytes_field("value", record.value),
-        "headers": [{"name": name, **_bytes_field("value", value)} for name, value in record.headers],
+        **bytes_field("key", record.key),
+        **bytes_field("value", record.value),
+        "headers": [{"name": name, **bytes_field("value", value)} for name, value in record.headers],
         "timestamp_ms": record.timestamp_ms,
         "append_time_ms": record.append_time_ms,
         "leader_epoch": record.leader_epoch,
@@ -120,7 +120,7 @@ def _json_line(record: ConsumedRecord) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _bytes_field(name: str, value: bytes | None) -> dict[str, str | None]:
+def bytes_field(name: str, value: bytes | None) -> dict[str, str | None]:
     """Bytes that are UTF-8 as text under their name; others in base64 under ``NAME_base64``, so that none is lost."""
     if value is None:
         return {name: None}

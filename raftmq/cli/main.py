@@ -25,6 +25,7 @@ VERBS = {
     "produce": "produce",
     "publish": "publish",
     "consume": "consume",
+    "queue": "queue",
     "quota": "quota",
     "cluster": "cluster",
     "verify": "verify",

@@ -19,6 +19,7 @@ from raftmq.client.offsets import list_offsets
 from raftmq.client.once import send_once
 from raftmq.client.producer import Producer
 from raftmq.client.queue import QueueWorker, WorkerSettings
+from raftmq.client.queue_admin import Queues
 from raftmq.client.retry import RetryPolicy, may_retry_read
 from raftmq.client.router import Router
 from raftmq.client.settings import ProducerSettings
@@ -83,6 +84,8 @@ class Client(ExchangeClient):
         """Nodes and replicas."""
         self.groups = Groups(self._router)
         """Consumer groups."""
+        self.queues = Queues(self._router)
+        """Queue groups and dead letters; `queue` makes workers."""
 
     @property
     def cluster_id(self) -> str:

@@ -15,7 +15,7 @@ from raftmq.client.sender import PartitionSender
 from raftmq.client.settings import BATCH_HEADER_BYTES, ProducerSettings
 from raftmq.client.types import BatchReceipt, Headers, NewRecord, RecordReceipt, TopicDescription
 from raftmq.errors import InvalidArgument, MessageTooLarge, Overloaded, UnknownPartition
-from raftmq.records.batch import TIMESTAMP_MAX_MS, make_batch
+from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, make_batch
 from raftmq.records.slots import partition_for_key
 from raftmq.v1 import types_pb2
 
@@ -66,12 +66,23 @@ class Producer:
         partition: int | None = None,
         headers: Headers = (),
         timestamp_ms: int | None = None,
+        *,
+        deliver_at_ms: int = 0,
+        expires_at_ms: int = 0,
+        priority: int = 0,
     ) -> RecordReceipt:
-        """Append a record and wait until it is acknowledged. `timestamp_ms` is Unix milliseconds.
+        """Append a record and wait until it is acknowledged. Times are Unix milliseconds.
+
+        For queues (`Client.queue`): not before `deliver_at_ms`, not at or after `expires_at_ms` (0: without limit), and
+        before records of lower `priority`, 0 to 9. Consumers see the record at once whatever these say.
 
         Raises what `enqueue` raises, and any RaftmqError with the record's outcome.
         """
-        return await (await self.enqueue(value, key, partition, headers, timestamp_ms))
+        receipt = await self.enqueue(
+            value, key, partition, headers, timestamp_ms,
+            deliver_at_ms=deliver_at_ms, expires_at_ms=expires_at_ms, priority=priority,
+        )  # fmt: skip
+        return await receipt
 
     async def enqueue(
         self,
@@ -80,12 +91,18 @@ class Producer:
         partition: int | None = None,
         headers: Headers = (),
         timestamp_ms: int | None = None,
+        *,
+        deliver_at_ms: int = 0,
+        expires_at_ms: int = 0,
+        priority: int = 0,
     ) -> asyncio.Future[RecordReceipt]:
         """Hand in a record, waiting only for room in the buffer; the future is its receipt.
 
         Raises MessageTooLarge, InvalidArgument, UnknownPartition, all NOT_APPLIED; and what ended the producer.
         """
         record, size = self._record(value, key, headers, timestamp_ms)
+        if deliver_at_ms or expires_at_ms or priority:
+            _schedule(record, deliver_at_ms, expires_at_ms, priority)
         if not self._budget.try_take(size):
             await self._budget.take(size)
         receipt = self._append(record, size, partition)
@@ -104,9 +121,15 @@ class Producer:
         partition: int | None = None,
         headers: Headers = (),
         timestamp_ms: int | None = None,
+        *,
+        deliver_at_ms: int = 0,
+        expires_at_ms: int = 0,
+        priority: int = 0,
     ) -> asyncio.Future[RecordReceipt]:
         """As `enqueue`, but raises Overloaded where there is no room."""
         record, size = self._record(value, key, headers, timestamp_ms)
+        if deliver_at_ms or expires_at_ms or priority:
+            _schedule(record, deliver_at_ms, expires_at_ms, priority)
         if not self._budget.try_take(size):
             raise Overloaded(f"the buffer of {self._budget.limit} bytes is full", field="buffer_bytes")
         return self._append(record, size, partition)
@@ -290,3 +313,15 @@ class Producer:
     def _check_open(self) -> None:
         if not self._open:
             raise RuntimeError("the producer is not open: use it inside `async with`")
+
+
+def _schedule(record: types_pb2.Record, deliver_at_ms: int, expires_at_ms: int, priority: int) -> None:
+    """What only queues look at. A bad record must fail alone, not with its batch: raises InvalidArgument."""
+    for name, value, most in (
+        ("deliver_at_ms", deliver_at_ms, TIMESTAMP_MAX_MS),
+        ("expires_at_ms", expires_at_ms, TIMESTAMP_MAX_MS),
+        ("priority", priority, PRIORITY_MAX),
+    ):
+        if not 0 <= value <= most:
+            raise InvalidArgument(f"{value} is not in 0 to {most}", field=name)
+        setattr(record, name, value)

@@ -83,6 +83,8 @@ class QueueSettings:
     breaker_pause_ms: int = 30_000
     paused: bool = False
     expiry_is_failure: bool = True
+    redrives_max: int = 10
+    """Of one record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ def check_settings(settings: QueueSettings) -> None:
     _in_range(settings.processed_keys_max, 1, _KEYS_MAX, "processed_keys_max")
     _in_range(settings.breaker_failures, 0, _KEYS_MAX, "breaker_failures")
     _in_range(settings.breaker_pause_ms, 1, DELAY_MS_MAX, "breaker_pause")
+    _in_range(settings.redrives_max, 1, 255, "redrives_max")
     if not _FAIR_BY.fullmatch(settings.fair_by):
         raise InvalidArgument('is neither "key" nor "header:NAME"', field="settings.fair_by")
 

@@ -40,9 +40,11 @@ class Retention:
 
     age_ms: int = 0
     size_bytes: int = 0
+    done_below: Offset = Offset(0)
+    """Whatever age and size say: nobody wants the records before this any more."""
 
     def __bool__(self) -> bool:
-        return bool(self.age_ms or self.size_bytes)
+        return bool(self.age_ms or self.size_bytes or self.done_below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def _expired(extents: Extents, retention: Retention, log_start: Offset, wall_ms:
         extent = extents[position]
         old = retention.age_ms > 0 and extent.last_wall_ms <= wall_ms - retention.age_ms
         spare = retention.size_bytes > 0 and left - extent.size >= retention.size_bytes
-        if extent.next_offset > log_start and not (old or spare):
+        if extent.next_offset > max(log_start, retention.done_below) and not (old or spare):
             return position
         left -= extent.size
     return len(extents)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from raftmq.groups import commands as group_commands
 from raftmq.groups.commands import Trim
 from raftmq.groups.machine import GroupsMachine
-from raftmq.ids import GroupId, LogIndex, Tick
+from raftmq.ids import GroupId, LogIndex, Offset, Tick
 from raftmq.partition import commands
+from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
 from raftmq.ports import WriteOp
 from raftmq.raft.errors import RaftRefusal
@@ -36,6 +38,8 @@ class Upkeep:
         """What partitions want to keep at least; those that are not named keep everything."""
         self.windows: Mapping[GroupId, Window] = {}
         """How long each partition is to remember message ids."""
+        self.hold: Callable[[GroupId, Offset], None] = lambda group, below: None
+        """Told what is to be trimmed, where queues need some of it: it is to be held beside the log."""
         self._hosted = hosted
         self._heartbeats = heartbeats
         self._flush_interval = settings.flush_interval
@@ -94,16 +98,20 @@ class Upkeep:
 
     def _trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
         self._next_trim = Tick(now + self.trim_interval)
-        wanted = ((self._hosted.get(group_id), retention) for group_id, retention in sorted(self.retention.items()))
         return [
-            hosted.group.id
-            for hosted, retention in wanted
-            if hosted is not None and self._propose(hosted, retention, now, wall_ms)
+            group_id
+            for group_id, hosted in sorted(self._hosted.items())
+            if self._propose(hosted, self.retention.get(group_id, Retention()), now, wall_ms)
         ]
 
     def _propose(self, hosted: Hosted, retention: Retention, now: Tick, wall_ms: int) -> bool:
         group = hosted.group
         if hosted.is_trimming or not group.can_serve():
+            return False
+        queues = group.machine.queues if isinstance(group.machine, PartitionMachine) else None
+        if queues:
+            retention = replace(retention, done_below=queues.needed_from() or Offset(0))
+        if not retention:
             return False
         stamp = group.stamp(now, wall_ms)
         command = plan_trim(
@@ -117,6 +125,9 @@ class Upkeep:
         )
         if command is None:
             return False
+        if queues and queues.pinned(command.log_start_offset, 1):
+            self.hold(group.id, command.log_start_offset)
+            return False  # what a queue still needs is put aside first; then it goes like the rest
 
         def done(_answer: object) -> None:
             hosted.is_trimming = False

@@ -192,6 +192,7 @@ class QueueGroupSettings(_message.Message):
     BREAKER_PAUSE_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     EXPIRY_IS_NO_FAILURE_FIELD_NUMBER: _builtins.int
+    REDRIVES_MAX_FIELD_NUMBER: _builtins.int
     start: Global___QueueStart.ValueType
     ordering: Global___QueueOrdering.ValueType
     """Cannot be altered."""
@@ -217,6 +218,8 @@ class QueueGroupSettings(_message.Message):
     """Nothing is handed out until this is taken back. What is leased stays so."""
     expiry_is_no_failure: _builtins.bool
     """A lease that expires is no failure; it counts as an attempt only."""
+    redrives_max: _builtins.int
+    """How often one message may be redriven: what comes back again and again goes round in a loop. 0: 10. At most 255."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long a worker has a message, unless it asks otherwise; unset: 30 s. 100 ms to 12 h."""
@@ -245,10 +248,11 @@ class QueueGroupSettings(_message.Message):
         breaker_pause: _duration_pb2.Duration | None = ...,
         paused: _builtins.bool = ...,
         expiry_is_no_failure: _builtins.bool = ...,
+        redrives_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "breaker_pause", b"breaker_pause", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -801,7 +805,7 @@ class PeekedMessage(_message.Message):
     worker: _builtins.str
     """Of leased messages."""
     reason: _builtins.str
-    """Of parked messages: the word given, or "attempts", "expired"."""
+    """Of parked messages: the word given, or LEASE_EXPIRED, TOO_MANY_FAILURES."""
     error: _builtins.str
     """What the last failure told."""
     redrives: _builtins.int
@@ -810,7 +814,7 @@ class PeekedMessage(_message.Message):
     def record(self) -> _types_pb2.Record: ...
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
-        """Of leased and delayed messages: how long they stay so."""
+        """Of leased and delayed messages: how long they stay so, as far as it is known."""
 
     @_builtins.property
     def parked_at(self) -> _timestamp_pb2.Timestamp:
@@ -1293,3 +1297,401 @@ class DescribeGroupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeGroupResponse: _TypeAlias = DescribeGroupResponse  # noqa: Y015
+
+@_typing.final
+class ParkedFilter(_message.Message):
+    """Which parked messages: those for which all of it holds. Empty: all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ERROR_CONTAINS_FIELD_NUMBER: _builtins.int
+    PARKED_AFTER_FIELD_NUMBER: _builtins.int
+    PARKED_BEFORE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The word given to Park, or LEASE_EXPIRED, TOO_MANY_FAILURES."""
+    error_contains: _builtins.str
+    """A part of the last error's text."""
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """At most 10,000; only with one partition."""
+
+    @_builtins.property
+    def parked_after(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def parked_before(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        reason: _builtins.str = ...,
+        error_contains: _builtins.str = ...,
+        parked_after: _timestamp_pb2.Timestamp | None = ...,
+        parked_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parked_after", b"parked_after", "parked_before", b"parked_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_contains", b"error_contains", "offsets", b"offsets", "parked_after", b"parked_after", "parked_before", b"parked_before", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkedFilter: _TypeAlias = ParkedFilter  # noqa: Y015
+
+@_typing.final
+class RedriveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    RATE_PER_S_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    partition: _builtins.int
+    """Unset: all partitions."""
+    max_messages: _builtins.int
+    """Most messages of each partition; 0: 1,000. At most 100,000."""
+    rate_per_s: _builtins.int
+    """Most messages a second and partition; 0: all at once. A call ends when its time is over: `remaining` tells what is left."""
+    dry_run: _builtins.bool
+    """Only tell how many there are."""
+    @_builtins.property
+    def filter(self) -> Global___ParkedFilter: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the call may take; unset: 30 s. At most 5 minutes."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        partition: _builtins.int | None = ...,
+        filter: Global___ParkedFilter | None = ...,
+        max_messages: _builtins.int = ...,
+        rate_per_s: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "filter", b"filter", "partition", b"partition", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "dry_run", b"dry_run", "filter", b"filter", "group", b"group", "max_messages", b"max_messages", "partition", b"partition", "rate_per_s", b"rate_per_s", "timeout", b"timeout", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__partition: _TypeAlias = _typing.Literal["partition"]  # noqa: Y015
+    _WhichOneofArgType__partition: _TypeAlias = _typing.Literal["_partition", b"_partition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition) -> _WhichOneofReturnType__partition | None: ...
+
+Global___RedriveRequest: _TypeAlias = RedriveRequest  # noqa: Y015
+
+@_typing.final
+class RedriveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RedrivenPartition]: ...
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        partitions: _abc.Iterable[Global___RedrivenPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveResponse: _TypeAlias = RedriveResponse  # noqa: Y015
+
+@_typing.final
+class RedrivenPartition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    REDRIVEN_FIELD_NUMBER: _builtins.int
+    LOOPING_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    matched: _builtins.int
+    """Parked messages that the filter chose."""
+    redriven: _builtins.int
+    looping: _builtins.int
+    """Redriven as often as the group's settings allow: left parked."""
+    remaining: _builtins.int
+    """Chosen, and not redriven yet: for `max_messages` or for want of time."""
+    @_builtins.property
+    def error(self) -> _types_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        matched: _builtins.int = ...,
+        redriven: _builtins.int = ...,
+        looping: _builtins.int = ...,
+        remaining: _builtins.int = ...,
+        error: _types_pb2.Error | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "looping", b"looping", "matched", b"matched", "partition", b"partition", "redriven", b"redriven", "remaining", b"remaining"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedrivenPartition: _TypeAlias = RedrivenPartition  # noqa: Y015
+
+@_typing.final
+class SeekGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    APPENDED_AT_FIELD_NUMBER: _builtins.int
+    EARLIEST_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    offset: _builtins.int
+    earliest: _builtins.bool
+    latest: _builtins.bool
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: all."""
+
+    @_builtins.property
+    def appended_at(self) -> _timestamp_pb2.Timestamp:
+        """The first record that was appended then or later."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+        offset: _builtins.int = ...,
+        appended_at: _timestamp_pb2.Timestamp | None = ...,
+        earliest: _builtins.bool = ...,
+        latest: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at", "earliest", b"earliest", "latest", b"latest", "offset", b"offset", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appended_at", b"appended_at", "earliest", b"earliest", "group", b"group", "latest", b"latest", "offset", b"offset", "partitions", b"partitions", "position", b"position", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_position: _TypeAlias = _typing.Literal["offset", "appended_at", "earliest", "latest"]  # noqa: Y015
+    _WhichOneofArgType_position: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_position) -> _WhichOneofReturnType_position | None: ...
+
+Global___SeekGroupRequest: _TypeAlias = SeekGroupRequest  # noqa: Y015
+
+@_typing.final
+class SeekGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoughtPartition]: ...
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        partitions: _abc.Iterable[Global___SoughtPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeekGroupResponse: _TypeAlias = SeekGroupResponse  # noqa: Y015
+
+@_typing.final
+class SoughtPartition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    offset: _builtins.int
+    """Where the group begins now: the position asked for, or what the log still has of it."""
+    @_builtins.property
+    def error(self) -> _types_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        error: _types_pb2.Error | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "offset", b"offset", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SoughtPartition: _TypeAlias = SoughtPartition  # noqa: Y015
+
+@_typing.final
+class ResumeGroupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "partitions", b"partitions", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeGroupRequest: _TypeAlias = ResumeGroupRequest  # noqa: Y015
+
+@_typing.final
+class ResumeGroupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResumedPartition]: ...
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        failures: _abc.Iterable[Global___ResumedPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeGroupResponse: _TypeAlias = ResumeGroupResponse  # noqa: Y015
+
+@_typing.final
+class ResumedPartition(_message.Message):
+    """Where it failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    @_builtins.property
+    def error(self) -> _types_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        error: _types_pb2.Error | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumedPartition: _TypeAlias = ResumedPartition  # noqa: Y015
+
+@_typing.final
+class CancelScheduledRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    NO_FORWARD_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    """Empty: all groups of the topic."""
+    partition: _builtins.int
+    """Required, as the receipt of the produce told it."""
+    offset: _builtins.int
+    """Required."""
+    no_forward: _builtins.bool
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        partition: _builtins.int | None = ...,
+        offset: _builtins.int | None = ...,
+        no_forward: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "offset", b"offset", "partition", b"partition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "_partition", b"_partition", "group", b"group", "no_forward", b"no_forward", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    _WhichOneofReturnType__partition: _TypeAlias = _typing.Literal["partition"]  # noqa: Y015
+    _WhichOneofArgType__partition: _TypeAlias = _typing.Literal["_partition", b"_partition"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition) -> _WhichOneofReturnType__partition | None: ...
+
+Global___CancelScheduledRequest: _TypeAlias = CancelScheduledRequest  # noqa: Y015
+
+@_typing.final
+class CancelScheduledResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    TOO_LATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def cancelled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that will not get it any more."""
+
+    @_builtins.property
+    def too_late(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups for which it was too late: it was due, handed out, or done."""
+
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        cancelled: _abc.Iterable[_builtins.str] | None = ...,
+        too_late: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "header", b"header", "too_late", b"too_late"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelScheduledResponse: _TypeAlias = CancelScheduledResponse  # noqa: Y015

@@ -96,6 +96,31 @@ class QueueStub:
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.DescribeGroupRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_queue__pb2.DescribeGroupResponse.FromString,
                 _registered_method=True)
+        self.Peek = channel.unary_unary(
+                '/raftmq.v1.Queue/Peek',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.PeekResponse.FromString,
+                _registered_method=True)
+        self.Redrive = channel.unary_unary(
+                '/raftmq.v1.Queue/Redrive',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
+                _registered_method=True)
+        self.SeekGroup = channel.unary_unary(
+                '/raftmq.v1.Queue/SeekGroup',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.SeekGroupRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.SeekGroupResponse.FromString,
+                _registered_method=True)
+        self.ResumeGroup = channel.unary_unary(
+                '/raftmq.v1.Queue/ResumeGroup',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.ResumeGroupRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.ResumeGroupResponse.FromString,
+                _registered_method=True)
+        self.CancelScheduled = channel.unary_unary(
+                '/raftmq.v1.Queue/CancelScheduled',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServicer:
@@ -184,6 +209,41 @@ class QueueServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Peek(self, request, context):
+        """Looks at records of a partition that are in one state, the parked ones (dead letters) above all. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Redrive(self, request, context):
+        """Parked messages are delivered again, with their failures forgotten: those that a filter chooses, as fast as told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SeekGroup(self, request, context):
+        """The group's state begins anew at an offset or a time: leases end, and what is parked is forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeGroup(self, request, context):
+        """Closes the circuit breaker in every partition, before its pause is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelScheduled(self, request, context):
+        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -236,6 +296,31 @@ def add_QueueServicer_to_server(servicer, server):
                     servicer.DescribeGroup,
                     request_deserializer=raftmq_dot_v1_dot_queue__pb2.DescribeGroupRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_queue__pb2.DescribeGroupResponse.SerializeToString,
+            ),
+            'Peek': grpc.unary_unary_rpc_method_handler(
+                    servicer.Peek,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.PeekRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.PeekResponse.SerializeToString,
+            ),
+            'Redrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.Redrive,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.RedriveRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.RedriveResponse.SerializeToString,
+            ),
+            'SeekGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.SeekGroup,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.SeekGroupRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.SeekGroupResponse.SerializeToString,
+            ),
+            'ResumeGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeGroup,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.ResumeGroupRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.ResumeGroupResponse.SerializeToString,
+            ),
+            'CancelScheduled': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelScheduled,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -520,6 +605,141 @@ class Queue:
             '/raftmq.v1.Queue/DescribeGroup',
             raftmq_dot_v1_dot_queue__pb2.DescribeGroupRequest.SerializeToString,
             raftmq_dot_v1_dot_queue__pb2.DescribeGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Peek(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/Peek',
+            raftmq_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.PeekResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Redrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/Redrive',
+            raftmq_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SeekGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/SeekGroup',
+            raftmq_dot_v1_dot_queue__pb2.SeekGroupRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.SeekGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/ResumeGroup',
+            raftmq_dot_v1_dot_queue__pb2.ResumeGroupRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.ResumeGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelScheduled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/CancelScheduled',
+            raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,16 @@ class QueueStub:
     """Settings of all groups of a topic, or of all topics. Any node answers, as with ListTopics."""
     DescribeGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DescribeGroupRequest, _queue_pb2.DescribeGroupResponse]
     """A group's settings, and how many of its records are in which state, by partition."""
+    Peek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]
+    """Looks at records of a partition that are in one state, the parked ones (dead letters) above all. Changes nothing."""
+    Redrive: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]
+    """Parked messages are delivered again, with their failures forgotten: those that a filter chooses, as fast as told."""
+    SeekGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SeekGroupRequest, _queue_pb2.SeekGroupResponse]
+    """The group's state begins anew at an offset or a time: leases end, and what is parked is forgotten."""
+    ResumeGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ResumeGroupRequest, _queue_pb2.ResumeGroupResponse]
+    """Closes the circuit breaker in every partition, before its pause is over."""
+    CancelScheduled: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]
+    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
 
 @_typing.type_check_only
 class QueueAsyncStub(QueueStub):
@@ -107,6 +117,16 @@ class QueueAsyncStub(QueueStub):
     """Settings of all groups of a topic, or of all topics. Any node answers, as with ListTopics."""
     DescribeGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.DescribeGroupRequest, _queue_pb2.DescribeGroupResponse]  # type: ignore[assignment]
     """A group's settings, and how many of its records are in which state, by partition."""
+    Peek: _aio.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]  # type: ignore[assignment]
+    """Looks at records of a partition that are in one state, the parked ones (dead letters) above all. Changes nothing."""
+    Redrive: _aio.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]  # type: ignore[assignment]
+    """Parked messages are delivered again, with their failures forgotten: those that a filter chooses, as fast as told."""
+    SeekGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.SeekGroupRequest, _queue_pb2.SeekGroupResponse]  # type: ignore[assignment]
+    """The group's state begins anew at an offset or a time: leases end, and what is parked is forgotten."""
+    ResumeGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.ResumeGroupRequest, _queue_pb2.ResumeGroupResponse]  # type: ignore[assignment]
+    """Closes the circuit breaker in every partition, before its pause is over."""
+    CancelScheduled: _aio.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]  # type: ignore[assignment]
+    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
 
 class QueueServicer(metaclass=_abc_1.ABCMeta):
     """A topic as a queue: its records are handed out to the workers of a group one by one, each leased to one worker at a
@@ -204,5 +224,45 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.DescribeGroupResponse, _abc.Awaitable[_queue_pb2.DescribeGroupResponse]]:
         """A group's settings, and how many of its records are in which state, by partition."""
+
+    @_abc_1.abstractmethod
+    def Peek(
+        self,
+        request: _queue_pb2.PeekRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.PeekResponse, _abc.Awaitable[_queue_pb2.PeekResponse]]:
+        """Looks at records of a partition that are in one state, the parked ones (dead letters) above all. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def Redrive(
+        self,
+        request: _queue_pb2.RedriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.RedriveResponse, _abc.Awaitable[_queue_pb2.RedriveResponse]]:
+        """Parked messages are delivered again, with their failures forgotten: those that a filter chooses, as fast as told."""
+
+    @_abc_1.abstractmethod
+    def SeekGroup(
+        self,
+        request: _queue_pb2.SeekGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.SeekGroupResponse, _abc.Awaitable[_queue_pb2.SeekGroupResponse]]:
+        """The group's state begins anew at an offset or a time: leases end, and what is parked is forgotten."""
+
+    @_abc_1.abstractmethod
+    def ResumeGroup(
+        self,
+        request: _queue_pb2.ResumeGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.ResumeGroupResponse, _abc.Awaitable[_queue_pb2.ResumeGroupResponse]]:
+        """Closes the circuit breaker in every partition, before its pause is over."""
+
+    @_abc_1.abstractmethod
+    def CancelScheduled(
+        self,
+        request: _queue_pb2.CancelScheduledRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.CancelScheduledResponse, _abc.Awaitable[_queue_pb2.CancelScheduledResponse]]:
+        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
 
 def add_QueueServicer_to_server(servicer: QueueServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

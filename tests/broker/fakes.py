@@ -28,6 +28,7 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
 from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.waits import Ack, Acks
 
 CLUSTER_ID = "0123456789abcdef0123456789abcdef"
@@ -421,6 +422,19 @@ class FakeQueues:
         raise NotLeader("nobody leads it")
 
     async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth:
+        raise NotLeader("nobody leads it")
+
+    async def peek(
+        self, group_id: GroupId, group: QueueGroupRecord, place: Place, offset: int, most: int
+    ) -> tuple[list[Peeked], Offset | None]:
+        raise NotLeader("nobody leads it")
+
+    async def redrive(
+        self, group_id: GroupId, group: QueueGroupRecord, wanted: ParkedFilter, pace: Pace, timeout_ms: int
+    ) -> RedriveCount:
+        raise NotLeader("nobody leads it")
+
+    async def cancel(self, group_id: GroupId, group: QueueGroupRecord, offset: Offset, timeout_ms: int) -> bool:
         raise NotLeader("nobody leads it")
 
     async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer:

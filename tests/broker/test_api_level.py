@@ -17,7 +17,8 @@ LEVELS = {
     3: "Cluster: AddNode DrainNode RemoveNode MoveReplica RepairNode ListOperations GetOperation CancelOperation",
     4: "Admin: AlterTopic",
     5: "Broker: DescribeProducers",
-    6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup; "
+    6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup Peek Redrive "
+    "SeekGroup ResumeGroup CancelScheduled; "
     "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish; "
     "Groups: Heartbeat CommitOffsets FetchOffsets ListConsumerGroups DescribeConsumerGroup ResetOffsets DeleteOffsets "
     "DeleteConsumerGroup; Admin: SetQuota DeleteQuota ListQuotas",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from raftmq.v1 import queue_pb2
 from tests.hostile.node import bodies
@@ -21,6 +22,7 @@ def rows(topic: str) -> Iterator[Parts]:
     yield from _receives(topic)
     yield from _verdicts(topic)
     yield from _groups(topic)
+    yield from _tended(topic)
 
 
 def _row(name: str, what: str, message: Any, field: str, reason: str = "INVALID_ARGUMENT") -> Parts:
@@ -119,4 +121,40 @@ def _groups(topic: str) -> Iterator[Parts]:
     yield settings("turns by nothing", "fair_by", fair_by="colour")
     yield settings("four billion keys", "processed_keys_max", processed_keys_max=2**32 - 1)
     yield settings("four billion failures", "breaker_failures", breaker_failures=2**32 - 1)
+    yield settings("four billion redrives", "redrives_max", redrives_max=2**32 - 1)
     yield settings("a pause backwards", "breaker_pause", breaker_pause=Duration(seconds=-1))
+
+
+def _tended(topic: str) -> Iterator[Parts]:
+    def tend(name: str, what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
+        kind: Any = getattr(queue_pb2, f"{name}Request")
+        return _row(name, what, kind(**({"topic": topic, "group": "g"} | values)), field, reason)
+
+    parked: Any = queue_pb2.MESSAGE_STATE_PARKED
+    peek: dict[str, Any] = {"partition": 0, "state": parked}
+    yield tend("Peek", "no partition", "partition", state=parked)
+    yield tend("Peek", "no state", "state", partition=0)
+    yield tend("Peek", "an unknown state", "state", **(peek | {"state": 77}))
+    yield tend("Peek", "four billion messages", "max_messages", **peek, max_messages=2**32 - 1)
+    yield tend("Peek", "an offset of 2^64 - 1", "offset", **peek, offset=2**64 - 1)
+    yield tend("Peek", "an unknown group", "group", "UNKNOWN_QUEUE_GROUP", **peek)
+    yield tend("Redrive", "four billion messages", "max_messages", max_messages=2**32 - 1)
+    offsets = queue_pb2.ParkedFilter(offsets=[1])
+    yield tend("Redrive", "offsets of no partition", "partition", filter=offsets)
+    many = queue_pb2.ParkedFilter(offsets=range(10_001))
+    yield tend("Redrive", "ten thousand and one offsets", "filter.offsets", partition=0, filter=many)
+    yield tend("Redrive", "no time", "timeout", timeout=Duration())
+    late = queue_pb2.ParkedFilter(parked_after=Timestamp(seconds=2**63 - 1))
+    yield tend("Redrive", "after all times", "filter.parked_after", filter=late)
+    yield tend("Redrive", "an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
+    yield tend("SeekGroup", "to nowhere", "offset")
+    yield tend("SeekGroup", "to an offset of 2^64 - 1", "offset", offset=2**64 - 1)
+    yield tend("SeekGroup", "to a time before all", "appended_at", appended_at=Timestamp(seconds=-(2**63)))
+    yield tend("SeekGroup", "not to the earliest", "earliest", earliest=False)
+    yield tend("SeekGroup", "of an unknown partition", "partitions[0]", "UNKNOWN_PARTITION", partitions=[2**32 - 1])
+    yield tend("SeekGroup", "an unknown group", "group", "UNKNOWN_QUEUE_GROUP", earliest=True)
+    yield tend("ResumeGroup", "an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
+    yield tend("CancelScheduled", "of no partition", "partition", offset=1)
+    yield tend("CancelScheduled", "at no offset", "offset", partition=0)
+    yield tend("CancelScheduled", "at an offset of 2^64 - 1", "offset", partition=0, offset=2**64 - 1)
+    yield tend("CancelScheduled", "of an unknown group", "group", "UNKNOWN_QUEUE_GROUP", partition=0, offset=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,9 +13,11 @@ import raftmq
 from raftmq.cli.supervisor import LocalCluster
 from raftmq.client import Client
 from raftmq.client.queue import QueueMessage
-from raftmq.errors import LeaseExpired
+from raftmq.client.queue_admin import QueueSettings
+from raftmq.errors import LeaseExpired, UnknownQueueGroup
 from raftmq.ids import NodeId
 from raftmq.v1 import queue_pb2, queue_pb2_grpc
+from tests.integration.workload import until
 
 pytestmark = pytest.mark.integration
 
@@ -116,3 +119,100 @@ async def test_a_message_whose_lease_is_over_comes_again_and_its_late_ack_fails(
             with pytest.raises(LeaseExpired):
                 await late.ack()
             await message.ack()
+
+
+async def test_what_fails_too_often_is_parked_looked_at_and_redriven(client: Client) -> None:
+    await client.queues.set_group(TOPIC, "picky", QueueSettings(attempts_max=2, backoff_first_ms=1))
+    await fill(client, 3)
+    handled: list[bytes | None] = []
+    is_repaired = False
+
+    async def handle(message: QueueMessage) -> None:
+        if message.value == b"1" and not is_repaired:
+            raise ValueError("no such customer")
+        handled.append(message.value)
+
+    async with client.queue(TOPIC, "picky") as worker:
+        working = asyncio.create_task(worker.run(handle, concurrency=2))
+
+        async def parked() -> bool:
+            _, counts = await client.queues.describe_group(TOPIC, "picky")
+            return sum(one.parked for one in counts) == 1 and sum(one.acked for one in counts) == 2
+
+        await until(parked)
+        _, counts = await client.queues.describe_group(TOPIC, "picky")
+        partition = next(one.partition for one in counts if one.parked)
+        (letter,), after = await client.queues.peek(TOPIC, "picky", partition)
+        assert (letter.value, letter.attempts, letter.failures, after) == (b"1", 2, 2, None)
+        assert (letter.reason, letter.error) == ("TOO_MANY_FAILURES", "ValueError: no such customer")
+        tried = await client.queues.redrive(TOPIC, "picky", error_contains="customer", dry_run=True)
+        assert [one.matched for one in tried if one.matched] == [1]
+        is_repaired = True
+        driven = await client.queues.redrive(TOPIC, "picky", error_contains="customer", rate_per_s=100)
+        assert sum(one.redriven for one in driven) == 1
+        await until(lambda: _true(len(handled) == 3))
+        working.cancel()
+    assert sorted(handled, key=str) == [b"0", b"1", b"2"]
+
+
+async def test_priorities_schedules_and_seeking(client: Client) -> None:
+    soon = 1_500
+    async with client.producer(TOPIC) as producer:
+        now = round(time.time() * 1000)
+        await producer.send(b"plain", partition=0)
+        await producer.send(b"urgent", partition=0, priority=9)
+        await producer.send(b"stale", partition=0, expires_at_ms=now - 1)
+        never = await producer.send(b"never", partition=0, deliver_at_ms=now + 3_600_000)
+        later = await producer.send(b"later", partition=0, deliver_at_ms=now + soon)
+    assert never.offset is not None
+    assert await client.queues.cancel_scheduled(TOPIC, 0, never.offset) == ((), ())
+    await client.queues.set_group(TOPIC, "plans")
+    assert await client.queues.cancel_scheduled(TOPIC, 0, never.offset) == (("plans",), ())
+    taken: list[bytes | None] = []
+    async with client.queue(TOPIC, "plans", prefetch=1, partitions=[0]) as worker:
+        for _ in range(3):
+            message = await worker.get(PATIENCE_MS)
+            assert message is not None
+            async with message:
+                taken.append(message.value)
+        assert round(time.time() * 1000) >= now + soon
+    assert taken == [b"urgent", b"plain", b"later"]
+    assert later.offset is not None
+    assert (await client.queues.seek(TOPIC, "plans", later.offset, partitions=[0])) == {0: later.offset}
+    async with client.queue(TOPIC, "plans", partitions=[0]) as worker:
+        message = await worker.get(PATIENCE_MS)
+        assert message is not None
+        assert (message.value, message.attempt) == (b"later", 1)
+        await message.ack()
+
+
+async def test_what_is_done_is_removed_and_what_is_parked_outlives_the_log(client: Client) -> None:
+    await client.queues.set_group(TOPIC, "tidy", QueueSettings(retention="delete_on_ack"))
+    async with client.producer(TOPIC) as producer:
+        for value in (b"bad", b"good"):
+            await producer.send(value, partition=1)
+    async with client.queue(TOPIC, "tidy", partitions=[1]) as worker:
+        for verdict in ("park", "ack"):
+            message = await worker.get(PATIENCE_MS)
+            assert message is not None
+            await (message.park("poison") if verdict == "park" else message.ack())
+
+    async def trimmed() -> bool:
+        return (await client.list_offsets(TOPIC, [1]))[0].log_start_offset == 2
+
+    await until(trimmed)
+    (letter,), _ = await client.queues.peek(TOPIC, "tidy", 1)
+    assert (letter.offset, letter.value, letter.reason) == (0, b"bad", "poison")
+    await client.queues.redrive(TOPIC, "tidy", partition=1, offsets=[0])
+    async with client.queue(TOPIC, "tidy", partitions=[1]) as worker:
+        message = await worker.get(PATIENCE_MS)
+        assert message is not None
+        assert message.value == b"bad"
+        await message.ack()
+    await client.queues.delete_group(TOPIC, "tidy")
+    with pytest.raises(UnknownQueueGroup):
+        await client.queues.describe_group(TOPIC, "tidy")
+
+
+async def _true(value: bool) -> bool:
+    return value

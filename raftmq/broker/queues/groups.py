@@ -154,6 +154,7 @@ def settings_of(message: queue_pb2.QueueGroupSettings) -> QueueSettings:
         breaker_pause_ms=_milliseconds(message, "breaker_pause", defaults.breaker_pause_ms, "breaker_pause"),
         paused=message.paused,
         expiry_is_failure=not message.expiry_is_no_failure,
+        redrives_max=message.redrives_max or defaults.redrives_max,
     )
 
 
@@ -179,6 +180,7 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
         breaker_pause=milliseconds(settings.breaker_pause_ms),
         paused=settings.paused,
         expiry_is_no_failure=not settings.expiry_is_failure,
+        redrives_max=settings.redrives_max,
     )
 
 

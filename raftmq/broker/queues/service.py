@@ -6,6 +6,7 @@ from raftmq.broker.dispatch import Entry, StreamEntry
 from raftmq.broker.queues.describing import Describing
 from raftmq.broker.queues.groups import QueueGroupMethods
 from raftmq.broker.queues.receiving import Receiving
+from raftmq.broker.queues.tending import Tending
 from raftmq.broker.queues.verdicts import Verdicts
 from raftmq.broker.view import View
 
@@ -18,6 +19,7 @@ class QueueService:
         self._receiving = Receiving(view)
         self._verdicts = Verdicts(view, self._groups)
         self._describing = Describing(view, self._groups)
+        self._tending = Tending(view, self._groups)
 
     def entries(self) -> dict[str, Entry | StreamEntry]:
         """For the table of methods."""
@@ -25,5 +27,6 @@ class QueueService:
             **self._groups.entries(),
             **self._verdicts.entries(),
             **self._describing.entries(),
+            **self._tending.entries(),
             "Queue.Receive": Entry(self._receiving.receive, reads=False, target=self._receiving.target),
         }

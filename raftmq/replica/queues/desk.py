@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from raftmq.errors import NotLeader, Overloaded, RaftmqError
+from raftmq.errors import NotLeader, Overloaded, RaftmqError, UnknownQueueGroup
 from raftmq.ids import Offset, QueueId
 from raftmq.metadata.queue_groups import QueueGroupRecord
 from raftmq.partition import commands
@@ -93,6 +93,12 @@ class Desk:
             line = self._lines[queue] = Line(self, group)
         line.told(group)
         return line
+
+    def forget(self, queue: QueueId) -> None:
+        """The group was deleted."""
+        line = self._lines.pop(queue, None)
+        if line is not None:
+            line.close(UnknownQueueGroup("the group was deleted", field="group"))
 
     def look(self) -> None:
         """Something has changed: see what can be done, in this pass of the event loop."""

@@ -11,6 +11,7 @@ from raftmq.errors import (
     DeadlineExceeded,
     LeadershipLost,
     NotLeader,
+    OffsetOutOfRange,
     Outcome,
     QueuePaused,
 )
@@ -18,15 +19,28 @@ from raftmq.ids import GroupId, LeaseId, Offset, QueueId
 from raftmq.metadata.queue_groups import QueueGroupRecord
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues import commands
-from raftmq.partition.queues.commands import Extended, Granted, QueueAnswer, QueueOp, Settled, Status
+from raftmq.partition.queues.commands import (
+    Extended,
+    Granted,
+    QueueAnswer,
+    QueueOp,
+    Redriven,
+    Refused,
+    Settled,
+    Status,
+)
 from raftmq.ports import BatchRow, Clock
 from raftmq.replica.answers import Fetched
 from raftmq.replica.manager import Replicas
+from raftmq.replica.queues import looking
 from raftmq.replica.queues.calls import Claim, Delivery, Depth, Received, Ruling, Wish
 from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.line import Waiter
+from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.queues.records import Records
 
+REDRIVE_STEP = 1_000
+"""Records of one entry."""
 GRANT_MS = 5_000
 """How long a call waits, besides its wait for messages, for the log to grant what is ready."""
 SERVING_MS = 5_000
@@ -57,6 +71,10 @@ class QueueHost:
         self._entropy = entropy
         self._partitions = partitions
         self._desks: dict[GroupId, Desk] = {}
+
+    @property
+    def replicas(self) -> Replicas:
+        return self._log.replicas
 
     @property
     def desks(self) -> Mapping[GroupId, Desk]:
@@ -160,10 +178,72 @@ class QueueHost:
         return Depth(machine.queues.depth(QueueId(group.id)), machine.next_offset - state.frontier)
 
     async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer:
-        """The answer to one op about a group that the partition knows, or is told of first."""
+        """The answer to one op about a group; the partition is told of the group first where it must be."""
         desk = await self._desk(group_id)
+        desk.line(group).refresh()
         (answer,) = await self._within(desk, [op], timeout_ms)
         return answer
+
+    async def cancel(self, group_id: GroupId, group: QueueGroupRecord, offset: Offset, timeout_ms: int) -> bool:
+        """Do not deliver a record that is not due yet. False: it was too late. Raises OffsetOutOfRange."""
+        desk = await self._desk(group_id)
+        if not desk.machine.log_start_offset <= offset < desk.next_offset:
+            raise OffsetOutOfRange(f"there is no record at offset {offset}", field="offset")
+        line = desk.line(group)
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await line.known(offset)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the group did not come to know the record in time", outcome=Outcome.NOT_APPLIED
+            ) from None
+        (answer,) = await self._within(desk, [commands.Cancel(QueueId(group.id), offset)], timeout_ms)
+        return not isinstance(answer, Refused)
+
+    async def peek(
+        self, group_id: GroupId, group: QueueGroupRecord, place: Place, offset: int, most: int
+    ) -> tuple[list[Peeked], Offset | None]:
+        """Records in one place, from an offset on, and where to go on; None: there are no more."""
+        desk = await self._desk(group_id)
+        state = desk.machine.queues.groups.get(QueueId(group.id))
+        if state is None:
+            return [], None
+        found = looking.offsets_in(state, place, offset, most + 1)
+        peeked = [looking.told(state, place, at, desk.stamp()) for at in found[:most]]
+        for one in peeked:
+            batch = await desk.records.at(Offset(one.offset))
+            if batch is not None:
+                one.record.CopyFrom(batch.records[one.offset - batch.base_offset])
+                one.append_time_ms = batch.wall_ms
+        return peeked, Offset(found[most]) if len(found) > most else None
+
+    async def redrive(
+        self, group_id: GroupId, group: QueueGroupRecord, wanted: ParkedFilter, pace: Pace, timeout_ms: int
+    ) -> RedriveCount:
+        """Parked records are delivered again, as far as the time allows."""
+        desk = await self._desk(group_id)
+        state = desk.machine.queues.groups.get(QueueId(group.id))
+        if state is None:
+            return RedriveCount(0, 0, 0)
+        matching = looking.parked(state, wanted)
+        if pace.dry_run:
+            return RedriveCount(len(matching), 0, 0)
+        loop = asyncio.get_running_loop()
+        deadline, redriven, looping = loop.time() + timeout_ms / 1000, 0, 0
+        step = min(REDRIVE_STEP, max(1, pace.per_s // 10)) if pace.per_s else REDRIVE_STEP
+        chosen = matching[: pace.most]
+        for first in range(0, len(chosen), step):
+            asked = chosen[first : first + step]
+            left_ms = int((deadline - loop.time()) * 1000)
+            if left_ms <= 0:
+                break
+            (answer,) = await self._within(desk, [commands.Redrive(QueueId(group.id), asked)], left_ms)
+            if isinstance(answer, Redriven):
+                redriven += len(answer.offsets)
+                looping += len(answer.looping)
+            if pace.per_s and first + step < len(chosen):
+                await asyncio.sleep(min(len(asked) / pace.per_s, max(0.0, deadline - loop.time())))
+        return RedriveCount(len(matching), redriven, looping)
 
     async def _within(self, desk: Desk, ops: Sequence[QueueOp], timeout_ms: int) -> list[QueueAnswer]:
         try:
@@ -176,6 +256,10 @@ class QueueHost:
 
     async def _desk(self, group_id: GroupId) -> Desk:
         await self._log.reached(group_id, Offset(0), SERVING_MS)
+        return self.desk_of(group_id)
+
+    def desk_of(self, group_id: GroupId) -> Desk:
+        """Of a partition that is led here, and serves. Raises NotLeader."""
         group = self._log.replicas.group(group_id)
         if group is None or not group.is_leader:
             raise NotLeader("this node does not lead the partition")
@@ -183,12 +267,14 @@ class QueueHost:
         if desk is None or desk.is_closed or desk.term != group.node.term or desk.machine is not group.machine:
             if desk is not None:
                 desk.close()
-            assert isinstance(group.machine, PartitionMachine)
+            machine = group.machine
+            assert isinstance(machine, PartitionMachine)
+            held = machine.queues.held
             desk = self._desks[group_id] = Desk(
                 group,
                 self._log.replicas.barriers,
                 self._clock,
-                Records(partial(self._read, group_id)),
+                Records(partial(self._read, group_id), lambda: held.records),
                 partial(self._log.replicas.touch, group_id),
                 self._entropy,
                 self._partitions(group_id),

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raftmq.errors import RaftmqError
+from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import LeaseId, Offset, QueueId
 from raftmq.metadata import queue_groups as rules
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -104,10 +104,11 @@ class Line:
 
     def serve(self) -> None:
         """Ask for whatever can be had now."""
+        if not self._waiting:
+            return
+        self.refresh()
         state = self._desk.machine.queues.groups.get(self._queue)
-        if state is None or state.settings.version < self._group.version:
-            self.configure()
-        if self._waiting and state is not None:
+        if state is not None:
             wanted = sum(waiter.wish.messages for waiter in self._waiting)
             self._see_ahead(state, wanted)
             self._hand_out(state, wanted)
@@ -156,19 +157,22 @@ class Line:
 
         self._desk.submit(commands.Grant(self._queue, waiter.wish.worker, count, secret, waiter.wish.lease_ms), told)
 
-    def configure(self) -> None:
-        """Let the partition know the newest rules."""
-        if self._is_configuring:
+    def refresh(self) -> None:
+        """Let the partition know the newest rules, if it does not."""
+        state = self._desk.machine.queues.groups.get(self._queue)
+        if self._is_configuring or (state is not None and state.settings.version >= self._group.version):
             return
         self._is_configuring = True
 
         def told(_answer: QueueAnswer | RaftmqError) -> None:
             self._is_configuring = False
 
-        latest = self._group.settings.start is rules.Start.LATEST
-        start = self._desk.next_offset if latest else Offset(0)
-        partitions = self._desk.partitions
-        self._desk.submit(commands.Configure(self._queue, settings_of(self._group, partitions), start), told)
+        settings = settings_of(self._group, self._desk.partitions)
+        self._desk.submit(commands.Configure(self._queue, settings, self._start()), told)
+
+    def _start(self) -> Offset:
+        """Where the group begins if it is new here."""
+        return self._desk.next_offset if self._group.settings.start is rules.Start.LATEST else Offset(0)
 
     async def _introduce(self, first: Offset, count: int) -> None:
         """Read what comes next, and make it known."""
@@ -222,6 +226,21 @@ class Line:
             specials,
         )
 
+    async def known(self, offset: Offset) -> None:
+        """Return when the group knows the record at `offset`, which is visible. Raises RaftmqError."""
+        while (state := self._desk.machine.queues.groups.get(self._queue)) is None or state.frontier <= offset:
+            if state is None:
+                start = self._start()
+                await self._desk.ask(
+                    commands.Configure(self._queue, settings_of(self._group, self._desk.partitions), start)
+                )
+                continue
+            first = Offset(state.frontier)
+            batches = await self._read(first, min(offset + 1 - first, INTRODUCE_MAX))
+            if not batches:
+                raise NotReady("the record cannot be read yet")
+            await self._desk.ask(self._introduction(first, batches))
+
     # -- time --------------------------------------------------------------------------------------------------------
 
     def due_in_ms(self) -> int | None:
@@ -263,6 +282,7 @@ def settings_of(group: QueueGroupRecord, partitions: int) -> QueueSettings:
         processed_keys_max=told.processed_keys_max,
         breaker_failures=told.breaker_failures,
         breaker_pause_ms=told.breaker_pause_ms,
+        redrives_max=told.redrives_max,
     )
 
 

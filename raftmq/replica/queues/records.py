@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -37,10 +38,11 @@ class DecodedBatch:
 
 
 class Records:
-    """What lies in the log of one partition."""
+    """What lies in the log of one partition, or is held beside it."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, held: Callable[[], Mapping[int, bytes]]) -> None:
         self._read = read
+        self._held = held
         self._batches: OrderedDict[Offset, DecodedBatch] = OrderedDict()
         """By base offset; the one that was used last comes last."""
         self._bases: list[Offset] = []
@@ -57,6 +59,9 @@ class Records:
         found = self.known(offset)
         if found is not None:
             return found
+        held = self._held().get(offset)
+        if held is not None:
+            return unpack_held(offset, held)
         for row in await self._read(offset, READ_BYTES):
             self._keep(row)
         return self.known(offset)
@@ -86,6 +91,20 @@ class Records:
             self._bases.pop(bisect_right(self._bases, base) - 1)
             self._bytes -= gone.size
             self._count -= len(gone.records)
+
+
+_WALL = struct.Struct(">Q")
+
+
+def pack_held(batch: DecodedBatch, offset: Offset) -> bytes:
+    """A record as it is held beside the log: when it was appended, and what it is."""
+    return _WALL.pack(batch.wall_ms) + batch.records[offset - batch.base_offset].SerializeToString()
+
+
+def unpack_held(offset: Offset, held: bytes) -> DecodedBatch:
+    """The record alone, as a batch."""
+    record = types_pb2.Record.FromString(held[_WALL.size :])
+    return DecodedBatch(offset, [record], _WALL.unpack_from(held)[0], len(held))
 
 
 def special_of(offset: Offset, record: types_pb2.Record) -> Special | None:

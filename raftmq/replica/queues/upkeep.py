@@ -1,0 +1,105 @@
+"""What is done for the queues of every partition led here, again and again, whether anybody calls or not.
+
+Groups that are new, altered or deleted come to the partitions' notice; time that is due passes, although nobody asks
+for messages; and what a trim would take from a queue is held beside the log first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from raftmq.errors import RaftmqError
+from raftmq.ids import GroupId, Offset
+from raftmq.metadata.queue_groups import QueueGroupRecord
+from raftmq.partition import commands
+from raftmq.partition.machine import PartitionMachine
+from raftmq.partition.queues.commands import Hold, Remove
+from raftmq.partition.queues.group import Now
+from raftmq.raft.errors import RaftRefusal
+from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.records import pack_held
+from raftmq.replica.sealing import Draft
+
+INTERVAL_S = 1.0
+HOLD_STEP = 64
+"""Records of one entry: each goes into the log once more, whole."""
+HOLD_LIMIT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The groups of a partition's topic, as the metadata has them."""
+
+    groups: Sequence[QueueGroupRecord]
+    known_below: int
+    """Group numbers below this that are not among `groups` were deleted, or are another topic's."""
+
+
+class QueueUpkeep:
+    """``rules``: of a partition; None where this node cannot tell."""
+
+    def __init__(self, host: QueueHost, rules: Callable[[GroupId], Rules | None]) -> None:
+        self._host = host
+        self._rules = rules
+        self._tasks: dict[GroupId, asyncio.Task[None]] = {}
+        host.replicas.upkeep.hold = self.hold
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            for group_id, group in sorted(self._host.replicas.groups.items()):
+                if group.can_serve() and isinstance(group.machine, PartitionMachine):
+                    self._look(group_id, group.machine)
+
+    def _look(self, group_id: GroupId, machine: PartitionMachine) -> None:
+        rules = self._rules(group_id)
+        if rules is None or not (rules.groups or machine.queues):
+            return
+        desk = self._host.desk_of(group_id)
+        for group in rules.groups:
+            desk.line(group).refresh()
+        wanted = {group.id for group in rules.groups}
+        for queue_id in sorted(machine.queues.groups.keys() - wanted):
+            if queue_id < rules.known_below:
+                desk.forget(queue_id)
+                desk.submit(Remove(queue_id), lambda _: None)
+        if machine.queues.due().is_over(Now(*desk.stamp())):
+            self._tick(group_id, desk.stamp())
+
+    def _tick(self, group_id: GroupId, stamp: tuple[int, int]) -> None:
+        """Leases are over or records too late, and nobody asks for any: let it be so all the same."""
+        group = self._host.replicas.groups[group_id]
+        draft = Draft(commands.VERSION, 0, commands.encode(commands.TickCommand()), stamp=stamp)
+        try:
+            group.propose_command(draft, lambda _: None)
+        except RaftRefusal:
+            return  # the next look will do
+        self._host.replicas.touch(group_id)
+
+    # -- holding -----------------------------------------------------------------------------------------------------
+
+    def hold(self, group_id: GroupId, below: Offset) -> None:
+        """Put aside what queues need below an offset, one task for each partition."""
+        if group_id not in self._tasks:
+            task = asyncio.get_running_loop().create_task(self._hold(group_id, below), name=f"queue-hold-{group_id}")
+            self._tasks[group_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(group_id, None))
+
+    async def _hold(self, group_id: GroupId, below: Offset) -> None:
+        try:
+            desk = self._host.desk_of(group_id)
+            while not desk.is_closed and (pinned := desk.machine.queues.pinned(below, HOLD_STEP)):
+                async with asyncio.timeout(HOLD_LIMIT_MS / 1000):
+                    ops = []
+                    for offset in pinned:
+                        batch = await desk.records.at(offset)
+                        if batch is not None:
+                            ops.append(Hold(offset, pack_held(batch, offset)))
+                    if not ops:
+                        return
+                    await asyncio.gather(*(desk.ask(op) for op in ops))
+        except (RaftmqError, TimeoutError):
+            return  # the trim comes again, and asks again
