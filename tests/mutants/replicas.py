@@ -8,6 +8,7 @@ from typing import Any
 from raftmq.errors import LeadershipLost, OffsetOutOfRange, Outcome
 from raftmq.ids import LogIndex, Tick
 from raftmq.replica.answers import row_of
+from raftmq.replica.depth import Gate
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.host import Bounds, ReplicaHost
 from raftmq.replica.in_sync import InSyncSet
@@ -41,6 +42,12 @@ def least_watermark_ignored(patch: Patch) -> None:
         self._led(group_id)
 
     patch.setattr(ReplicaHost, "reached", reached)
+
+
+@mutant(AREA, "tests/replica/test_depth.py", "test_what_is_under_way_counts_and_what_is_refused_is_not_in_the_log")
+def depth_ignored(patch: Patch) -> None:
+    """Records are taken however deep the partition is."""
+    patch.setattr(Gate, "admit", lambda self, *judged: None)
 
 
 @mutant(AREA, "tests/replica/test_host.py", "test_too_few_in_sync_is_refused_before_the_append")

@@ -1,9 +1,10 @@
-"""``raftmq demo``: three nodes, real data, one SIGKILL, a verdict."""
+"""``raftmq demo``: three nodes, real data, one SIGKILL, a verdict; or a flash sale."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ import typer
 from raftmq.cli import output
 from raftmq.cli.demo import dataset, place
 from raftmq.cli.demo.dataset import Dataset, DatasetError
+from raftmq.cli.demo.flash_sale import FlashSale, Sale
+from raftmq.cli.demo.report import Report
 from raftmq.cli.demo.run import Demo
 from raftmq.cli.demo.view import View
 from raftmq.cli.exits import CommandError, ExitCode
@@ -22,7 +25,17 @@ ROWS_MIN = 4
 """Fewer have no half and no three quarters."""
 
 
+class Scenario(Enum):
+    """What is shown."""
+
+    FLIGHTS = "flights"
+    FLASH_SALE = "flash-sale"
+
+
 def demo(
+    scenario: Annotated[
+        Scenario, typer.Argument(help="flights: no record is lost. flash-sale: ten times too much is offered.")
+    ] = Scenario.FLIGHTS,
     source: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="A CSV or JSON-lines file instead of the flights.")
     ] = None,
@@ -30,6 +43,7 @@ def demo(
         str | None, typer.Option("--key", metavar="COLUMN", help="The input's column that orders records.")
     ] = None,
     records: Annotated[int | None, typer.Option(min=ROWS_MIN, metavar="N", help="Only the first N rows.")] = None,
+    seconds: Annotated[int, typer.Option(min=2, max=600, help="How long the flash sale takes.")] = 10,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running, and its data.")] = False,
     directory: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo's nodes keep their data.")] = Path(
         "data/demo"
@@ -46,11 +60,15 @@ def demo(
 
     async def command() -> None:
         view = View(output.notices)
-        data, rows = await _data(source, key, records, directory, view)
+        found = None if scenario is Scenario.FLASH_SALE else await _data(source, key, records, directory, view)
         cluster = await _start(config, directory, view)
         passed = False
         try:
-            report = await Demo(cluster, data, rows, view).run()
+            report: Sale | Report
+            if found is None:
+                report = await FlashSale(cluster, seconds, view).run()
+            else:
+                report = await Demo(cluster, *found, view).run()
             passed = report.passed
             if as_json:
                 output.show_json(report.as_json())
