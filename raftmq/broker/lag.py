@@ -29,7 +29,7 @@ class Lag:
 
 def partitions_of(group: ConsumerGroup, topics: Mapping[int, TopicRecord]) -> list[TopicPartition]:
     """Those that the group's members read, and those with committed offsets, as far as they exist."""
-    read = {key for topic in group.facts.values() for key in topic.keys()}  # noqa: SIM118  no mapping
+    read = {key for topic in group.facts.values() for key in topic.every()}
     return sorted(key for key in read | group.offsets.keys() if key.topic_id in topics)
 
 

@@ -16,7 +16,8 @@ import typer
 
 from raftmq.cli import output
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, Target, TopicArgument, run
-from raftmq.client import ConsumedRecord
+from raftmq.client import Client, ConsumedRecord, Consumer, GroupConsumer
+from raftmq.client.group_types import GroupStart
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AGO = re.compile(r"(\d+)([smhd])")
@@ -52,6 +53,14 @@ def consume(
     rack: Annotated[
         str, typer.Option(help="Read from replicas in this rack, where they are in sync; may be a moment behind.")
     ] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="GROUP",
+            help="Share the topic with the other members of this group, and go on where it has come to; what is "
+            "printed is committed. --from (earliest or latest) counts where nothing is. Waits for more, as --follow.",
+        ),
+    ] = "",
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -60,16 +69,20 @@ def consume(
     Order holds within each partition.
     """
     begin = start_of(start, datetime.now(UTC))
+    if group and (partition or begin not in ("earliest", "latest")):
+        raise typer.BadParameter("in a group, --from is earliest or latest, and there is no --partition")
     line = _json_line if form is Format.JSON else _text_line(key_separator.encode())
+
+    def consumer_of(client: Client) -> Consumer | GroupConsumer:
+        if group:
+            beginning: GroupStart = "latest" if begin == "latest" else "earliest"
+            return client.consumer(name, group=group, start=beginning, rack=rack)
+        until: Literal["high_watermark"] | None = None if follow else "high_watermark"
+        return client.consumer(name, partitions=partition, start=begin, until=until, rack=rack)
 
     async def command() -> None:
         printed = 0
-        async with (
-            Target(bootstrap, config).client() as client,
-            client.consumer(
-                name, partitions=partition, start=begin, until=None if follow else "high_watermark", rack=rack
-            ) as consumer,
-        ):
+        async with Target(bootstrap, config).client() as client, consumer_of(client) as consumer:
             async for batch in consumer.batches():
                 records = batch.records if maximum is None else batch.records[: maximum - printed]
                 sys.stdout.buffer.write(b"".join(line(record) for record in records))
@@ -83,7 +96,7 @@ def consume(
     run(command)
 
 
-def start_of(text: str, now: datetime) -> Literal["earliest", "latest"] | int | datetime:
+def start_of(text: str, now: datetime, option: str = "--from") -> Literal["earliest", "latest"] | int | datetime:
     if text == "earliest":
         return "earliest"
     if text == "latest":
@@ -94,7 +107,7 @@ def start_of(text: str, now: datetime) -> Literal["earliest", "latest"] | int | 
         if match := _AGO.fullmatch(text):
             return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
         return datetime.fromisoformat(text).astimezone(UTC)
-    raise typer.BadParameter(f"'{text}' is no offset and no time, nor earliest nor latest", param_hint="--from")
+    raise typer.BadParameter(f"'{text}' is no offset and no time, nor earliest nor latest", param_hint=option)
 
 
 def _text_line(separator: bytes) -> Callable[[ConsumedRecord], bytes]:

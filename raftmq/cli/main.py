@@ -25,6 +25,7 @@ VERBS = {
     "produce": "produce",
     "publish": "publish",
     "consume": "consume",
+    "group": "group",
     "queue": "queue",
     "quota": "quota",
     "cluster": "cluster",

@@ -23,6 +23,7 @@ from raftmq.client.exchange_types import (
     RouteStep,
     TopicReceipt,
 )
+from raftmq.client.group_consumer import GroupConsumer
 from raftmq.client.producer import Producer
 from raftmq.client.replies import CORRELATION_ID, REPLY_TO, Requester
 from raftmq.client.retry import RetryPolicy
@@ -58,6 +59,7 @@ __all__ = [
     "ConsumedRecord",
     "Consumer",
     "ExchangeDescription",
+    "GroupConsumer",
     "Isolation",
     "NewRecord",
     "NodeDescription",

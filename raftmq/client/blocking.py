@@ -25,13 +25,15 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeV
 from raftmq.client.client import Client
 from raftmq.client.client import connect as connect_async
 from raftmq.client.consumer import Consumer
+from raftmq.client.group_consumer import GroupConsumer
+from raftmq.client.membership import Partition
 from raftmq.client.producer import HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Producer
 from raftmq.client.types import ConsumedBatch, ConsumedRecord, Headers, RecordReceipt
 from raftmq.errors import InvalidArgument, Overloaded, RaftmqError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Inner = TypeVar("Inner", bound=Producer | Consumer)
+Inner = TypeVar("Inner", bound=Producer | Consumer | GroupConsumer)
 Facade = TypeVar("Facade", bound="_Facade[Any]")
 
 DeliveryCallback = Callable[[RecordReceipt | RaftmqError], None]
@@ -299,11 +301,35 @@ class BlockingConsumer(_Facade[Consumer]):
         return batch
 
 
+class BlockingGroupConsumer(_Facade[GroupConsumer]):
+    """See `GroupConsumer`: an iterator of records, which does not end. A record is done once the next one is asked for.
+    Callbacks are called on the client's thread."""
+
+    commit = _waited(GroupConsumer.commit)
+
+    @property
+    def assignment(self) -> tuple[Partition, ...]:
+        return self._inner.assignment
+
+    def pause(self, *partitions: Partition) -> None:
+        self._thread.soon(partial(self._inner.pause, *partitions))
+
+    def resume(self, *partitions: Partition) -> None:
+        self._thread.soon(partial(self._inner.resume, *partitions))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ConsumedRecord:
+        return self._thread.run(self._inner.__anext__())
+
+
 class BlockingClient:
     """A connection to a cluster, for a ``with`` block. Made by `connect`."""
 
     producer = _made(Client.producer, BlockingProducer)
-    consumer = _made(Client.consumer, BlockingConsumer)
+    consumer = _made(Client.topic_consumer, BlockingConsumer)
+    group_consumer = _made(Client.group_consumer, BlockingGroupConsumer)
     list_offsets = _asked(Client.list_offsets)
     send_once = _asked(Client.send_once)
     publish = _asked(Client.publish)
@@ -318,6 +344,7 @@ class BlockingClient:
         """As of the asynchronous client: ``client.run(client.admin.create_topic("orders"))``."""
         self.cluster = client.cluster
         self.exchanges = client.exchanges
+        self.groups = client.groups
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of the client, and wait for its result."""
@@ -359,4 +386,11 @@ def _connected(method: Callable[P, Client]) -> Callable[P, BlockingClient]:
 connect = _connected(connect_async)
 """As `raftmq.connect`, for a ``with`` block."""
 
-__all__ = ["BlockingClient", "BlockingConsumer", "BlockingProducer", "DeliveryCallback", "connect"]
+__all__ = [
+    "BlockingClient",
+    "BlockingConsumer",
+    "BlockingGroupConsumer",
+    "BlockingProducer",
+    "DeliveryCallback",
+    "connect",
+]

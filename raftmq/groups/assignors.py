@@ -48,7 +48,7 @@ class _Deal:
         self._readers: dict[TopicPartition, tuple[str, ...]] = {}
         for topic in sorted(topics, key=lambda one: one.topic_id):
             readers = tuple(name for name, member in self._members.items() if topic.name in member.topics)
-            for key in topic.keys() if readers else []:
+            for key in topic.every() if readers else []:
                 self._readers[key] = readers
                 self._racks[key] = topic.racks[key.partition] if key.partition < len(topic.racks) else frozenset()
         self._load = dict.fromkeys(self._members, 0)

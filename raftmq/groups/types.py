@@ -32,7 +32,7 @@ class TopicFacts:
     racks: tuple[frozenset[str], ...] = ()
     """Of each partition, where its replicas are; empty: not known."""
 
-    def keys(self) -> list[TopicPartition]:
+    def every(self) -> list[TopicPartition]:
         return [TopicPartition(self.topic_id, number) for number in range(self.partitions)]
 
 

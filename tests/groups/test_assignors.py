@@ -63,7 +63,7 @@ def test_every_partition_that_somebody_reads_goes_to_a_reader_and_nobody_has_too
     by_name = {one.name: one for one in topics}
     names = {one.topic_id: one.name for one in topics}
     read = {name for one in then for name in one.topics}
-    assert after.keys() == {key for name in read for key in by_name[name].keys()}  # noqa: SIM118
+    assert after.keys() == {key for name in read for key in by_name[name].every()}
     readers = {one.member_id: one for one in then}
     load = loads(after)
     for key, owner in after.items():
