@@ -9,6 +9,7 @@ from raftmq.broker.view import View
 from raftmq.errors import InvalidArgument
 from raftmq.ids import Offset
 from raftmq.ports import BatchRow
+from raftmq.records.batch import merge_header
 from raftmq.v1 import broker_pb2, types_pb2
 
 OFFSET_MAX = 2**63 - 1
@@ -78,7 +79,7 @@ def _add(response: broker_pb2.FetchResponse, row: BatchRow) -> None:
     stored = response.batches.add(
         base_offset=row.base_offset, leader_epoch=row.term, append_time_ms=row.wall_ms, records=row.payload
     )
-    stored.header.MergeFromString(row.header)
+    merge_header(row.header, into=stored.header)
 
 
 def _limits(request: broker_pb2.FetchRequest) -> tuple[int, int]:

@@ -22,11 +22,12 @@ from raftmq.internal.v1 import storage_pb2
 from raftmq.partition import commands
 from raftmq.partition.message_ids import DEFAULT_WINDOW, MessageIdTable, NamedBatch, Window
 from raftmq.partition.producers import APPEND, EXPIRY_MS, Placement, ProducerState, ProducerTable, advance
-from raftmq.partition.queues.commands import QueueAnswer, QueueCommand
+from raftmq.partition.queues import codec
+from raftmq.partition.queues.commands import QueueAnswer, QueueCommand, Settle
 from raftmq.partition.queues.group import Now
 from raftmq.partition.queues.machine import Bounds, Queues
 from raftmq.raft.types import EntryKind
-from raftmq.records.batch import BATCH_VERSION
+from raftmq.records.batch import BATCH_VERSION, VERDICTS_VERSION
 from raftmq.records.entry import LogEntry
 from raftmq.records.poison import CorruptState, PoisonEntry
 from raftmq.records.state_kinds import StateKind
@@ -137,7 +138,7 @@ class PartitionMachine:
         answers: tuple[QueueAnswer, ...] = ()
         match entry.kind:
             case EntryKind.DATA:
-                self._apply_batch(entry)
+                answers = self._apply_batch(entry)
             case EntryKind.COMMAND:
                 answers = self._apply_command(entry)
             case EntryKind.NOOP | EntryKind.MEMBERSHIP:
@@ -215,15 +216,34 @@ class PartitionMachine:
         if (entry.count > 0) != (entry.kind is EntryKind.DATA):
             raise _poison(entry, f"is a {entry.kind.name} with {entry.count} records")
 
-    def _apply_batch(self, entry: LogEntry) -> None:
+    def _apply_batch(self, entry: LogEntry) -> tuple[QueueAnswer, ...]:
         """Assert the leader's decision, and remember the batch.
 
         A batch that should have been refused cannot be refused here: its offsets are given away, and a hole would be
         left in the partition. It means that this replica's state and the leader's differ, so the partition stops.
         """
         batch = _read_batch(entry)
-        if batch.producer_id == 0 and not batch.message_id:
-            return
+        settles = self._check_verdicts(entry) if entry.version == VERDICTS_VERSION else ()
+        if batch.producer_id or batch.message_id:
+            self._remember(batch, entry)
+        if not settles:
+            return ()
+        bounds = Bounds(self.log_start_offset, self.next_offset)
+        return self.queues.apply(QueueCommand(settles), Now(entry.log_tick, entry.wall_ms), bounds)
+
+    def _check_verdicts(self, entry: LogEntry) -> tuple[Settle, ...]:
+        """The verdicts that are one entry with its batch: the leader has made sure that they count."""
+        try:
+            settles = codec.attached(entry.inline)
+        except ValueError as error:
+            raise _poison(entry, f"holds {error}") from None
+        objection = self.queues.objection(settles, entry.log_tick)
+        if objection:
+            raise _poison(entry, f"settles what it may not: {objection}")
+        return settles
+
+    def _remember(self, batch: _Batch, entry: LogEntry) -> None:
+        """Assert the decision on a batch that says who sent it, before anything changes; then remember it."""
         try:
             original = None
             if batch.message_id:
@@ -280,8 +300,8 @@ class PartitionMachine:
 
 
 def _read_batch(entry: LogEntry) -> _Batch:
-    if entry.version != BATCH_VERSION:
-        raise _poison(entry, f"holds a batch of version {entry.version}; this node understands {BATCH_VERSION}")
+    if entry.version not in (BATCH_VERSION, VERDICTS_VERSION):
+        raise _poison(entry, f"holds a batch of version {entry.version}; this node understands {VERDICTS_VERSION}")
     try:
         header = types_pb2.BatchHeader.FromString(entry.inline)
     except DecodeError:

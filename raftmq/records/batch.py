@@ -21,6 +21,10 @@ from raftmq.v1 import types_pb2
 
 BATCH_VERSION = 1
 """Version of the batch format in a DATA entry's header."""
+VERDICTS_VERSION = 2
+"""Of a batch that is one entry with verdicts of queue groups: they follow its header, as a field of their own."""
+_VERDICTS_TAG = b"\xa2\x06"
+"""Of field 100, with a length."""
 
 FLAG_TRANSACTIONAL = 1
 FLAG_CONTROL = 2
@@ -265,6 +269,13 @@ def _parse(payload: bytes, field: str) -> Sequence[types_pb2.Record]:
         return types_pb2.RecordSet.FromString(payload).records
     except DecodeError:
         raise CorruptBatch("the bytes are not a RecordSet", field=f"{field}.records") from None
+
+
+def merge_header(stored: bytes, into: types_pb2.BatchHeader) -> None:
+    """Read the header of a stored batch, as its readers may see it: without verdicts that are one entry with it."""
+    into.MergeFromString(stored)
+    if _VERDICTS_TAG in stored:
+        into.DiscardUnknownFields()
 
 
 def _stored_header(header: types_pb2.BatchHeader, crc: int, path: str) -> bytes:

@@ -76,7 +76,7 @@ class ReplicaGroup:
         self._read_back = ReadBack(row.group, row.generation)
         self._replication = Replication(node, self.tail, self._read_back)
         self._seen = (node.role, node.term, node.leader)
-        self._commands: dict[LogIndex, tuple[Term, Callable[[object | RaftmqError], None]]] = {}
+        self.commands: dict[LogIndex, tuple[Term, Callable[[object | RaftmqError], None]]] = {}
         self._drafted = 0
         self._snapshot: rows.Installable | None = None
         self._is_switching = False
@@ -107,7 +107,7 @@ class ReplicaGroup:
     def propose_command(self, draft: Draft, done: Callable[[object | RaftmqError], None]) -> LogIndex:
         """Append a command; ``done`` gets what the state machine answered, or LeadershipLost."""
         index = self.propose(EntryKind.COMMAND, draft)
-        self._commands[index] = (self.node.term, done)
+        self.commands[index] = (self.node.term, done)
         return index
 
     def persisted(self, term: Term, index: LogIndex) -> None:
@@ -258,7 +258,7 @@ class ReplicaGroup:
         self._observer.leadership_changed(self)
 
     def _fail_commands(self, why: str) -> None:
-        failed, self._commands = self._commands, {}
+        failed, self.commands = self.commands, {}
         for _, done in failed.values():
             done(LeadershipLost(f"{why} before the command was committed"))
 
@@ -389,7 +389,7 @@ class ReplicaGroup:
                 break
             result = machine.apply(entry)
             self.extents.add(entry)
-            waiting = self._commands.pop(index, None)
+            waiting = self.commands.pop(index, None)
             if waiting is not None:
                 term, done = waiting
                 done(result if term == entry.term else LeadershipLost("another leader's entry took its place"))

@@ -7,7 +7,7 @@ place in the log at once; from then on the outcome of its producer's wait is APP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from raftmq.errors import (
     InvalidArgument,
@@ -26,9 +26,10 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
 from raftmq.partition.overlay import Overlay
 from raftmq.partition.producers import Duplicate, Placement
+from raftmq.partition.queues.commands import Settle
 from raftmq.raft import errors as raft
 from raftmq.raft.types import EntryKind
-from raftmq.records.batch import CheckedBatch
+from raftmq.records.batch import BATCH_VERSION, CheckedBatch
 from raftmq.records.loose import bind
 from raftmq.replica.depth import Gate, Room
 from raftmq.replica.gathering import Gathering, Request
@@ -36,9 +37,9 @@ from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.in_sync import InSyncSet, nodes_of
 from raftmq.replica.sealing import Draft
+from raftmq.replica.together import Together
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
 
-BATCH_VERSION = 1
 OVERLOAD_RETRY_MS = 50
 LOOK_AGAIN_TICKS = 16
 """For so long, at most, the arrival of one request is taken for the arrival of its like."""
@@ -91,6 +92,7 @@ class Leadership:
         self._overlay = None if machine is None else Overlay(machine.producers, machine.message_ids)
         self._taken = group.node.last_index
         self._gate = Gate(group.id)
+        self._together = Together(group, machine)
         self._admitted: tuple[int, Acks, int] | None = None
         """What was found fit to be gathered last."""
         self._gathered = LogIndex(0)
@@ -115,12 +117,14 @@ class Leadership:
         expected: Offset | None = None,
         queue_ms: int = 0,
         room: Room | None = None,
+        settles: Sequence[Settle] = (),
     ) -> None:
         """Append `batch`, or raise the error that says why not (outcome NOT_APPLIED). ``done`` is called once.
 
         `expected`: only if it gets this offset. `room`: only if the partition is not too deep. A duplicate is answered
         whatever these say: it has been appended.
-        `queue_ms`: how long it has waited until now.
+        `queue_ms`: how long it has waited until now. `settles`: verdicts that are one entry with it: both count, or
+        none; with a duplicate they have counted.
         """
         self._refuse(acks, min_in_sync, now)
         if batch.producer_id and acks not in (Acks.ALL, Acks.QUORUM):
@@ -137,7 +141,7 @@ class Leadership:
         if isinstance(verdict, Duplicate):
             self._answer_duplicate(verdict, batch, acks, now, deadline, done)
             return
-        draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
+        draft = self._together.draft(batch, stamp, settles)
         offset = self.group.end_offset
         if expected not in (None, offset):
             raise UnexpectedOffset(
@@ -149,6 +153,8 @@ class Leadership:
         index = self._append(draft)
         if room is not None:
             self._gate.appended(index, batch)
+        if settles:
+            self._together.appended(index)
         self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
         wait = Wait(
             index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1], queue_ms=queue_ms

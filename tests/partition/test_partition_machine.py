@@ -313,7 +313,7 @@ def header(**fields: Any) -> bytes:
         (EntryKind.NOOP, {"wall_ms": 5}, "goes back in time"),
         (EntryKind.NOOP, {"count": 1}, "is a NOOP with 1 records"),
         (EntryKind.DATA, {"count": 0}, "is a DATA with 0 records"),
-        (EntryKind.DATA, {"version": BATCH_VERSION + 1}, "batch of version 2"),
+        (EntryKind.DATA, {"version": BATCH_VERSION + 2}, "batch of version 3"),
         (EntryKind.DATA, {"inline": b"\xff"}, "whose header cannot be read"),
         (EntryKind.DATA, {"inline": header()}, "its batch header says 1 with 0x00000000"),
         (EntryKind.DATA, {"inline": header(crc32c=7), "payload_crc": 7, "count": 2}, "has 2 records"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
@@ -10,6 +10,7 @@ from random import Random
 
 from raftmq.errors import RaftmqError
 from raftmq.ids import GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Tick
+from raftmq.partition.queues.commands import Settle
 from raftmq.ports import Channel, Frame, PeerInfo, SnapshotEntries, SnapshotPart, StorageError
 from raftmq.raft.config import RaftConfig
 from raftmq.raft.types import Membership
@@ -307,6 +308,7 @@ class World:
         timeout: int = 5_000,
         producer: tuple[int, int, int] = (0, 0, 0),
         message_id: str = "",
+        settles: Sequence[Settle] = (),
     ) -> list[Ack | RaftmqError]:
         """Propose one batch at node `number`; the list gets the answer."""
         producer_id, epoch, sequence = producer
@@ -317,7 +319,7 @@ class World:
         answers: list[Ack | RaftmqError] = []
         self.leadership(number).produce(
             check_batch(batch, max_batch_bytes=1 << 20), acks, min_in_sync, self.time.tick(), self.time.wall_ms(),
-            Tick(self.time.now + timeout), answers.append,
+            Tick(self.time.now + timeout), answers.append, settles=settles,
         )  # fmt: skip
         self.nodes[NodeId(number)].replicas.touch(GROUP)
         return answers

@@ -111,6 +111,30 @@ class QueueOp(_message.Message):
 Global___QueueOp: _TypeAlias = QueueOp  # noqa: Y015
 
 @_typing.final
+class BatchVerdicts(_message.Message):
+    """Verdicts that are one entry with a batch: appended to the serialised BatchHeader of a stored batch of version 2, whose
+    own fields are all below 100. Never taken from a client, never given to one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    command: _builtins.bytes
+    """A serialised QueueCommand."""
+    def __init__(
+        self,
+        *,
+        command: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchVerdicts: _TypeAlias = BatchVerdicts  # noqa: Y015
+
+@_typing.final
 class QueueSettings(_message.Message):
     """How a group delivers. Numbers of enums: raftmq.partition.queues.settings."""
 

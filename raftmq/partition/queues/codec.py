@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from raftmq.ids import LeaseId, Offset, QueueId
 from raftmq.internal.v1 import queues_pb2
@@ -32,6 +34,7 @@ from raftmq.partition.queues.commands import (
 )
 from raftmq.partition.queues.settings import QueueSettings
 from raftmq.records.batch import PRIORITY_MAX
+from raftmq.records.poison import parse_strictly
 
 
 def to_proto(command: QueueCommand) -> queues_pb2.QueueCommand:
@@ -42,6 +45,25 @@ def to_proto(command: QueueCommand) -> queues_pb2.QueueCommand:
 def from_proto(message: queues_pb2.QueueCommand) -> QueueCommand:
     """The command of a message. Raises ValueError where it holds an op that an honest leader does not propose."""
     return QueueCommand(tuple([_op_from_proto(op) for op in message.ops]))
+
+
+def attach(header: bytes, settles: Sequence[Settle]) -> bytes:
+    """A batch's serialised header with verdicts that are one entry with it; others that stand there cease to count."""
+    command = to_proto(QueueCommand(tuple(settles))).SerializeToString()
+    return header + queues_pb2.BatchVerdicts(command=command).SerializeToString()
+
+
+def attached(stored: bytes) -> tuple[Settle, ...]:
+    """The verdicts behind a batch's header. Raises ValueError where an honest leader does not write that."""
+    try:
+        command = queues_pb2.BatchVerdicts.FromString(stored).command
+    except DecodeError:
+        raise ValueError("verdicts that cannot be read") from None
+    ops = from_proto(parse_strictly(queues_pb2.QueueCommand, command)).ops
+    settles = tuple([op for op in ops if isinstance(op, Settle)])
+    if not settles or len(settles) != len(ops):
+        raise ValueError("verdicts with a batch that are none")
+    return settles
 
 
 def _op_to_proto(op: QueueOp) -> queues_pb2.QueueOp:

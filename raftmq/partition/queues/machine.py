@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from raftmq.ids import Offset, QueueId
+from raftmq.ids import LeaseId, Offset, QueueId
 from raftmq.partition.queues import check, ops, rows
 from raftmq.partition.queues.check import Depth
 from raftmq.partition.queues.commands import (
@@ -113,6 +113,22 @@ class Queues:
         all_groups = QueueRetention.ALL_GROUPS in kinds
         asked = [group for group in groups if all_groups or group.settings.retention is not QueueRetention.KEEP]
         return Offset(min(self._first_idle(group) for group in asked))
+
+    def objection(self, settles: Sequence[Settle], log_tick: int) -> str:
+        """Why not all of these verdicts would count in an entry of `log_tick`, applied next; empty: they would."""
+        said: set[tuple[QueueId, LeaseId, int]] = set()
+        for op in settles:
+            group = self.groups.get(op.group)
+            lease = None if group is None else group.leases.get(op.lease)
+            if lease is None or lease.secret != op.secret or lease.deadline <= log_tick:
+                return f"lease {op.lease} of queue group {op.group} has run out, or is not known"
+            for offset in op.offsets:
+                position = lease.position(offset)
+                token = (op.group, op.lease, offset)
+                if position is None or not lease.outstanding >> position & 1 or token in said:
+                    return f"offset {offset} is not (any more) with lease {op.lease} of queue group {op.group}"
+                said.add(token)
+        return ""
 
     def check(self, now: Now) -> None:
         """Raises AssertionError where a group is not as it must be. For tests and simulation."""
