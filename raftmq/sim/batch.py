@@ -33,6 +33,7 @@ WORTH_REACHING = (
     "suspect replicas cleared", "records acknowledged", "records retried", "duplicates answered", "records consumed",
     "bounds answered", "topics created", "topics deleted", "catch-ups from disk", "call NOT_ENOUGH_REPLICAS",
     "records unknown", "records failed", "entries shared by requests", "records published", "bindings changed",
+    "snapshots installed", "snapshots installed under a leader change", "nodes added", "nodes removed",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

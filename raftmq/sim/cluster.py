@@ -55,17 +55,34 @@ class SimCluster:
         self.network.sent = self.checker.sent
         self.network.arrives = self._arrives
         self._rng = Random(f"cluster {plan.seed}")
-        self.config = _config(plan)
+        self.config = _config(plan, plan.nodes)
+        self.machines: list[SimNode] = []
+        """Those of ``nodes``, and those that have left."""
         for number in range(1, plan.nodes + 1):
-            rng = Random(f"node {number} {plan.seed}")
-            node = SimNode(
-                self.config.node(number), self.agenda, self.network, rng, self, StoreId(rng.getrandbits(62) + 1)
-            )
-            node.speed.sync = plan.sync
-            node.clock_rate = plan.clock_rates[number - 1] if plan.clock_rates else 1000
-            node.clock.set_rate(node.clock_rate)
-            node.tune = plan.retention.tune
-            self.nodes[number] = node
+            self._add(number, self.config)
+
+    def _add(self, number: int, config: ClusterConfig) -> SimNode:
+        plan, rng = self.plan, Random(f"node {number} {self.plan.seed}")
+        node = SimNode(config.node(number), self.agenda, self.network, rng, self, StoreId(rng.getrandbits(62) + 1))
+        node.speed.sync = plan.sync
+        node.clock_rate = plan.clock_rates[number - 1] if number <= len(plan.clock_rates) else 1000
+        node.clock.set_rate(node.clock_rate)
+        node.tune = plan.retention.tune
+        self.nodes[number] = node
+        self.machines.append(node)
+        return node
+
+    def add(self) -> SimNode:
+        """One more machine, with a disk that is empty; it is not started. Its file names all nodes, those of the
+        others are as they were."""
+        number = len(self.machines) + 1
+        return self._add(number, _config(self.plan, number))
+
+    def retire(self, node: SimNode) -> None:
+        """This machine is gone for good."""
+        if node.process is not None:
+            node.kill()
+        del self.nodes[node.number]
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +152,7 @@ class SimCluster:
         """The run is over: end every coroutine that is left, of the dead too."""
         self.checker.mute()
         with _quiet_logs():
-            for node in self.nodes.values():
+            for node in self.machines:
                 for dead in [*node.graveyard, *([node.process] if node.process is not None else [])]:
                     dead.kill()
                     dead.loop.close()
@@ -146,7 +163,7 @@ class SimCluster:
     @property
     def events(self) -> int:
         """Messages delivered, timers that fired, syncs and reads done."""
-        loops = [node.loop_events for node in self.nodes.values()]
+        loops = [node.loop_events for node in self.machines]
         return self.network.delivered + sum(loops) + sum(p.loop.timers_run for p in self.clients.values())
 
     # -- watching ----------------------------------------------------------------------------------------------------
@@ -234,7 +251,7 @@ def describe(channel: Channel, frame: Frame) -> str:
     return "; ".join(parts)
 
 
-def _config(plan: Plan) -> ClusterConfig:
+def _config(plan: Plan, count: int) -> ClusterConfig:
     nodes = [
         {
             "id": number,
@@ -244,7 +261,7 @@ def _config(plan: Plan) -> ClusterConfig:
             "http_port": 30_000 + number,
             "data": f"n{number}",
         }
-        for number in range(1, plan.nodes + 1)
+        for number in range(1, count + 1)
     ]
     return ClusterConfig.model_validate(
         {

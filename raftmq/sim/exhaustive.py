@@ -1,13 +1,16 @@
-"""Small scopes, wholly: every graph of broken links between three nodes, and every point at which a node can crash."""
+"""Small scopes, wholly: every graph of broken links between three nodes, and every point at which a node can crash: in
+a short workload, and while a node that was away too long fetches and installs a snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 
 from raftmq.client.types import Acks
-from raftmq.sim.plan import Plan
+from raftmq.ids import CONTROLLER_GROUP
+from raftmq.sim.plan import Plan, Step
+from raftmq.sim.retaining import RetentionPlan
 from raftmq.sim.simulation import Result, Simulation, finish
 from raftmq.sim.weather import Cut, Weather
 from raftmq.sim.workload import ProducerPlan
@@ -42,11 +45,45 @@ def link_graphs(seed: int = 0, how: Cut = Cut.DROP) -> Iterator[tuple[str, Resul
 
 def crash_points(node: int, power: bool, seed: int = 0, every: int = 1) -> Iterator[tuple[str, Result]]:
     """Node `node` dies at each turn that it takes in a short workload (or each `every`-th), and comes back."""
+    plan = replace(small_plan(seed), safety=ELECTION_MS * 1000)
+    return _crashes(plan, node, power, every, lambda simulation: True)
+
+
+def install_points(node: int, power: bool, seed: int = 0, every: int = 1) -> Iterator[tuple[str, Result]]:
+    """Node `node` dies at each turn (or each `every`-th) that it takes while node 3, which was away until the others
+    had trimmed what it lacks, is being brought back by a snapshot: from the end of its absence until its log begins
+    where theirs do. Node 3 is the one that installs; one of the others sends, both go on trimming."""
+    away = Step(50_000, "isolate", int(2.5 * ELECTION_MS * 1000), (2, 0, 0))
+    plan = replace(
+        small_plan(seed), safety=8 * ELECTION_MS * 1000, steps=[away],
+        retention=RetentionPlan(size_bytes=200, trim_ms=20, part_bytes=1, bytes_per_s=4_000),
+    )  # fmt: skip
+    return _crashes(plan, node, power, every, _is_returning)
+
+
+def _is_returning(simulation: Simulation) -> bool:
+    """Node 3 is reached again, and lacks what the others no longer have."""
+    nodes = simulation.cluster.nodes
+    if simulation.cluster.network.cuts or any(node.assembly is None for node in nodes.values()):
+        return False
+    starts: list[int] = []
+    lasts: list[int] = []
+    for _, node in sorted(nodes.items()):
+        assert node.assembly is not None
+        for number, group in node.assembly.replicas.groups.items():
+            if number != CONTROLLER_GROUP:
+                starts.append(group.row.raft_start)
+                lasts.append(group.node.last_index)
+    return len(starts) == len(nodes) and lasts[-1] + 1 < max(starts[:-1])
+
+
+def _crashes(
+    plan: Plan, node: int, power: bool, every: int, counts: Callable[[Simulation], bool]
+) -> Iterator[tuple[str, Result]]:
     at = 0
     while True:
-        plan = replace(small_plan(seed), safety=ELECTION_MS * 1000)
         simulation = Simulation(plan)
-        crash = _CrashAt(simulation, node, at, power)
+        crash = _CrashAt(simulation, node, at, power, counts)
         simulation.began = crash.arm
         result = finish(simulation)
         if not crash.happened:
@@ -56,14 +93,17 @@ def crash_points(node: int, power: bool, seed: int = 0, every: int = 1) -> Itera
 
 
 class _CrashAt:
-    """Kills a node after so many of its turns."""
+    """Kills a node after so many of its turns, of those that count."""
 
-    def __init__(self, simulation: Simulation, node: int, at: int, power: bool) -> None:
+    def __init__(
+        self, simulation: Simulation, node: int, at: int, power: bool, counts: Callable[[Simulation], bool]
+    ) -> None:
         self.happened = False
         self._simulation = simulation
         self._node = simulation.cluster.nodes[node]
         self._left = at
         self._power = power
+        self._counts = counts
 
     def arm(self) -> None:
         """From now on turns count, until the safety phase is over."""
@@ -73,7 +113,7 @@ class _CrashAt:
         def counting(process, groups):  # type: ignore[no-untyped-def]
             turned(process, groups)
             if process is self._node.process and not self.happened and self._simulation.phase == "safety":
-                self._left -= 1
+                self._left -= self._counts(self._simulation)
                 if self._left < 0:
                     self.happened = True
                     # Not in the middle of the turn that is being looked at: right after it.

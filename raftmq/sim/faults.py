@@ -13,6 +13,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from raftmq.errors import RaftmqError
+from raftmq.ids import GroupId
+from raftmq.replica.installing import SnapshotOrder
 from raftmq.sim.disk import DiskSpeed
 from raftmq.sim.disk_faults import DiskFaults
 from raftmq.sim.node import SimNode
@@ -257,13 +259,40 @@ class Faults(DiskFaults):
         self._victim(step).clock.jump_wall(delta)
         return True
 
+    def _orphaned_install(self, step: Step) -> bool:
+        """When a snapshot is ordered next, its leader soon leads no more: it hands over, dies, or is cut off."""
+        assemblies = [node.assembly for node in self._nodes if node.assembly is not None]
+
+        def ordered(order: SnapshotOrder) -> None:
+            for assembly in assemblies:
+                assembly.ordered = lambda order: None
+            self._later(1 + step.length // 8, self._orphan, step, order.group)
+
+        for assembly in assemblies:
+            assembly.ordered = ordered
+        return bool(assemblies)
+
+    def _orphan(self, step: Step, group: GroupId) -> None:
+        leaders = [node for node in self._nodes if node.assembly is not None and node.assembly.host.leads(group)]
+        for leader in leaders:
+            if step.picks[0] % 6 < 4:
+                self._hand_over(leader, group)
+            elif step.picks[0] % 6 == 4:
+                self._stop(leader, replace(step, length=step.length + 100_000), power=False)
+            else:
+                self._split([leader], replace(step, length=3_000 * self._cluster.plan.election_ms))
+
     def _transfer(self, step: Step) -> bool:
         node = self._leader(step.picks[0])
-        if node is None or node.assembly is None or node.process is None or node.process.is_paused:
+        if node is None or node.assembly is None:
+            return False
+        led = node.assembly.host.led_groups()
+        return self._hand_over(node, led[step.picks[1] % len(led)])
+
+    def _hand_over(self, node: SimNode, group: GroupId) -> bool:
+        if node.assembly is None or node.process is None or node.process.is_paused:
             return False
         assembly = node.assembly
-        led = assembly.host.led_groups()
-        group = led[step.picks[1] % len(led)]
 
         def transfer() -> None:
             try:

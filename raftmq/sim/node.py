@@ -61,8 +61,10 @@ class _Observed(Assembly):
     def __init__(self, *parts: Any) -> None:
         self.touched: set[GroupId] = set()
         self.orders: dict[GroupId, Term] = {}
-        """In which term each group's newest snapshot was ordered."""
+        """In which term each group's newest snapshot was begun; it may be resumed in later ones."""
         self.resumed = 0
+        self.ordered: Callable[[SnapshotOrder], None] = lambda order: None
+        """Told of every order to install a snapshot."""
         super().__init__(*parts)
 
     def group_progressed(self, group: ReplicaGroup) -> None:
@@ -72,9 +74,10 @@ class _Observed(Assembly):
     def snapshot_ordered(self, order: SnapshotOrder) -> None:
         super().snapshot_ordered(order)
         group = self.replicas.group(order.group)
-        if group is not None:
+        if group is not None and (order.from_index == 0 or order.group not in self.orders):
             self.orders[order.group] = group.node.term
         self.resumed += order.from_index > 0
+        self.ordered(order)
 
 
 class DurableState:
@@ -178,7 +181,7 @@ class SimNode:
         return True
 
     @property
-    def assembly(self) -> Assembly | None:
+    def assembly(self) -> _Observed | None:
         return None if self.process is None else self.process.assembly
 
     @property

@@ -8,7 +8,7 @@ them left out is still the same run otherwise: that is what makes shrinking work
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from raftmq.client.types import Acks
@@ -21,14 +21,14 @@ KINDS = (
     "kill", "kill_many", "power", "power_many", "crash_loop", "pause", "pause_many", "isolate", "halves", "one_way",
     "one_link", "bridge", "ring", "flapping", "cut_client", "slow_disk", "hung_disk", "stalled_write", "failed_write",
     "failed_sync", "lost_tail", "trap", "clock_rate", "wall_jump", "transfer", "slow_network", "lossy_calls",
-    "deposed", "torn_write", "corrupt_log", "corrupt_read", "slow_reads", "clock_jump",
+    "deposed", "torn_write", "corrupt_log", "corrupt_read", "slow_reads", "clock_jump", "orphaned_install",
 )  # fmt: skip
 """Every kind of fault; see ``faults``."""
 
 LONG_SHARE = 1 / 16
 """Of all seeds."""
 
-MEMBER_KINDS = ("move", "drain", "cancel", "wipe")
+MEMBER_KINDS = ("move", "drain", "cancel", "wipe", "join", "leave")
 """What operators do meanwhile; see ``members``."""
 
 
@@ -87,9 +87,10 @@ def draw(seed: int) -> Plan:
     is_long = rng.random() < LONG_SHARE
     nodes = rng.choices((3, 5, 4, 1), weights=(14, 3, 2, 1) if is_long else (40, 2, 1, 1))[0]
     operators = Random(f"operators {seed}")
-    has_operators = operators.random() < (0.5 if is_long else 0.12)
+    has_operators = operators.random() < (0.3 if is_long else 0.1)
+    grows = operators.random() < 0.4  # a node joins; before it there may be as few as a topic has replicas
     if has_operators:
-        nodes = max(nodes, 4)
+        nodes = max(nodes, 3 if grows else 4)
     weather = _weather(rng)
     heartbeat = rng.choice((20, 50, 100) if weather.latency[1] < 20_000 else (50, 100))
     election = heartbeat * rng.choice((10, 10, 10, 15))
@@ -105,7 +106,7 @@ def draw(seed: int) -> Plan:
         heartbeat_ms=heartbeat,
         election_ms=election,
         tail_bytes=rng.choice((0, 1 << 20, 1 << 20)),
-        safety=int((rng.uniform(3, 6) if is_long else rng.uniform(1.0, 2.6)) * election * 1000),
+        safety=int((rng.uniform(2, 4) if is_long else rng.uniform(0.9, 2.0)) * election * 1000),
         weather=weather,
         sync=rng.choice(((300, 3_000), (50, 500), (2_000, 30_000))),
         through_codec=rng.random() < 0.15,
@@ -117,21 +118,53 @@ def draw(seed: int) -> Plan:
     plan.producers = [_producer(rng, topics, election) for _ in range(rng.randint(1, 3 if is_long else 2))]
     plan.clock_rates = tuple(rng.randint(900, 1100) for _ in range(nodes)) if rng.random() < 0.5 else (1000,) * nodes
     plan.reader_pause_ms = rng.choice((0.0, 0.0, 5.0, 60.0))
-    plan.steps = _steps(rng, plan, (3, 8, 16, 24) if is_long else (2, 4, 7, 11))
+    plan.steps = _steps(rng, plan, (3, 8, 14, 20) if is_long else (2, 4, 7, 11))
     rng = Random(f"ids {seed}")  # of its own, so that what was drawn above stays as it was
     if rng.random() < 0.25:
         plan.named = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2 if is_long else 1))]
     if has_operators:
         plan.safety = max(plan.safety, 4_000_000 if is_long else 1_000_000)
-        plan.steps = _with_operators(operators, plan, (2, 5, 10) if is_long else (1, 2, 4))
+        plan.steps = _with_operators(operators, plan, (2, 5, 10) if is_long else (1, 2, 3), grows)
     rng = Random(f"exchanges {seed}")  # of its own, too
     if rng.random() < 0.2:
-        plan.published = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2))]
+        plan.published = [_thin(rng, topics, election) for _ in range(rng.randint(1, 2 if is_long else 1))]
     rng = Random(f"retention {seed}")  # of its own, too
     plan.retention = draw_retention(rng, election)
     if plan.retention.forgets:
         plan.steps = sorted([*plan.steps, *_absences(rng, plan)], key=lambda step: step.at)
+    if nodes >= 3 and rng.random() < 0.07:
+        _outlive(rng, plan)
     return plan
+
+
+def _outlive(rng: Random, plan: Plan) -> None:
+    """Little is kept, for a short time; somebody is away meanwhile, and the leader goes while a snapshot is fetched."""
+    election = plan.election_ms * 1000
+    plan.retention = RetentionPlan(
+        size_bytes=rng.choice((200, 400)),
+        trim_ms=plan.election_ms // 10,
+        part_bytes=rng.choice((1, 200)),
+        bytes_per_s=rng.choice((2_000, 10_000)),
+    )
+    plan.producers = [replace(producer, pause_ms=20.0) for producer in plan.producers]
+    plan.min_in_sync = 0
+    away = Step(
+        rng.randrange(election // 2),
+        rng.choice(("isolate", "kill", "power")),
+        int(rng.uniform(1.5, 2.5) * election),
+        _picks(rng),
+    )
+    back = away.at + away.length
+    plan.safety = max(plan.safety, back + 2 * election + 1_000_000)
+    orphaned = [
+        Step(back + part * 250_000, "orphaned_install", rng.randrange(election), _picks(rng)) for part in range(4)
+    ]
+    others = [step for step in plan.steps if step.at > back or step.kind in MEMBER_KINDS]
+    plan.steps = sorted([*others, away, *orphaned], key=lambda step: step.at)
+
+
+def _picks(rng: Random) -> tuple[int, int, int]:
+    return rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16)
 
 
 def _absences(rng: Random, plan: Plan) -> list[Step]:
@@ -141,7 +174,7 @@ def _absences(rng: Random, plan: Plan) -> list[Step]:
             rng.randrange(plan.safety),
             rng.choice(("isolate", "kill", "power", "pause")),
             int(plan.election_ms * 1000 * rng.uniform(1, 4)),
-            (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16)),
+            _picks(rng),
         )
         for _ in range(rng.randint(0, 6))
     ]
@@ -186,14 +219,16 @@ def _thin(rng: Random, topics: dict[str, int], election_ms: int) -> ThinPlan:
     )
 
 
-def _with_operators(rng: Random, plan: Plan, counts: tuple[int, ...]) -> list[Step]:
+def _with_operators(rng: Random, plan: Plan, counts: tuple[int, ...], grows: bool) -> list[Step]:
     """The plan's steps, and those of operators. A disk that is lost is as much as a group can bear."""
-    kinds = [kind for kind in MEMBER_KINDS if rng.random() < 0.6] or ["move"]
+    kinds = [kind for kind in MEMBER_KINDS if kind != "join" and rng.random() < 0.6] or ["move"]
     too_much = ("lost_tail", "corrupt_log") if "wipe" in kinds else ()
     steps = [step for step in plan.steps if step.kind not in too_much]
+    if grows:
+        steps.append(Step(rng.randrange(plan.safety // 2), "join", 0, _picks(rng)))
     for _ in range(rng.choice(counts)):
         length = int(plan.election_ms * 1000 * rng.uniform(0.1, 3.0))
-        picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
+        picks = _picks(rng)
         steps.append(Step(rng.randrange(plan.safety), rng.choice(kinds), length, picks))
     return sorted(steps, key=lambda step: step.at)
 
@@ -206,6 +241,6 @@ def _steps(rng: Random, plan: Plan, counts: tuple[int, ...]) -> list[Step]:
     for _ in range(rng.choice(counts)):
         kind = rng.choice(kinds)
         length = int(plan.election_ms * 1000 * rng.choice((0.05, 0.5, 1.0, 1.5, 3.0)) * rng.uniform(0.5, 1.5))
-        picks = (rng.randrange(1 << 16), rng.randrange(1 << 16), rng.randrange(1 << 16))
+        picks = _picks(rng)
         steps.append(Step(rng.randrange(plan.safety), kind, length, picks))
     return sorted(steps, key=lambda step: step.at)

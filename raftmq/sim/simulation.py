@@ -87,10 +87,10 @@ def finish(simulation: Simulation) -> Result:
     cluster = simulation.cluster
     states = cluster.checker.states + cluster.checker.oracle.counts
     states += cluster.network.transfers
-    states["snapshots resumed"] += sum(node.resumed for node in cluster.nodes.values())
+    states["snapshots resumed"] += sum(node.resumed for node in cluster.machines)
     for reason, count in cluster.network.refusals.items():
         states[f"call {reason}"] = count
-    states["catch-ups from disk"] = sum(node.catch_ups for node in cluster.nodes.values())
+    states["catch-ups from disk"] = sum(node.catch_ups for node in cluster.machines)
     result = Result(
         simulation.plan.seed,
         cluster.trace.digest,
@@ -315,6 +315,8 @@ class Simulation:
         for node in final.nodes:
             assert node.assembly is not None
             node.assembly.replicas.upkeep.retention = {}  # what is read now is judged as a whole
+        if not cluster.run(60_000_000, self._is_well_every_so_often()):  # a trim may be under way still
+            raise NotWell(f"not well before the final read: {self._unwell()}")
         done = cluster.spawn(process, read())
         if not cluster.run(60_000_000, done.done):
             raise NotWell("the final read does not end")

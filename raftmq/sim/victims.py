@@ -62,7 +62,7 @@ class Victims:
         return [nodes[(start + step) % len(nodes)] for step in range(size)]
 
     def _boot(self, node: SimNode) -> None:
-        if node.process is None:
+        if node.process is None and self._cluster.nodes.get(node.number) is node:
             node.boot()
 
     def _stop(self, node: SimNode, step: Step, *, power: bool) -> bool:

@@ -10,6 +10,11 @@ REGRESSIONS: dict[int, str] = {
     3: "client: without idempotence a batch of unknown outcome was sent again when its window was given up; "
     "tests/client/test_producer.py: test_without_idempotence_nothing_is_sent_again_from_the_window_either",
     6: "simulator: a timer in less than a clock can tell came in no time, again and again",
+    1003029: "simulator: nobody cancelled operations that waited for a lost disk, which kept its node from repair",
+    1038: "simulator: a node that had joined and left again was asked in once more, which is refused for good",
+    1029: "simulator: a trim that was under way removed what the final read had begun to read",
+    5232: "simulator: a disk that had lost everything counted as whole while its node asked for its cluster anew, and "
+    "another one lost its tail beside it",
     9: "simulator: two disks of one group lost their tails, which leaves no majority that may vote",
     10: "simulator: a group of two cannot do without a disk that lost its tail",
     26: "controller: a node that restarted within a term made replicas of deleted topics anew, without their votes; "

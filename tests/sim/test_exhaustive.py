@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from raftmq.sim.exhaustive import crash_points, link_graphs
+from raftmq.sim.exhaustive import crash_points, install_points, link_graphs
 from raftmq.sim.weather import Cut
 
 
@@ -24,3 +24,12 @@ def test_a_node_may_crash_at_any_turn(node: int, power: bool) -> None:
     results = list(crash_points(node, power, every=17))
     assert len(results) >= 5
     assert [(point, result.error) for point, result in results if not result.passed] == []
+
+
+@pytest.mark.parametrize("node, every", [(1, 190), (3, 80)], ids=["sender", "installer"])
+def test_a_node_may_crash_at_any_turn_while_a_snapshot_is_installed(node: int, every: int) -> None:
+    """`every`: thinned out; with 1 in its place it is all of them, some 830 and 340."""
+    results = list(install_points(node, power=True, every=every))
+    assert len(results) >= 4
+    assert [(point, result.error) for point, result in results if not result.passed] == []
+    assert sum(result.states["snapshots installed"] for _, result in results) >= len(results)

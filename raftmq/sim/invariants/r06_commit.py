@@ -1,5 +1,6 @@
 """R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader
-commits is durable on a majority of its voters at that moment (Raft, figure 2; section 5.3).
+commits is durable on a majority of the voters at that moment (Raft, figure 2; section 5.3): those of the configuration
+in force at the index that is committed, of both halves where it is joint. The leader may have gone on to the next one.
 
 Exception: a disk that loses what it synced may take an entry away again, also one that it has acknowledged and that is
 not committed yet. It counts until then: the suspect does not vote before it has everything again.
@@ -8,6 +9,7 @@ not committed yet. It counts until then: the suspect does not vote before it has
 from __future__ import annotations
 
 from raftmq.ids import LogIndex
+from raftmq.raft.quorum import halves
 from raftmq.raft.types import Role
 from raftmq.sim.invariants.base import Invariant, Sight, Violated
 from raftmq.sim.node import SimNode
@@ -30,18 +32,19 @@ class Commit(Invariant):
             self._durable_on_majority(sight)
 
     def _durable_on_majority(self, sight: Sight) -> None:
-        membership = sight.group.node.membership
-        if membership.is_joint:
-            return
-        holders = [voter for voter in sorted(membership.voters) if _holds(self._nodes[voter.node], sight, sight.commit)]
-        if 2 * len(holders) <= len(membership.voters):
-            raise Violated(
-                f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, which only "
-                f"{[str(holder) for holder in holders]} hold durably"
-            )
+        known = [membership for index, membership in sight.group.row.memberships if index <= sight.commit]
+        for voters in halves(known[-1]):
+            holders = [voter for voter in sorted(voters) if _holds(self._nodes.get(voter.node), sight, sight.commit)]
+            if 2 * len(holders) <= len(voters):
+                raise Violated(
+                    f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, which only "
+                    f"{[str(holder) for holder in holders]} of {[str(voter) for voter in sorted(voters)]} hold durably"
+                )
 
 
-def _holds(node: SimNode, sight: Sight, index: LogIndex) -> bool:
+def _holds(node: SimNode | None, sight: Sight, index: LogIndex) -> bool:
+    if node is None:
+        return False  # its machine has left the cluster
     row = node.durable.rows.get(sight.group_id)
     if node.has_ever_lost and (row is None or row.suspect):
         return True

@@ -1,5 +1,9 @@
 """R9: nothing is answered before the sync that covers it: a vote is on disk before it is told, and so is every entry
-that an append reply claims (Raft, figure 2: "persistent state, updated before responding"). No exception."""
+that an append reply claims (Raft, figure 2: "persistent state, updated before responding").
+
+No exception. A snapshot makes a new generation of the log, and a replica that comes back to a disk is one, too: what is
+durable is kept by generation, and the row says which one counts, so that what one of them held never answers for
+another."""
 
 from __future__ import annotations
 
