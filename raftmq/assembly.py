@@ -16,6 +16,10 @@ from typing import Protocol
 import structlog
 
 from raftmq.broker import Forwarder, RoutingCounts, ServerFacts, assemble
+from raftmq.broker.lag_watch import LagWatch
+from raftmq.broker.leaders import Leaders
+from raftmq.broker.offsets import Offsets
+from raftmq.broker.view import View
 from raftmq.config import NodeConfig
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
@@ -138,6 +142,9 @@ class Assembly(Events):
         )
         self.routed = RoutingCounts()
         self.coordinator = Coordinator(self.host, lambda: self.controller.image, self.controller.is_current, clock)
+        view = View(self.host, self.controller, self.queues)
+        leaders = Leaders(view, forwarder, rng)
+        self.lag = LagWatch(self.coordinator, Offsets(view, leaders), lambda: self.controller.image, clock)
         self.calls = assemble(
             self.host,
             self.queues,
@@ -170,7 +177,11 @@ class Assembly(Events):
     async def upkeep(self) -> None:
         """Register, fence, balance, drive operations, look after consumer groups and queues; until cancelled."""
         await asyncio.gather(
-            self._caretaker.run(), self.operations.run(), self.coordinator.run(), self._queue_upkeep.run()
+            self._caretaker.run(),
+            self.operations.run(),
+            self.coordinator.run(),
+            self.lag.run(),
+            self._queue_upkeep.run(),
         )
 
     # -- what other nodes send ---------------------------------------------------------------------------------------

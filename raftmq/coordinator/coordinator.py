@@ -94,6 +94,11 @@ class Coordinator:
             raise UnknownGroup(f"there is no group {name}", field="group")
         return group
 
+    def led_groups(self) -> list[ConsumerGroup]:
+        """Those that this node coordinates now, by name."""
+        groups = (group for at in self._led() for group in self.machine(at).groups.values())
+        return sorted(groups, key=lambda group: group.name)
+
     def silence_ms(self, at: GroupId, name: str, member_id: str) -> int:
         """Milliseconds since the member was heard, or since this coordinator began."""
         return self._session(at).silence(name, member_id, self._clock.tick())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from raftmq.assembly import Assembly
 from raftmq.broker.cluster_service import SILENCE_MAX_MS
+from raftmq.broker.lag_watch import SERIES_MAX
 from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage
 from raftmq.observe import metrics
@@ -43,6 +44,7 @@ def collect(observed: Observed) -> Readings:
         _replicas(readings, observed.assembly)
         _snapshots(readings, observed.assembly)
         _cluster(readings, observed.assembly)
+        _groups(readings, observed.assembly)
     if observed.transport is not None:
         _links(readings, observed.transport)
     if observed.peers is not None:
@@ -238,6 +240,14 @@ def _cluster(readings: Readings, assembly: Assembly) -> None:
         silence_ms = assembly.replicas.silence(node)
         if node != assembly.me.node and silence_ms < SILENCE_MAX_MS:
             readings.put(metrics.NODE_SILENCE, silence_ms / 1000, node)
+
+
+def _groups(readings: Readings, assembly: Assembly) -> None:
+    for group in assembly.coordinator.led_groups()[:SERIES_MAX]:
+        readings.put(metrics.GROUP_MEMBERS, len(group.members), group.name)
+    for name, topic, partition, lag in assembly.lag.known:
+        readings.put(metrics.GROUP_LAG_RECORDS, lag.records, name, topic, partition)
+        readings.put(metrics.GROUP_LAG, lag.age_ms / 1000, name, topic, partition)
 
 
 def _links(readings: Readings, transport: GrpcTransport) -> None:

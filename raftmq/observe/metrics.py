@@ -55,6 +55,14 @@ CALLS = _counter("calls_total", "Calls that ended here, by reason (OK for an ans
 PRODUCED_BATCHES = _counter("produced_batches_total", "Batches acknowledged by this node as leader.", "topic")
 PRODUCED_RECORDS = _counter("produced_records_total", "Records acknowledged by this node as leader.", "topic")
 PRODUCED_BYTES = _counter("produced_bytes_total", "Payload bytes acknowledged by this node as leader.", "topic")
+GROUP_MEMBERS = _gauge("group_members", "Members of a consumer group, told by its coordinator.", "group")
+GROUP_LAG_RECORDS = _gauge(
+    "group_lag_records", "Records that a consumer group has yet to read, told by its coordinator.",
+    "group", "topic", "partition",
+)  # fmt: skip
+GROUP_LAG = _gauge(
+    "group_lag_seconds", "Since the first of them was appended; 0 where there is none.", "group", "topic", "partition"
+)
 EXCHANGE_PUBLISHED = _counter("exchange_published_total", "Calls of Publish routed by this node.", "exchange")
 EXCHANGE_UNROUTABLE = _counter("exchange_unroutable_total", "Calls of Publish that reached no topic.", "exchange")
 EXCHANGE_APPENDED = _counter("exchange_appended_total", "Topics that took what was published, a call each.", "exchange")

@@ -133,7 +133,7 @@ class Upkeep:
             hosted.is_trimming = False
 
         try:
-            group.propose_command(_draft(group.machine, command, stamp), done)
+            group.propose_command(trim_draft(group.machine, command, stamp), done)
         except RaftRefusal:
             return False  # leadership is being handed over, or the quorum is slow: the next round will do
         hosted.is_trimming = True
@@ -149,7 +149,7 @@ class Upkeep:
         return LogIndex(min(waited_for, default=node.applied_index) + 1)
 
 
-def _draft(machine: StateMachine, command: commands.TrimCommand, stamp: tuple[int, int]) -> Draft:
+def trim_draft(machine: StateMachine, command: commands.TrimCommand, stamp: tuple[int, int]) -> Draft:
     """A trim in the words of the state machine."""
     if isinstance(machine, GroupsMachine):
         return Draft(group_commands.VERSION, 0, group_commands.encode(Trim(command.raft_start)), stamp=stamp)

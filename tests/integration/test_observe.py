@@ -91,6 +91,13 @@ async def test_every_metric_of_a_node_at_work_is_in_the_catalogue_and_the_other_
         await client.exchanges.declare("events", "fanout")
         await client.exchanges.bind("events", topic=TOPIC)
         assert (await client.publish("events", b"counted")).routed
+        await client.groups.reset("billing", TOPIC, "earliest")
+
+        async def told_of_groups() -> bool:
+            told = {name for node in cluster.nodes for name, _ in await scrape(cluster, node)}
+            return "raftmq_group_lag_seconds" in told
+
+        await until(told_of_groups)
     seen = {name for node in cluster.nodes for name, _ in await scrape(cluster, node)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in seen if name != "raftmq_node_boot_count"}
     known = {metric.name for metric in CATALOGUE} - {"raftmq_node_boot_count"}
