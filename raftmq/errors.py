@@ -20,12 +20,9 @@
     │   ├── ShuttingDown
     │   └── StorageFailed        the node stops; nothing more can be said
     ├── NotLeader                FAILED_PRECONDITION  only when the client asked not to be forwarded
-    ├── LeaseExpired             FAILED_PRECONDITION  the message may be somebody else's by now
-    ├── QueuePaused              FAILED_PRECONDITION  the group hands out nothing for now
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
-    │   ├── FencedProducer, OutOfOrderSequence, UnknownProducer
+    │   ├── FencedProducer, OutOfOrderSequence, UnknownProducer, Unroutable (no binding fits), QueuePaused, LeaseExpired
     │   └── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty
-    ├── Unroutable               FAILED_PRECONDITION  no binding fits, and the record was mandatory
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
@@ -248,23 +245,19 @@ class UnknownProducer(PreconditionFailed):
     reason = "UNKNOWN_PRODUCER"
 
 
-class LeaseExpired(RaftmqError):
+class LeaseExpired(PreconditionFailed):
     """The lease that the token stands for is over: its time was up, or another verdict was given under it.
 
     Somebody else may have the message by now. Said of single messages; the others of the same call are settled.
     """
 
     reason = "LEASE_EXPIRED"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
-class QueuePaused(RaftmqError):
+class QueuePaused(PreconditionFailed):
     """The group hands out nothing: somebody paused it, or its circuit breaker is open. Verdicts are taken."""
 
     reason = "QUEUE_PAUSED"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
     retriable = True
 
 
@@ -286,12 +279,10 @@ class GroupNotEmpty(PreconditionFailed):
     reason = "GROUP_NOT_EMPTY"
 
 
-class Unroutable(RaftmqError):
+class Unroutable(PreconditionFailed):
     """A mandatory record that reaches no topic: no binding of its exchange fits, nor one of the alternates."""
 
     reason = "UNROUTABLE"
-    code = "FAILED_PRECONDITION"
-    default_outcome = Outcome.NOT_APPLIED
 
 
 class UnexpectedOffset(RaftmqError):
