@@ -200,6 +200,7 @@ class Intake:
                 await self._in_turn(group_id, partial(append, done), until)
         except BaseException:
             self.held_bytes -= records.size
+            self._replicas.touch(group_id)  # what had been gathered before these records was appended all the same
             raise
         self._replicas.touch(group_id)
         return await answer

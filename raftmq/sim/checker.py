@@ -164,7 +164,11 @@ class Checker:
         group = sight.group
         if index < group.row.raft_start:
             return self.histories.of(group.id).entry(index)
-        return group.entry(index) or sight.node.store.peek(group.generation, index)
+        try:
+            return group.entry(index) or sight.node.store.peek(group.generation, index)
+        except IndexError:
+            where = f"group {group.id} on {group.me}"
+            raise AssertionError(f"{where}: entry {index} was appended, and no round was made for it") from None
 
     def _compare(self, sight: Sight, before: Sight) -> None:
         """Find what is new in the log, by its chain."""

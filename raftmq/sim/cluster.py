@@ -169,8 +169,8 @@ class SimCluster:
     # -- watching ----------------------------------------------------------------------------------------------------
 
     def turned(self, process: NodeProcess, groups: set[GroupId]) -> None:
+        self.check_loop(process)  # first: what raised has left something half done
         self.checker.turned(process, groups)
-        self.check_loop(process)
 
     def failed(self, process: NodeProcess, error: BaseException) -> None:
         self.note(process.name, f"disk failed: {error}")

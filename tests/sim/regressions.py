@@ -11,6 +11,8 @@ REGRESSIONS: dict[int, str] = {
     "tests/client/test_producer.py: test_without_idempotence_nothing_is_sent_again_from_the_window_either",
     6: "simulator: a timer in less than a clock can tell came in no time, again and again",
     1003029: "simulator: nobody cancelled operations that waited for a lost disk, which kept its node from repair",
+    70007: "replica: what was gathered was appended by a request that was refused itself; it waited for the next event "
+    "to be written",
     1038: "simulator: a node that had joined and left again was asked in once more, which is refused for good",
     1029: "simulator: a trim that was under way removed what the final read had begun to read",
     5232: "simulator: a disk that had lost everything counted as whole while its node asked for its cluster anew, and "
