@@ -201,12 +201,11 @@ class Replicas(Observer):
         outbox.round.written.extend(pending.written)
         outbox.round.must_sync = pending.must_sync
         dirty, self._dirty = sorted(self._dirty), set()
-        budget = max(256 * 1024, self._settings.tail_bytes // max(1, len(self._hosted)))
         for group_id in dirty:
             hosted = self._hosted.get(group_id)
             if hosted is not None:
                 hosted.advance(now, wall_ms, outbox)
-                hosted.group.trim_tail(budget)
+                self.upkeep.tails.used(hosted.group)
                 self._deadlines.reschedule(hosted)
                 if hosted.group.is_damaged and (row := self.damage.look(hosted.group)) is not None:
                     self._remove(group_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import Protocol
 
-from raftmq.ids import LogIndex, Offset
+from raftmq.ids import GroupId, LogIndex, Offset
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import LogEntry
 
@@ -105,3 +106,46 @@ class Tail:
                 break
             found.append(entry)
         return found
+
+
+class Trimmed(Protocol):
+    """A group, as far as its tail goes."""
+
+    id: GroupId
+    tail: Tail
+
+    def trim_tail(self, budget: int) -> None: ...
+
+
+class TailBudget:
+    """What the tails of all groups may hold together, in bytes. Who has had nothing to do for longest gives first."""
+
+    STEPS = 8
+    """So many groups are asked to give at one time, at most: what is not applied cannot go yet, however often."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: dict[GroupId, tuple[Trimmed, int]] = {}
+        """What each group held when it was looked at last; the longest idle first."""
+        self.total = 0
+
+    def used(self, group: Trimmed) -> None:
+        """`group` has had something to do."""
+        self._note(group)
+        steps = min(self.STEPS, len(self._held))
+        while self.total > self._limit and steps:
+            oldest, _ = next(iter(self._held.values()))
+            oldest.trim_tail(max(0, oldest.tail.bytes - (self.total - self._limit)))
+            self._note(oldest)
+            steps -= 1
+
+    def forget(self, group_id: GroupId) -> None:
+        """The group is gone."""
+        _, held = self._held.pop(group_id, (None, 0))
+        self.total -= held
+
+    def _note(self, group: Trimmed) -> None:
+        self.forget(group.id)
+        if held := group.tail.bytes:
+            self._held[group.id] = group, held
+            self.total += held

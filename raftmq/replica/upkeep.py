@@ -21,6 +21,7 @@ from raftmq.replica.outbox import Outbox
 from raftmq.replica.retention import Retention, plan_trim
 from raftmq.replica.sealing import Draft
 from raftmq.replica.settings import ReplicaSettings
+from raftmq.replica.tail import TailBudget
 
 TRIM_INTERVAL = 5
 """How often a leader asks whether records of its partition may go, in election timeouts."""
@@ -40,6 +41,7 @@ class Upkeep:
         """How long each partition is to remember message ids."""
         self.hold: Callable[[GroupId, Offset], None] = lambda group, below: None
         """Told what is to be trimmed, where queues need some of it: it is to be held beside the log."""
+        self.tails = TailBudget(settings.tail_bytes)
         self._hosted = hosted
         self._heartbeats = heartbeats
         self._flush_interval = settings.flush_interval
@@ -56,6 +58,7 @@ class Upkeep:
 
     def dropped(self, group_id: GroupId) -> None:
         self._unflushed.discard(group_id)
+        self.tails.forget(group_id)
 
     def deadline(self) -> Tick:
         """When the next of them is due."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from raftmq.ids import LogIndex, Offset, Term
+from raftmq.ids import GroupId, LogIndex, Offset, Term
 from raftmq.raft.types import EntryKind
 from raftmq.records.entry import CHAIN_START, LogEntry, seal
-from raftmq.replica.tail import Tail
+from raftmq.replica.tail import Tail, TailBudget
 
 
 def entries(*counts: int, first: int = 1, walls: Sequence[int] = ()) -> list[LogEntry]:
@@ -103,3 +103,55 @@ def test_a_gap_is_refused() -> None:
     tail = filled(1)
     with pytest.raises(AssertionError):
         tail.append(entries(1, first=3))
+
+
+class Held:
+    """A group with a tail, the last entries of which must stay."""
+
+    def __init__(self, number: int, count: int, kept: int = 0) -> None:
+        self.id = GroupId(number)
+        self.tail = Tail(LogIndex(1))
+        self._limit = LogIndex(count - kept)
+        self.tail.append(entries(*[1] * count))
+
+    def trim_tail(self, budget: int) -> None:
+        self.tail.evict(budget, self._limit)
+
+
+SIZE = entries(1)[0].size
+
+
+def test_a_group_that_is_alone_may_hold_all_that_there_is() -> None:
+    budget, group = TailBudget(10 * SIZE), Held(1, 10)
+    budget.used(group)
+    assert group.tail.bytes == budget.total == 10 * SIZE
+
+
+def test_the_longest_idle_gives_first_and_no_more_than_is_needed() -> None:
+    budget = TailBudget(10 * SIZE)
+    idle, middle, busy = Held(1, 4), Held(2, 4), Held(3, 4)
+    for group in (idle, middle, busy):
+        budget.used(group)
+    assert [group.tail.bytes // SIZE for group in (idle, middle, busy)] == [2, 4, 4]
+    budget.used(idle)
+    late = Held(4, 5)
+    budget.used(late)
+    assert [group.tail.bytes // SIZE for group in (idle, middle, busy, late)] == [2, 0, 3, 5]
+    assert budget.total == 10 * SIZE
+
+
+def test_what_has_to_stay_stays_and_others_give_in_its_place() -> None:
+    budget = TailBudget(4 * SIZE)
+    stuck, free, busy = Held(1, 3, kept=3), Held(2, 3), Held(3, 3, kept=3)
+    for group in (stuck, free, busy):
+        budget.used(group)
+    assert [group.tail.bytes // SIZE for group in (stuck, free, busy)] == [3, 0, 3]
+    assert budget.total == 6 * SIZE
+
+
+def test_a_group_that_is_gone_counts_no_more() -> None:
+    budget = TailBudget(4 * SIZE)
+    budget.used(Held(1, 4))
+    budget.forget(GroupId(1))
+    budget.forget(GroupId(1))
+    assert budget.total == 0
