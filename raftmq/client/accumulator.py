@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raftmq.client.types import BatchReceipt, RecordReceipt
-from raftmq.errors import MessageTooLarge, Outcome, RaftmqError, Unavailable
-from raftmq.records.batch import decode_records, make_batch
+from raftmq.errors import InvalidArgument, MessageTooLarge, Outcome, RaftmqError, Unavailable
+from raftmq.records.batch import COUNT_MAX, decode_records, seal_batch
 from raftmq.v1 import types_pb2
 
 _CERTAINTY = {Outcome.NOT_APPLIED: 0, Outcome.UNKNOWN: 1, Outcome.APPLIED: 2}
@@ -22,6 +22,16 @@ class Identity(NamedTuple):
     epoch: int
 
 
+class Encoded(NamedTuple):
+    """A record that has been checked, as it stands in a ``RecordSet``: nobody will look at it again."""
+
+    data: bytes
+    timestamp_ms: int
+    size: int
+    """What it counts for in buffers and batches, in bytes; at least those that it has."""
+    priority: int = 0
+
+
 class ClientBatch:
     """Records of one partition on their way, with everybody who waits for them.
 
@@ -30,8 +40,11 @@ class ClientBatch:
 
     __slots__ = (
         "_codec",
+        "_first_timestamp_ms",
         "_futures",
+        "_last_timestamp_ms",
         "_on_finished",
+        "_priority",
         "_records",
         "attempts",
         "count",
@@ -71,29 +84,43 @@ class ClientBatch:
         self.last_error: RaftmqError | None = None
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.whole = whole
-        self._records: list[types_pb2.Record] = []
+        self._records: list[bytes] = []
+        self._first_timestamp_ms = self._last_timestamp_ms = self._priority = 0
         self._futures: list[asyncio.Future[RecordReceipt]] = []
         self._on_finished = on_finished
         self._codec = codec
 
-    def add(self, record: types_pb2.Record, size: int) -> None:
+    def add(self, record: Encoded) -> None:
         assert self.message is None
-        self._records.append(record)
+        self._records.append(record.data)
+        if not self.count:
+            self._first_timestamp_ms = record.timestamp_ms
+        self._last_timestamp_ms = record.timestamp_ms
+        if record.priority > self._priority:
+            self._priority = record.priority
         self.count += 1
-        self.size += size
+        self.size += record.size
 
-    def add_promised(self, record: types_pb2.Record, size: int) -> asyncio.Future[RecordReceipt]:
+    def add_promised(self, record: Encoded) -> asyncio.Future[RecordReceipt]:
         """As `add`, with a future for this record's receipt. A batch has one for each of its records or for none."""
         assert len(self._futures) == len(self._records)
-        self.add(record, size)
+        self.add(record)
         future: asyncio.Future[RecordReceipt] = self.finished.get_loop().create_future()
         self._futures.append(future)
         return future
 
     def seal(self) -> None:
-        """Serialise and compress. Raises InvalidArgument where a record breaks a limit."""
+        """Join and compress. Raises InvalidArgument where there are too many records, or none."""
         assert self.message is None
-        self.message = make_batch(self._records, codec=self._codec)
+        if not 1 <= self.count <= COUNT_MAX:
+            raise InvalidArgument(f"a batch has 1 to {COUNT_MAX} records, not {self.count}", field="records")
+        header = types_pb2.BatchHeader(
+            count=self.count,
+            first_timestamp_ms=self._first_timestamp_ms,
+            last_timestamp_ms=self._last_timestamp_ms,
+            priority=self._priority,
+        )
+        self.message = seal_batch(header, b"".join(self._records), self._codec)
         self._records = []
 
     def number(self, identity: Identity, sequence: int) -> None:
@@ -137,7 +164,10 @@ class ClientBatch:
     ) -> ClientBatch:
         part = ClientBatch(now=self.created, delivery_timeout_ms=0, on_finished=self._on_finished, codec=self._codec)
         part.deadline, part.attempts, part.last_error = self.deadline, self.attempts, self.last_error
-        part._records, part._futures, part.count, part.size = records, futures, len(records), size
+        part._records = [types_pb2.RecordSet(records=records).SerializeToString()]
+        part._futures, part.count, part.size = futures, len(records), size
+        part._priority = max(record.priority for record in records)
+        part._first_timestamp_ms, part._last_timestamp_ms = records[0].timestamp_ms, records[-1].timestamp_ms
         part.seal()
         return part
 

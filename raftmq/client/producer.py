@@ -8,20 +8,27 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from raftmq.client.accumulator import BufferBudget, ClientBatch
+from raftmq.client.accumulator import BufferBudget, ClientBatch, Encoded
 from raftmq.client.identity import IdentityKeeper
 from raftmq.client.router import Router
 from raftmq.client.sender import PartitionSender
 from raftmq.client.settings import BATCH_HEADER_BYTES, ProducerSettings
 from raftmq.client.types import BatchReceipt, Headers, NewRecord, RecordReceipt, TopicDescription
 from raftmq.errors import InvalidArgument, MessageTooLarge, Overloaded, UnknownPartition
-from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, make_batch
+from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS
+from raftmq.records.encoding import encode_record
+from raftmq.records.loose import loosen
 from raftmq.records.slots import partition_for_key
 from raftmq.v1 import types_pb2
 
 RECORD_OVERHEAD_BYTES = 32
 """Upper bound of what a record needs beside its key, value and headers: tags, lengths and the timestamp."""
 HEADER_OVERHEAD_BYTES = 16
+
+
+Schedule = tuple[int, int, int]
+"""``deliver_at_ms``, ``expires_at_ms`` and ``priority`` of a record."""
+UNSCHEDULED: Schedule = (0, 0, 0)
 
 
 class Producer:
@@ -100,13 +107,11 @@ class Producer:
 
         Raises MessageTooLarge, InvalidArgument, UnknownPartition, all NOT_APPLIED; and what ended the producer.
         """
-        record, size = self._record(value, key, headers, timestamp_ms)
-        if deliver_at_ms or expires_at_ms or priority:
-            _schedule(record, deliver_at_ms, expires_at_ms, priority)
-        if not self._budget.try_take(size):
-            await self._budget.take(size)
-        receipt = self._append(record, size, partition)
-        self._handed_in += size
+        record = self._record(value, key, headers, timestamp_ms, (deliver_at_ms, expires_at_ms, priority))
+        if not self._budget.try_take(record.size):
+            await self._budget.take(record.size)
+        receipt = self._append(record, key, partition)
+        self._handed_in += record.size
         if self._handed_in >= self._max_batch_bytes:
             # With room in the buffer nothing here suspends: a loop that only hands in would keep everybody waiting,
             # its own records too.
@@ -127,12 +132,10 @@ class Producer:
         priority: int = 0,
     ) -> asyncio.Future[RecordReceipt]:
         """As `enqueue`, but raises Overloaded where there is no room."""
-        record, size = self._record(value, key, headers, timestamp_ms)
-        if deliver_at_ms or expires_at_ms or priority:
-            _schedule(record, deliver_at_ms, expires_at_ms, priority)
-        if not self._budget.try_take(size):
+        record = self._record(value, key, headers, timestamp_ms, (deliver_at_ms, expires_at_ms, priority))
+        if not self._budget.try_take(record.size):
             raise Overloaded(f"the buffer of {self._budget.limit} bytes is full", field="buffer_bytes")
-        return self._append(record, size, partition)
+        return self._append(record, key, partition)
 
     # -- many records
 
@@ -162,7 +165,7 @@ class Producer:
         batch = sender.new_batch(whole)
         batch.expected_offset = expected_offset
         for record in records:
-            batch.add(*self._record(record.value, record.key, record.headers, record.timestamp_ms))
+            batch.add(self._record(record.value, record.key, record.headers, record.timestamp_ms))
         if batch.size > self._max_record_bytes:
             raise MessageTooLarge(f"a batch of {batch.size} bytes, at most {self._max_record_bytes}", field="records")
         batch.seal()
@@ -222,41 +225,46 @@ class Producer:
 
     # -- inside
 
-    def _append(self, record: types_pb2.Record, size: int, partition: int | None) -> asyncio.Future[RecordReceipt]:
+    def _append(self, record: Encoded, key: bytes | None, partition: int | None) -> asyncio.Future[RecordReceipt]:
         """The budget has been taken; whatever goes wrong gives it back."""
         try:
             self._check_open()
-            return self._sender(self._partition_of(record, partition)).append(record, size)
+            return self._sender(self._partition_of(key) if partition is None else partition).append(record)
         except BaseException:
-            self._budget.give(size)
+            self._budget.give(record.size)
             raise
 
     def _record(
-        self, value: bytes | None, key: bytes | None, headers: Headers, timestamp_ms: int | None
-    ) -> tuple[types_pb2.Record, int]:
-        """The record and an upper bound of its size. A bad record must fail alone, not with its batch."""
+        self,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers,
+        timestamp_ms: int | None,
+        schedule: Schedule = UNSCHEDULED,
+    ) -> Encoded:
+        """The record, checked: a bad one must fail alone, not with its batch. Its size is an upper bound."""
         self._check_open()
-        record = types_pb2.Record(key=key, value=value, timestamp_ms=timestamp_ms or 0)
         size = len(value or b"") + len(key or b"") + RECORD_OVERHEAD_BYTES
-        if timestamp_ms is not None and not 0 <= timestamp_ms <= TIMESTAMP_MAX_MS:
+        stamp = timestamp_ms or 0
+        if not 0 <= stamp <= TIMESTAMP_MAX_MS:
             raise InvalidArgument(f"{timestamp_ms} is not in 0 to {TIMESTAMP_MAX_MS}", field="timestamp_ms")
-        if headers:
+        if headers or schedule != UNSCHEDULED:
+            message = types_pb2.Record(key=key, value=value, timestamp_ms=stamp)
+            _schedule(message, *schedule)
             for name, content in headers:
-                record.headers.add(name=name, value=content)
+                message.headers.add(name=name, value=content)
                 size += len(name.encode()) + len(content) + HEADER_OVERHEAD_BYTES
-            make_batch([record], field="records")
+            data = loosen([message]).payload
+        else:
+            data = encode_record(key, value, stamp)
         if size > self._max_record_bytes:
             self._look_again()
         if size > self._max_record_bytes:
             raise MessageTooLarge(f"a record of {size} bytes, at most {self._max_record_bytes}", field="value")
-        return record, size
+        return Encoded(data, stamp, size, schedule[2])
 
-    def _partition_of(self, record: types_pb2.Record, partition: int | None) -> int:
-        if partition is not None:
-            return partition
-        if record.HasField("key"):
-            return partition_for_key(record.key, self._partitions)
-        return self._keyless()
+    def _partition_of(self, key: bytes | None) -> int:
+        return self._keyless() if key is None else partition_for_key(key, self._partitions)
 
     def _keyless(self) -> int:
         if self._sticky is None:

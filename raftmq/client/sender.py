@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Callable
 
 from raftmq.client import convert
-from raftmq.client.accumulator import ClientBatch, Identity
+from raftmq.client.accumulator import ClientBatch, Encoded, Identity
 from raftmq.client.identity import IdentityKeeper
 from raftmq.client.retry import leader_epoch, with_outcome
 from raftmq.client.router import Router
@@ -51,7 +51,7 @@ from raftmq.errors import (
     UnknownProducer,
     UnknownTopic,
 )
-from raftmq.v1 import broker_pb2, types_pb2
+from raftmq.v1 import broker_pb2
 
 
 class PartitionSender:
@@ -104,17 +104,17 @@ class PartitionSender:
             whole=whole,
         )
 
-    def append(self, record: types_pb2.Record, size: int) -> asyncio.Future[RecordReceipt]:
+    def append(self, record: Encoded) -> asyncio.Future[RecordReceipt]:
         """Add a record to the open batch. Raises what ended this sender, if anything has."""
         self.raise_if_dead()
         batch = self._open
-        if batch is not None and batch.size + size > self.max_batch_bytes:
+        if batch is not None and batch.size + record.size > self.max_batch_bytes:
             self.seal()
             batch = None
         if batch is None:
             batch = self._open = self.new_batch()
             self._wake.set()
-        future = batch.add_promised(record, size)
+        future = batch.add_promised(record)
         if batch.count >= self._settings.max_batch_records:
             self.seal()
         return future

@@ -98,23 +98,28 @@ def make_batch(
         raise InvalidArgument(f"a batch has 1 to {COUNT_MAX} records, not {len(records)}", field=field)
     check_records(records, field)
     raw = types_pb2.RecordSet(records=records).SerializeToString()
-    payload = raw
-    if codec != types_pb2.CODEC_UNSPECIFIED:
-        compressed = compress(codec, raw)
-        payload, codec = (compressed, codec) if len(compressed) < len(raw) else (raw, types_pb2.CODEC_UNSPECIFIED)
     header = types_pb2.BatchHeader(
         count=len(records),
-        codec=codec,
-        raw_size=len(raw),
-        crc32c=crc32c(payload),
         producer_id=producer_id,
         producer_epoch=producer_epoch,
         first_sequence=first_sequence,
         first_timestamp_ms=records[0].timestamp_ms,
         last_timestamp_ms=records[-1].timestamp_ms,
         message_id=message_id,
-        priority=max(record.priority for record in records),
     )
+    return seal_batch(header, raw, codec)
+
+
+def seal_batch(
+    header: types_pb2.BatchHeader, raw: bytes, codec: types_pb2.Codec.ValueType = types_pb2.CODEC_UNSPECIFIED
+) -> types_pb2.RecordBatch:
+    """A batch of the records in `raw`, a serialised ``RecordSet``; compressed with `codec` unless that would make it
+    larger. `header` gets what follows from it; the rest of it is the caller's."""
+    payload = raw
+    if codec != types_pb2.CODEC_UNSPECIFIED:
+        compressed = compress(codec, raw)
+        payload, codec = (compressed, codec) if len(compressed) < len(raw) else (raw, types_pb2.CODEC_UNSPECIFIED)
+    header.codec, header.raw_size, header.crc32c = codec, len(raw), crc32c(payload)
     return types_pb2.RecordBatch(header=header, records=payload)
 
 
