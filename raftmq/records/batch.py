@@ -106,6 +106,7 @@ def make_batch(
         first_timestamp_ms=records[0].timestamp_ms,
         last_timestamp_ms=records[-1].timestamp_ms,
         message_id=message_id,
+        priority=max(record.priority for record in records),
     )
     return seal_batch(header, raw, codec)
 

@@ -39,6 +39,8 @@ class LooseRecords:
     count: int
     first_timestamp_ms: int
     last_timestamp_ms: int
+    priority: int
+    """The highest of them."""
 
     @property
     def size(self) -> int:
@@ -51,7 +53,8 @@ def loosen(records: Sequence[types_pb2.Record], field: str = "records") -> Loose
     assert 1 <= len(records) <= COUNT_MAX
     check_records(records, field)
     payload = types_pb2.RecordSet(records=records).SerializeToString()
-    return LooseRecords(payload, len(records), records[0].timestamp_ms, records[-1].timestamp_ms)
+    priority = max(record.priority for record in records)
+    return LooseRecords(payload, len(records), records[0].timestamp_ms, records[-1].timestamp_ms, priority)
 
 
 def bind(parts: Sequence[LooseRecords]) -> CheckedBatch:
@@ -64,5 +67,8 @@ def bind(parts: Sequence[LooseRecords]) -> CheckedBatch:
         crc32c=crc,
         first_timestamp_ms=parts[0].first_timestamp_ms,
         last_timestamp_ms=parts[-1].last_timestamp_ms,
+        priority=max(part.priority for part in parts),
     )
-    return CheckedBatch(header.SerializeToString(), payload, count, crc, ProducerId(0), 0, 0)
+    return CheckedBatch(
+        header.SerializeToString(), payload, count, crc, ProducerId(0), 0, 0, priority=header.priority
+    )  # fmt: skip

@@ -15,6 +15,7 @@ RECORDS = st.lists(
         key=st.none() | st.binary(max_size=5),
         value=st.none() | st.binary(max_size=200),
         timestamp_ms=st.integers(0, 2**40),
+        priority=st.integers(0, 9),
         headers=st.lists(st.builds(types_pb2.Header, name=st.just("n"), value=st.binary(max_size=3)), max_size=2),
     ),
     min_size=1,
@@ -39,6 +40,7 @@ def test_the_largest_header_takes_no_more_than_is_allowed_for_it() -> None:
         crc32c=2**32 - 1,
         first_timestamp_ms=253_402_300_799_999,
         last_timestamp_ms=253_402_300_799_999,
+        priority=9,
     )
     assert header.ByteSize() <= HEADER_BYTES
 

@@ -21,9 +21,10 @@ class Topics(Invariant):
         if sight.group_id != CONTROLLER_GROUP:
             return
         done = self._done.get(sight.process.number, 0)
-        for index in range(done + 1, sight.commit + 1):
-            entry = sight.group.entry(LogIndex(index))
-            if entry is None or entry.kind is not EntryKind.COMMAND:
+        group = sight.group
+        for index in range(max(done + 1, group.row.raft_start), sight.commit + 1):
+            entry = group.entry(LogIndex(index)) or sight.node.store.peek(group.generation, LogIndex(index))
+            if entry.kind is not EntryKind.COMMAND:
                 continue
             for event in events.decode(entry.inline, entry.version):
                 if isinstance(event, events.TopicCreated):
