@@ -54,7 +54,7 @@ class CallsSetting:
     stream: bool = False
 
     def __str__(self) -> str:
-        way = "on ProduceStream" if self.stream else "in unary calls"
+        way = "on ProduceStream, results joined" if self.stream else "in unary calls"
         return (
             f"{self.seconds:g} s, {self.size:,} B, acks={self.acks.name.lower()}, "
             f"{plural(self.partitions, 'partition')}, {plural(self.producers, 'producer')}, "
