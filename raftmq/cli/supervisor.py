@@ -36,6 +36,8 @@ from raftmq.v1 import broker_pb2, broker_pb2_grpc
 
 STOP_MARGIN_MS = 10_000
 """How much longer than its own shutdown timeout a node may take to end before it is killed."""
+KILL_MARGIN_MS = 10_000
+"""How long a node may take to end once it is killed."""
 
 _POLL_SECONDS = 0.1
 _CALL_SECONDS = 1.0
@@ -163,7 +165,7 @@ class LocalCluster:
         pid = self.pid(node)
         if pid is not None:
             _signal(pid, signal.SIGKILL)
-            if not await self._ended(node, pid, STOP_MARGIN_MS / 1000):
+            if not await self._ended(node, pid, KILL_MARGIN_MS / 1000):
                 raise SupervisorError(f"node {node} (pid {pid}) does not end after SIGKILL: its disk may be stuck")
         self._forget(node)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import lz4.frame
 import pytest
 from grpc import aio
 
@@ -16,7 +17,7 @@ from raftmq.client.queue import QueueMessage
 from raftmq.client.queue_admin import QueueSettings
 from raftmq.errors import LeaseExpired, UnknownQueueGroup
 from raftmq.ids import NodeId
-from raftmq.v1 import queue_pb2, queue_pb2_grpc
+from raftmq.v1 import broker_pb2, broker_pb2_grpc, queue_pb2, queue_pb2_grpc, types_pb2
 from tests.integration.workload import until
 
 pytestmark = pytest.mark.integration
@@ -216,3 +217,32 @@ async def test_what_is_done_is_removed_and_what_is_parked_outlives_the_log(clien
 
 async def _true(value: bool) -> bool:
     return value
+
+
+async def test_records_that_no_worker_can_have_stop_nobody(client: Client, cluster: LocalCluster) -> None:
+    """What a batch holds is its sender's affair until a queue looks into it."""
+    wild = types_pb2.Record(value=b"wild", priority=200, deliver_at_ms=-1, expires_at_ms=-(2**63))
+    raw = types_pb2.RecordSet(records=[wild]).SerializeToString()
+    header = types_pb2.BatchHeader(count=1, raw_size=len(raw))
+    noise = lz4.frame.compress(b"\xff" * len(raw), store_size=True)
+    broken = types_pb2.BatchHeader(count=3, raw_size=len(raw), codec=types_pb2.CODEC_LZ4)
+    async with aio.insecure_channel(str(cluster.config.node(NodeId(1)).client_address)) as channel:
+        stub = broker_pb2_grpc.BrokerStub(channel)
+        for head, payload in ((header, raw), (broken, noise)):
+            batch = types_pb2.RecordBatch(header=head, records=payload)
+            await stub.Produce(broker_pb2.ProduceRequest(topic=TOPIC, partition=0, batch=batch), timeout=60)
+    async with client.producer(TOPIC) as producer:
+        await producer.send(b"tame", partition=0)
+    async with client.queue(TOPIC, "brave") as worker:
+        taken: set[bytes | None] = set()
+        while taken != {b"wild", b"tame"}:
+            message = await worker.get(PATIENCE_MS)
+            assert message is not None
+            await message.ack()
+            taken.add(message.value)
+
+    async def parked() -> bool:
+        _, counts = await client.queues.describe_group(TOPIC, "brave")
+        return sum(one.parked for one in counts) == 3
+
+    await until(parked)

@@ -35,7 +35,7 @@ from raftmq.replica.manager import Replicas
 from raftmq.replica.queues import looking
 from raftmq.replica.queues.calls import Claim, Delivery, Depth, Received, Ruling, Wish
 from raftmq.replica.queues.desk import Desk
-from raftmq.replica.queues.line import Waiter
+from raftmq.replica.queues.line import Line, Waiter
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.queues.records import Records
 
@@ -98,20 +98,20 @@ class QueueHost:
             line.late(waiter)
         try:
             granted, secret = await _granted(waiter, wait_ms + GRANT_MS)
-            deliveries = await self._deliver(desk, granted, wish.bytes) if granted.offsets else []
+            deliveries = await self._deliver(desk, line, granted, secret, wish.bytes)
         except BaseException:
             line.leave(waiter)
             raise
         finally:
             if late is not None:
                 late.cancel()
-        if len(deliveries) < len(granted.offsets):
-            line.give_back(granted, secret, list(granted.offsets[len(deliveries) :]))
         return Received(secret, wish.lease_ms, deliveries)
 
-    async def _deliver(self, desk: Desk, granted: Granted, max_bytes: int) -> list[Delivery]:
-        """The messages of a lease, in order, as far as `max_bytes` allow."""
+    async def _deliver(self, desk: Desk, line: Line, granted: Granted, secret: bytes, max_bytes: int) -> list[Delivery]:
+        """The messages of a lease, in order, as far as `max_bytes` allow; others are given back. Those of a batch that
+        cannot be read are parked: another delivery would change nothing."""
         deliveries: list[Delivery] = []
+        unreadable: list[int] = []
         again, lease, records = granted.again, granted.lease, desk.records
         batch, mean_bytes = None, 0
         for number in granted.offsets:
@@ -121,12 +121,17 @@ class QueueHost:
                 if batch is None:
                     raise NotLeader("a record that was granted is not here: leadership has moved on")
                 mean_bytes = batch.size // len(batch.records)
+            if not batch.is_readable:
+                unreadable.append(number)
+                continue
             attempt, failures = again.get(offset, (1, 0))
             record = batch.records[offset - batch.base_offset]
             deliveries.append(Delivery(lease, offset, record, attempt, failures, batch.wall_ms))
             max_bytes -= mean_bytes
             if max_bytes <= 0:
                 break
+        line.set_aside(granted, secret, unreadable)
+        line.give_back(granted, secret, list(granted.offsets[len(deliveries) + len(unreadable) :]))
         return deliveries
 
     # -- verdicts in -------------------------------------------------------------------------------------------------

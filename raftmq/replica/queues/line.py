@@ -31,7 +31,8 @@ AHEAD = 4_096
 INTRODUCE_MAX = 16_384
 """Records of one introduction."""
 
-
+UNREADABLE = "UNREADABLE"
+"""Why a record is parked whose batch is not what its header says."""
 NOTHING = Granted(LeaseId(0), 0, (), {})
 
 
@@ -92,6 +93,15 @@ class Line:
         back = list(granted.offsets) if offsets is None else offsets
         if back:
             op = commands.Settle(self._queue, granted.lease, secret, commands.Verdict.RELEASE, back)
+            self._desk.submit(op, _nobody)
+
+    def set_aside(self, granted: Granted, secret: bytes, offsets: list[int]) -> None:
+        """Park these `offsets` of a lease, which nobody can read."""
+        if offsets:
+            park = commands.Verdict.PARK
+            op = commands.Settle(
+                self._queue, granted.lease, secret, park, offsets, reason=UNREADABLE, error="the batch is broken"
+            )  # fmt: skip
             self._desk.submit(op, _nobody)
 
     def close(self, error: RaftmqError) -> None:

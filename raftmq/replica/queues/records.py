@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from raftmq.errors import CorruptBatch
 from raftmq.ids import Offset, WallMs
 from raftmq.partition.queues.commands import Special
 from raftmq.ports import BatchRow
-from raftmq.records.batch import decode_records
+from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, decode_records
 from raftmq.v1 import types_pb2
 
 CACHE_BYTES = 16 * 1024 * 1024
@@ -31,6 +32,9 @@ class DecodedBatch:
     records: list[types_pb2.Record]
     wall_ms: int
     size: int
+    is_readable: bool = True
+    """Else its bytes are not what its header says, and its records are empty ones. Nobody inflates a batch on its way
+    into the log: one that is broken must not stop those behind it."""
 
     @property
     def next_offset(self) -> Offset:
@@ -80,8 +84,7 @@ class Records:
     def _keep(self, row: BatchRow) -> None:
         if row.base_offset in self._batches:
             return
-        header = types_pb2.BatchHeader.FromString(row.header)
-        decoded = DecodedBatch(row.base_offset, decode_records(header, row.payload), row.wall_ms, header.raw_size)
+        decoded = _decoded(row)
         self._batches[row.base_offset] = decoded
         insort(self._bases, row.base_offset)
         self._bytes += decoded.size
@@ -93,25 +96,48 @@ class Records:
             self._count -= len(gone.records)
 
 
+def _decoded(row: BatchRow) -> DecodedBatch:
+    header = types_pb2.BatchHeader.FromString(row.header)
+    try:
+        records = decode_records(header, row.payload)
+    except CorruptBatch:
+        nothing = [types_pb2.Record()] * header.count
+        return DecodedBatch(row.base_offset, nothing, row.wall_ms, len(row.payload), is_readable=False)
+    return DecodedBatch(row.base_offset, records, row.wall_ms, header.raw_size)
+
+
 _WALL = struct.Struct(">Q")
+_UNREADABLE = 1 << 63
 
 
 def pack_held(batch: DecodedBatch, offset: Offset) -> bytes:
-    """A record as it is held beside the log: when it was appended, and what it is."""
-    return _WALL.pack(batch.wall_ms) + batch.records[offset - batch.base_offset].SerializeToString()
+    """A record as it is held beside the log: when it was appended, whether it can be read, and what it is."""
+    mark = 0 if batch.is_readable else _UNREADABLE
+    return _WALL.pack(batch.wall_ms | mark) + batch.records[offset - batch.base_offset].SerializeToString()
 
 
 def unpack_held(offset: Offset, held: bytes) -> DecodedBatch:
     """The record alone, as a batch."""
     record = types_pb2.Record.FromString(held[_WALL.size :])
-    return DecodedBatch(offset, [record], _WALL.unpack_from(held)[0], len(held))
+    (marked,) = _WALL.unpack_from(held)
+    return DecodedBatch(offset, [record], marked & ~_UNREADABLE, len(held), not marked & _UNREADABLE)
 
 
 def special_of(offset: Offset, record: types_pb2.Record) -> Special | None:
-    """What a group has to know of a record that is not delivered like any other; None: it is."""
+    """What a group has to know of a record that is not delivered like any other; None: it is.
+
+    Always within the limits of the API: who sends a batch may write anything into its records, and an entry beyond the
+    limits would stop every replica.
+    """
     if not (record.priority or record.deliver_at_ms or record.expires_at_ms):
         return None
-    return Special(offset, record.priority, WallMs(record.deliver_at_ms), WallMs(record.expires_at_ms))
+    return Special(
+        offset, min(record.priority, PRIORITY_MAX), _time(record.deliver_at_ms), _time(record.expires_at_ms)
+    )  # fmt: skip
+
+
+def _time(wall_ms: int) -> WallMs:
+    return WallMs(max(0, min(wall_ms, TIMESTAMP_MAX_MS)))
 
 
 def key_hash(record: types_pb2.Record) -> int:

@@ -1,0 +1,75 @@
+"""Records as queues see them. Nothing of a batch's content is checked on its way into the log, so whatever a client
+wrote there must neither stop a queue nor get into an entry that replicas refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import lz4.frame
+import pytest
+
+from raftmq.ids import LogIndex, Offset, QueueId, Term, WallMs
+from raftmq.partition import commands
+from raftmq.partition.queues.commands import Introduce, QueueCommand
+from raftmq.ports import BatchRow
+from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, make_batch
+from raftmq.replica.queues.records import Records, pack_held, special_of, unpack_held
+from raftmq.v1 import types_pb2
+
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+
+
+def row(base: int, batch: types_pb2.RecordBatch) -> BatchRow:
+    header = batch.header.SerializeToString()
+    return BatchRow(Offset(base), batch.header.count, LogIndex(base + 1), Term(1), WallMs(7), header, batch.records)
+
+
+def garbage(count: int) -> types_pb2.RecordBatch:
+    """A batch that passes every check of the broker: only who inflates it sees what it is."""
+    batch = make_batch([types_pb2.Record(value=b"x")] * count)
+    batch.header.codec = types_pb2.CODEC_LZ4
+    batch.records = lz4.frame.compress(b"\xff" * batch.header.raw_size, store_size=True)
+    batch.header.ClearField("crc32c")
+    return batch
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        types_pb2.Record(priority=200),
+        types_pb2.Record(priority=2**32 - 1, deliver_at_ms=LARGEST, expires_at_ms=LARGEST),
+        types_pb2.Record(deliver_at_ms=-1),
+        types_pb2.Record(deliver_at_ms=SMALLEST, expires_at_ms=SMALLEST),
+    ],
+)
+def test_whatever_a_record_says_replicas_take_its_introduction(record: types_pb2.Record) -> None:
+    special = special_of(Offset(0), record)
+    introduction = Introduce(QueueId(1), Offset(0), Offset(1), specials=() if special is None else (special,))
+    command = QueueCommand((introduction,))
+    assert commands.decode(commands.encode(command), commands.version_of(command)) == command
+    if special is not None:
+        assert special.priority <= PRIORITY_MAX
+        assert 0 <= special.deliver_at_ms <= TIMESTAMP_MAX_MS
+        assert 0 <= special.expires_at_ms <= TIMESTAMP_MAX_MS
+
+
+async def test_a_batch_that_cannot_be_read_has_records_all_the_same() -> None:
+    readable = make_batch([types_pb2.Record(value=b"good")])
+    log = [row(0, garbage(3)), row(3, readable)]
+
+    async def read(offset: Offset, _: int) -> list[BatchRow]:
+        return [each for each in log if each.base_offset + each.count > offset]
+
+    held: dict[int, bytes] = {}
+    records = Records(read, lambda: held)
+    broken = await records.at(Offset(1))
+    assert broken is not None
+    assert (broken.base_offset, broken.next_offset, broken.is_readable) == (0, 3, False)
+    good = await records.at(Offset(3))
+    assert good is not None
+    assert good.is_readable
+    assert good.records[0].value == b"good"
+    for batch, offset in ((broken, Offset(2)), (good, Offset(3))):
+        kept = unpack_held(offset, pack_held(batch, offset))
+        place = offset - batch.base_offset
+        assert kept == replace(batch, base_offset=offset, records=[batch.records[place]], size=kept.size)
