@@ -30,6 +30,7 @@ from raftmq.errors import (
     RaftmqError,
     ShuttingDown,
     Unimplemented,
+    UnknownQueueGroup,
     UnknownTopic,
 )
 from raftmq.ids import CONTROLLER_GROUP, NodeId, Term
@@ -170,12 +171,12 @@ class Calls:
         return self._host.leader_of(target.group)
 
     async def _target(self, target: Any, request: Message, context: CallContext) -> Target:
-        """Whose leader answers. A topic that is not known here may have been created elsewhere a moment ago."""
+        """Whose leader answers. A topic or group that is not known here may have been made elsewhere a moment ago."""
         patience: Patience | None = None
         while True:
             try:
                 found: Target = target(request)
-            except UnknownTopic as error:
+            except (UnknownTopic, UnknownQueueGroup) as error:
                 if self._host.leads(CONTROLLER_GROUP):
                     raise
                 patience = patience or self.patience(context)

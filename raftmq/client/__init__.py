@@ -3,6 +3,7 @@
     connect ─> Client ─> admin, cluster, exchanges
                   │
                   ├────> Producer ──> PartitionSender (one per partition: window, retries) ─┐
+                  ├────> QueueWorker ──> Settler (one per partition: verdicts, gathered) ────┤
                   ├────> Consumer ──> PartitionFetcher (one per partition: prefetch) ───────┤
                   │                                                                         v
                   └────> MetadataCache (nodes, topics, leaders) <── learns ──────────── Router ──> NodeChannel
@@ -25,6 +26,8 @@ from raftmq.client.exchange_types import (
 )
 from raftmq.client.group_consumer import GroupConsumer
 from raftmq.client.producer import Producer
+from raftmq.client.queue import QueueMessage, QueueWorker
+from raftmq.client.queue_admin import PeekedMessage, QueueCounts, QueueGroupDescription, QueueSettings, Redriven
 from raftmq.client.replies import CORRELATION_ID, REPLY_TO, Requester
 from raftmq.client.retry import RetryPolicy
 from raftmq.client.types import (
@@ -65,9 +68,16 @@ __all__ = [
     "NodeDescription",
     "PartitionDescription",
     "PartitionOffsets",
+    "PeekedMessage",
     "Producer",
     "Published",
+    "QueueCounts",
+    "QueueGroupDescription",
+    "QueueMessage",
+    "QueueSettings",
+    "QueueWorker",
     "RecordReceipt",
+    "Redriven",
     "ReplicaDescription",
     "Requester",
     "RetryPolicy",

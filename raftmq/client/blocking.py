@@ -26,47 +26,21 @@ from raftmq.client.client import Client
 from raftmq.client.client import connect as connect_async
 from raftmq.client.consumer import Consumer
 from raftmq.client.group_consumer import GroupConsumer
+from raftmq.client.loop_thread import LoopThread
 from raftmq.client.membership import Partition
 from raftmq.client.producer import HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Producer
+from raftmq.client.queue import QueueMessage, QueueWorker
 from raftmq.client.types import ConsumedBatch, ConsumedRecord, Headers, RecordReceipt
 from raftmq.errors import InvalidArgument, Overloaded, RaftmqError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Inner = TypeVar("Inner", bound=Producer | Consumer | GroupConsumer)
+Inner = TypeVar("Inner", bound=Producer | Consumer | GroupConsumer | QueueWorker)
 Facade = TypeVar("Facade", bound="_Facade[Any]")
 
 DeliveryCallback = Callable[[RecordReceipt | RaftmqError], None]
 """Called once, on the client's thread: it must be quick, and must not wait for the client."""
 POSTED_BYTES_MAX = 64 * 1024 * 1024
-
-
-class LoopThread:
-    """An event loop on a daemon thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="raftmq-client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait for the result of `work`; it is cancelled where the wait is interrupted."""
-        assert threading.current_thread() is not self._thread, "the client's own thread must not wait for the client"
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        self._loop.call_soon_threadsafe(callback)
-
-    def stop(self) -> None:
-        self.run(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class _Facade(Generic[Inner]):
@@ -324,12 +298,52 @@ class BlockingGroupConsumer(_Facade[GroupConsumer]):
         return self._thread.run(self._inner.__anext__())
 
 
+class BlockingMessage:
+    """A message of a queue; see `QueueMessage`, whose fields and methods it has."""
+
+    def __init__(self, thread: LoopThread, inner: QueueMessage) -> None:
+        self._thread = thread
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        """A field as it is; of a method one that waits."""
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+        return lambda *args, **kwargs: self._thread.run(found(*args, **kwargs))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.run(self._inner.__aexit__(kind, error, trace))
+
+
+class BlockingWorker(_Facade[QueueWorker]):
+    """Takes messages of a queue group; see `QueueWorker`. Iterating it gives a `BlockingMessage` each."""
+
+    def get(self, timeout_ms: int) -> BlockingMessage | None:
+        """The next message, or None if none has come by then."""
+        message = self._thread.run(self._inner.get(timeout_ms))
+        return None if message is None else BlockingMessage(self._thread, message)
+
+    def __iter__(self) -> Iterator[BlockingMessage]:
+        async def take() -> QueueMessage | None:
+            return await anext(self._inner, None)
+
+        while (message := self._thread.run(take())) is not None:
+            yield BlockingMessage(self._thread, message)
+
+
 class BlockingClient:
     """A connection to a cluster, for a ``with`` block. Made by `connect`."""
 
     producer = _made(Client.producer, BlockingProducer)
     consumer = _made(Client.topic_consumer, BlockingConsumer)
     group_consumer = _made(Client.group_consumer, BlockingGroupConsumer)
+    queue = _made(Client.queue, BlockingWorker)
     list_offsets = _asked(Client.list_offsets)
     send_once = _asked(Client.send_once)
     publish = _asked(Client.publish)
@@ -345,6 +359,7 @@ class BlockingClient:
         self.cluster = client.cluster
         self.exchanges = client.exchanges
         self.groups = client.groups
+        self.queues = client.queues
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of the client, and wait for its result."""
@@ -390,7 +405,9 @@ __all__ = [
     "BlockingClient",
     "BlockingConsumer",
     "BlockingGroupConsumer",
+    "BlockingMessage",
     "BlockingProducer",
+    "BlockingWorker",
     "DeliveryCallback",
     "connect",
 ]

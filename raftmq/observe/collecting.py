@@ -10,7 +10,7 @@ from raftmq.broker.cluster_service import SILENCE_MAX_MS
 from raftmq.broker.lag_watch import SERIES_MAX
 from raftmq.ids import CONTROLLER_GROUP, GroupId
 from raftmq.metadata.image import MetadataImage
-from raftmq.observe import metrics
+from raftmq.observe import metrics, queues
 from raftmq.observe.health import ready
 from raftmq.observe.metrics import Metric, Readings
 from raftmq.observe.observed import Observed
@@ -42,6 +42,7 @@ def collect(observed: Observed) -> Readings:
     if observed.assembly is not None:
         _records(readings, observed.assembly, observed.config.cluster.limits.produce_memory_bytes)
         _replicas(readings, observed.assembly)
+        queues.collect(readings, observed.assembly)
         _snapshots(readings, observed.assembly)
         _cluster(readings, observed.assembly)
         _groups(readings, observed.assembly)

@@ -77,6 +77,21 @@ PRODUCE_LATENCY = _histogram(
     "stage",
 )
 PRODUCE_WAITING_BATCHES = _gauge("produce_waiting_batches", "Batches that wait for their acknowledgement.")
+QUEUE_RECORDS = _gauge(
+    "queue_records",
+    "Records of queue groups in partitions led here: unseen, ready, waiting, leased, delayed or parked.",
+    "topic",
+    "group",
+    "state",
+)
+QUEUE_SETTLED = _counter(
+    "queue_outcomes_total",
+    "What became of hand-outs in partitions led here: acked, released, retried, lease_expired, parked, dropped.",
+    "topic",
+    "group",
+    "outcome",
+)
+QUEUE_HELD = _gauge("queue_held_bytes", "Records that queues need and the log has lost, in partitions led here.")
 PRODUCE_MEMORY = _gauge("produce_memory_bytes", "Bytes of batches that wait for their acknowledgement.")
 PRODUCE_MEMORY_LIMIT = _gauge("produce_memory_limit_bytes", "Above this, produce is answered OVERLOADED.")
 REFUSED_RECORDS = _counter(

@@ -51,6 +51,11 @@ class QueueStub:
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.ReceiveRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_queue__pb2.ReceiveResponse.FromString,
                 _registered_method=True)
+        self.Work = channel.stream_stream(
+                '/raftmq.v1.Queue/Work',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.WorkRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.WorkResponse.FromString,
+                _registered_method=True)
         self.Ack = channel.unary_unary(
                 '/raftmq.v1.Queue/Ack',
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.AckRequest.SerializeToString,
@@ -141,6 +146,14 @@ class QueueServicer:
     def Receive(self, request, context):
         """Leases up to `max_messages` messages to a worker; waits for some if there are none (long poll). A call that its client
         cancels gives back what it was about to get.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Work(self, request_iterator, context):
+        """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
+        late is a result like any other; the stream goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -252,6 +265,11 @@ def add_QueueServicer_to_server(servicer, server):
                     request_deserializer=raftmq_dot_v1_dot_queue__pb2.ReceiveRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_queue__pb2.ReceiveResponse.SerializeToString,
             ),
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.WorkRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.WorkResponse.SerializeToString,
+            ),
             'Ack': grpc.unary_unary_rpc_method_handler(
                     servicer.Ack,
                     request_deserializer=raftmq_dot_v1_dot_queue__pb2.AckRequest.FromString,
@@ -362,6 +380,33 @@ class Queue:
             '/raftmq.v1.Queue/Receive',
             raftmq_dot_v1_dot_queue__pb2.ReceiveRequest.SerializeToString,
             raftmq_dot_v1_dot_queue__pb2.ReceiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Work(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/raftmq.v1.Queue/Work',
+            raftmq_dot_v1_dot_queue__pb2.WorkRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.WorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class QueueStub:
     """Leases up to `max_messages` messages to a worker; waits for some if there are none (long poll). A call that its client
     cancels gives back what it was about to get.
     """
+    Work: _grpc.StreamStreamMultiCallable[_queue_pb2.WorkRequest, _queue_pb2.WorkResponse]
+    """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
+    late is a result like any other; the stream goes on.
+    """
     Ack: _grpc.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
     Release: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]
@@ -98,6 +102,10 @@ class QueueAsyncStub(QueueStub):
     Receive: _aio.UnaryUnaryMultiCallable[_queue_pb2.ReceiveRequest, _queue_pb2.ReceiveResponse]  # type: ignore[assignment]
     """Leases up to `max_messages` messages to a worker; waits for some if there are none (long poll). A call that its client
     cancels gives back what it was about to get.
+    """
+    Work: _aio.StreamStreamMultiCallable[_queue_pb2.WorkRequest, _queue_pb2.WorkResponse]  # type: ignore[assignment]
+    """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
+    late is a result like any other; the stream goes on.
     """
     Ack: _aio.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]  # type: ignore[assignment]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
@@ -151,6 +159,16 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_queue_pb2.ReceiveResponse, _abc.Awaitable[_queue_pb2.ReceiveResponse]]:
         """Leases up to `max_messages` messages to a worker; waits for some if there are none (long poll). A call that its client
         cancels gives back what it was about to get.
+        """
+
+    @_abc_1.abstractmethod
+    def Work(
+        self,
+        request_iterator: _MaybeAsyncIterator[_queue_pb2.WorkRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_queue_pb2.WorkResponse], _abc.AsyncIterator[_queue_pb2.WorkResponse]]:
+        """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
+        late is a result like any other; the stream goes on.
         """
 
     @_abc_1.abstractmethod

@@ -23,6 +23,7 @@ def rows(topic: str) -> Iterator[Parts]:
     yield from _verdicts(topic)
     yield from _groups(topic)
     yield from _tended(topic)
+    yield from _worked(topic)
 
 
 def _row(name: str, what: str, message: Any, field: str, reason: str = "INVALID_ARGUMENT") -> Parts:
@@ -158,3 +159,19 @@ def _tended(topic: str) -> Iterator[Parts]:
     yield tend("CancelScheduled", "at no offset", "offset", partition=0)
     yield tend("CancelScheduled", "at an offset of 2^64 - 1", "offset", partition=0, offset=2**64 - 1)
     yield tend("CancelScheduled", "of an unknown group", "group", "UNKNOWN_QUEUE_GROUP", partition=0, offset=1)
+
+
+def _worked(topic: str) -> Iterator[Parts]:
+    def subscribe(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
+        told: dict[str, Any] = {"topic": topic, "group": "g"}
+        request = queue_pb2.WorkRequest(subscription=queue_pb2.ReceiveRequest(**(told | values)))
+        return _row("Work", what, request, f"subscription.{field}", reason)
+
+    yield _row("Work", "nothing", queue_pb2.WorkRequest(), "subscription")
+    yield _row("Work", "credit first", queue_pb2.WorkRequest(credit=queue_pb2.WorkCredit(messages=1)), "subscription")
+    yield subscribe("no topic", "topic", topic="")
+    yield subscribe("no group", "group", group="")
+    yield subscribe("no such partition", "partition", "UNKNOWN_PARTITION", partition=2**32 - 1)
+    yield subscribe("a lease backwards", "lease", lease=Duration(seconds=-1))
+    again = queue_pb2.WorkRequest(subscription=queue_pb2.ReceiveRequest(topic=topic, group="g"))
+    yield "twice", f"{QUEUE}/Work", bodies([again, again]), "INVALID_ARGUMENT", "subscription"

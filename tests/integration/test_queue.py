@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import lz4.frame
 import pytest
@@ -18,6 +19,7 @@ from raftmq.client.queue_admin import QueueSettings
 from raftmq.errors import LeaseExpired, UnknownQueueGroup
 from raftmq.ids import NodeId
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, queue_pb2, queue_pb2_grpc, types_pb2
+from tests.integration.test_exchanges import example
 from tests.integration.workload import until
 
 pytestmark = pytest.mark.integration
@@ -122,6 +124,28 @@ async def test_a_message_whose_lease_is_over_comes_again_and_its_late_ack_fails(
             await message.ack()
 
 
+async def test_a_stream_pushes_messages_and_takes_verdicts(client: Client, cluster: LocalCluster) -> None:
+    await fill(client, 4)
+    async with aio.insecure_channel(str(cluster.config.node(NodeId(1)).client_address)) as channel:
+        stream: Any = cast(Any, queue_pb2_grpc.QueueStub(channel)).Work(timeout=80)
+        subscription = queue_pb2.ReceiveRequest(topic=TOPIC, group="pushed")
+        await stream.write(queue_pb2.WorkRequest(subscription=subscription))
+        await stream.write(queue_pb2.WorkRequest(credit=queue_pb2.WorkCredit(messages=4, bytes=2**20)))
+        tokens: list[bytes] = []
+        while len(tokens) < 4:
+            tokens += [message.token for message in (await stream.read()).messages.messages]
+        ack = queue_pb2.AckRequest(topic=TOPIC, group="pushed", tokens=tokens)
+        for number in (1, 2):
+            await stream.write(queue_pb2.WorkRequest(correlation_id=number, ack=ack))
+            verdict = (await stream.read()).verdict
+            assert (verdict.correlation_id, list(verdict.failures), verdict.error.message) == (number, [], "")
+        late = queue_pb2.RetryRequest(topic=TOPIC, group="pushed", tokens=tokens[:1])
+        await stream.write(queue_pb2.WorkRequest(correlation_id=3, retry=late))
+        assert (await stream.read()).verdict.failures[0].error.reason == "LEASE_EXPIRED"
+        await stream.done_writing()
+        assert await stream.read() is cast(Any, aio).EOF
+
+
 async def test_what_fails_too_often_is_parked_looked_at_and_redriven(client: Client) -> None:
     await client.queues.set_group(TOPIC, "picky", QueueSettings(attempts_max=2, backoff_first_ms=1))
     await fill(client, 3)
@@ -213,6 +237,31 @@ async def test_what_is_done_is_removed_and_what_is_parked_outlives_the_log(clien
     await client.queues.delete_group(TOPIC, "tidy")
     with pytest.raises(UnknownQueueGroup):
         await client.queues.describe_group(TOPIC, "tidy")
+
+
+async def test_the_worked_examples(cluster: LocalCluster) -> None:
+    first, later = await example("order_queue").main(cluster.bootstrap)
+    assert (first, later) == ([b"order 1", b"order 3"], [b"order 2"])
+    assert await example("slow_api").main(cluster.bootstrap) > 2
+
+
+async def test_a_program_without_an_event_loop(client: Client, cluster: LocalCluster) -> None:
+    await fill(client, 2)
+
+    def work() -> list[bytes]:
+        taken: list[bytes] = []
+        with raftmq.blocking.connect(cluster.bootstrap) as blocking:
+            with blocking.queue(TOPIC, "plain") as worker:
+                for message in worker:
+                    with message:
+                        taken.append(message.value)
+                    if len(taken) == 2:
+                        break
+            counts = blocking.run(blocking.queues.describe_group(TOPIC, "plain"))[1]
+        assert sum(one.acked for one in counts) == 2
+        return taken
+
+    assert sorted(await asyncio.to_thread(work)) == [b"0", b"1"]
 
 
 async def _true(value: bool) -> bool:

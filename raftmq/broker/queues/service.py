@@ -8,6 +8,7 @@ from raftmq.broker.queues.groups import QueueGroupMethods
 from raftmq.broker.queues.receiving import Receiving
 from raftmq.broker.queues.tending import Tending
 from raftmq.broker.queues.verdicts import Verdicts
+from raftmq.broker.queues.work import work
 from raftmq.broker.view import View
 
 
@@ -28,5 +29,6 @@ class QueueService:
             **self._verdicts.entries(),
             **self._describing.entries(),
             **self._tending.entries(),
+            "Queue.Work": StreamEntry(work),
             "Queue.Receive": Entry(self._receiving.receive, reads=False, target=self._receiving.target),
         }

@@ -108,8 +108,9 @@ class Verdicts:
                 failures += [(position, told) for position in part.about]
             else:
                 failures += [(part.about[one.position], one.error) for one in answer.failures]
-                for field in sorted({_ALREADY, _AT_END} & answer.DESCRIPTOR.fields_by_name.keys()):
-                    getattr(joined, field).extend(part.about[position] for position in getattr(answer, field))
+                for field in (_ALREADY, _AT_END):
+                    if field in answer.DESCRIPTOR.fields_by_name:
+                        getattr(joined, field).extend(part.about[position] for position in getattr(answer, field))
         for position, error in sorted(failures, key=lambda failure: failure[0]):
             joined.failures.add(position=position, error=error)
         return joined
