@@ -22,6 +22,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar
 
+from raftmq.client.blocking_message import BlockingMessage
 from raftmq.client.client import Client
 from raftmq.client.client import connect as connect_async
 from raftmq.client.consumer import Consumer
@@ -296,29 +297,6 @@ class BlockingGroupConsumer(_Facade[GroupConsumer]):
 
     def __next__(self) -> ConsumedRecord:
         return self._thread.run(self._inner.__anext__())
-
-
-class BlockingMessage:
-    """A message of a queue; see `QueueMessage`, whose fields and methods it has."""
-
-    def __init__(self, thread: LoopThread, inner: QueueMessage) -> None:
-        self._thread = thread
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        """A field as it is; of a method one that waits."""
-        found = getattr(self._inner, name)
-        if not callable(found):
-            return found
-        return lambda *args, **kwargs: self._thread.run(found(*args, **kwargs))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.run(self._inner.__aexit__(kind, error, trace))
 
 
 class BlockingWorker(_Facade[QueueWorker]):
