@@ -39,7 +39,7 @@ def known() -> dict[str, Any]:
 
 
 async def test_the_first_page(cluster: FakeCluster, known: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    [block] = examples("README.md", cluster)
+    block = examples("README.md", cluster)[0]
     await run(block, known)()
     assert "b'customer-7' b'hello'" in capsys.readouterr().out
 
