@@ -102,8 +102,9 @@ class ConsumerGroup:
         joined = self.epoch + 1 if known is None else known.joined_epoch
         wish = replace(wish, topics=tuple(sorted(set(wish.topics))), joined_epoch=joined)
         chosen = assignor or self.assignor
+        before = dict(self.facts)
         self._know(facts)
-        if known == wish and chosen is self.assignor:
+        if known == wish and chosen is self.assignor and self.facts == before:
             return
         if holder is not None and known is None:
             self._succeed(holder.member_id, wish.member_id)

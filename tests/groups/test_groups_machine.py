@@ -164,6 +164,17 @@ def test_topics_come_and_go() -> None:
     assert log.group.assigned("a") == (key(0, 8), key(1, 8), key(0, 9)), "another topic of the same name"
 
 
+def test_partitions_that_a_repeated_join_tells_of_first_are_read() -> None:
+    """Its sender had no answer to the first one, and the topic has grown between."""
+    log = Log()
+    log.do(joining("a"))
+    log.do(joining("b"))
+    grown = TopicFacts(ORDERS.name, ORDERS.topic_id, 6)
+    log.do(joining("a", grown))
+    log.do(TopicsChanged((grown,), ()))
+    assert set(log.group.target) == {key(number) for number in range(6)}
+
+
 def test_a_member_that_reads_another_topic_gives_the_old_one_up_first() -> None:
     log = Log()
     log.do(joining("a"))
