@@ -286,6 +286,14 @@ class QueueHost:
             )
         return desk
 
+    def tidy(self) -> None:
+        """Let go of partitions that are led here no more: a desk keeps the state and the records of its partition."""
+        for group_id, desk in list(self._desks.items()):
+            group = self._log.replicas.group(group_id)
+            if desk.is_closed or group is None or not group.is_leader or group.node.term != desk.term:
+                desk.close()
+                del self._desks[group_id]
+
     async def _read(self, group_id: GroupId, offset: Offset, max_bytes: int) -> list[BatchRow]:
         return (await self._log.fetch(group_id, offset, max_bytes, 1, 0)).batches
 

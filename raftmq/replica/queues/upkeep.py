@@ -50,6 +50,7 @@ class QueueUpkeep:
         """Until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL_S)
+            self._host.tidy()
             for group_id, group in sorted(self._host.replicas.groups.items()):
                 if group.can_serve() and isinstance(group.machine, PartitionMachine):
                     self._look(group_id, group.machine)
