@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import raftmq
 from raftmq.cli.supervisor import LocalCluster
+from raftmq.client.types import Overflow
 from raftmq.config import ClusterConfig, dump
 from raftmq.config.models import NodeEntry
+from raftmq.errors import OverflowDropped, QueueFull, QuotaExceeded, RaftmqError
 from raftmq.ids import NodeId
 from raftmq.observe.metrics import CATALOGUE
-from raftmq.v1 import broker_pb2, broker_pb2_grpc
+from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 from tests.integration.conftest import free_ports
 from tests.integration.workload import TOPIC, Workload, until
 from tests.observe.asking import page
@@ -98,12 +101,52 @@ async def test_every_metric_of_a_node_at_work_is_in_the_catalogue_and_the_other_
             return "raftmq_group_lag_seconds" in told
 
         await until(told_of_groups)
+        async with client.queue(TOPIC, "workers") as worker:
+            message = await worker.get(60_000)
+            assert message is not None
+            await message.ack()
+        await go_beyond_limits(client, cluster)
     seen = {name for node in cluster.nodes for name, _ in await scrape(cluster, node)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in seen if name != "raftmq_node_boot_count"}
-    known = {metric.name for metric in CATALOGUE} - {"raftmq_node_boot_count"}
+    # One of them only a node has whose memory is limited.
+    known = {metric.name for metric in CATALOGUE} - {"raftmq_node_boot_count", "raftmq_memory_calls_allowed_bytes"}
     own = {name for name in families if name.startswith("raftmq_")}
     assert own == known
     assert {name.split("_")[0] for name in families - own} == {"process", "python"}
+
+
+async def go_beyond_limits(client: raftmq.Client, cluster: LocalCluster) -> None:
+    """Of depth and of a quota, in each way that is counted."""
+    full: dict[Overflow, type[RaftmqError]] = {"reject": QueueFull, "sample": OverflowDropped}
+    for policy, error in full.items():
+        await client.admin.create_topic(
+            policy, partitions=1, replication_factor=3, max_depth_records=1, overflow=policy, sample_one_in=1000
+        )
+        await until(partial(_refused, client, policy, error))
+    async with raftmq.connect(cluster.bootstrap, client_id="greedy") as greedy:
+        await client.admin.set_quota("greedy", produce_bytes_per_s=30_000)
+        await until(partial(_refused, greedy, TOPIC, QuotaExceeded))
+        node = greedy._router.metadata.channels()[0]
+        asked = [
+            broker_pb2.ProduceStreamRequest(correlation_id=number, produce=_one_record(TOPIC)) for number in range(2)
+        ]
+        stream = node.broker.ProduceStream(iter(asked), metadata=(("raftmq-client-id", "greedy"),), timeout=60)
+        assert [answer.correlation_id async for answer in stream] == [0, 1]
+
+
+async def _refused(client: raftmq.Client, topic: str, error: type[RaftmqError]) -> bool:
+    """One request more is told that it is one too many."""
+    node = client._router.metadata.channels()[0]
+    try:
+        await node.call(node.broker.Produce, _one_record(topic), timeout_ms=60_000)
+    except error:
+        return True
+    return False
+
+
+def _one_record(topic: str) -> broker_pb2.ProduceRequest:
+    """More than a second's worth of the quota."""
+    return broker_pb2.ProduceRequest(topic=topic, partition=0, records=[types_pb2.Record(value=b"x" * 20_000)])
 
 
 async def test_the_death_of_a_node_shows_on_the_others(cluster: LocalCluster) -> None:
