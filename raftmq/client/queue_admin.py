@@ -37,7 +37,6 @@ class QueueSettings:
     backoff_max_ms: int = 600_000
     backoff_jitter_percent: int = 20
     at_end: Literal["park", "drop"] = "park"
-    dead_letter_topic: str = ""
     drain_per_s: int = 0
     """Most messages handed out a second, over all partitions; 0: without limit."""
     fair_by: str = ""
@@ -317,7 +316,6 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
             jitter_percent=settings.backoff_jitter_percent,
         ),
         at_end=enums.AtEnd.Value(f"AT_END_{settings.at_end.upper()}"),
-        dead_letter_topic=settings.dead_letter_topic,
         drain_per_s=settings.drain_per_s,
         fair_by=settings.fair_by,
         retention=enums.QueueRetention.Name(retention),
@@ -342,7 +340,6 @@ def _group(wire: queue_pb2.QueueGroupInfo) -> QueueGroupDescription:
         backoff_max_ms=told.backoff.max.ToMilliseconds(),
         backoff_jitter_percent=told.backoff.jitter_percent,
         at_end="drop" if told.at_end == queue_pb2.AT_END_DROP else "park",
-        dead_letter_topic=told.dead_letter_topic,
         drain_per_s=told.drain_per_s,
         fair_by=told.fair_by,
         retention=("log", "delete_on_ack", "all_groups")[min(told.retention, 2)],

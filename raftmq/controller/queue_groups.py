@@ -78,11 +78,10 @@ class QueueGroups:
 
 
 def _set(image: MetadataImage, wish: SetQueueGroup) -> list[Event]:
-    topic, letters = image.topics.get(wish.topic), image.topics.get(wish.settings.dead_letter_topic)
+    topic = image.topics.get(wish.topic)
     return [
         *queue_groups.set_group(
             None if topic is None else topic.topic_id,
-            None if letters is None else letters.topic_id,
             image.queue_groups,
             image.next_queue_group_id,
             wish,

@@ -69,8 +69,6 @@ class QueueSettings:
     backoff_max_ms: int = 600_000
     backoff_jitter_percent: int = 20
     at_end: AtEnd = AtEnd.PARK
-    dead_letter_topic: str = ""
-    """Where parked records are also appended; empty: nowhere."""
     drain_per_s: int = 0
     """Over all partitions; 0: without limit."""
     fair_by: str = ""
@@ -134,12 +132,11 @@ class SetQueueGroup:
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
 
-def set_group(topic_id: int | None, dead_letters: int | None, groups: QueueGroups, next_id: int,
-              wish: SetQueueGroup) -> list[QueueGroupSet]:  # fmt: skip
+def set_group(topic_id: int | None, groups: QueueGroups, next_id: int, wish: SetQueueGroup) -> list[QueueGroupSet]:
     """A new group, or other settings for a known one; no events where it has them already.
 
-    `topic_id`, `dead_letters`: of the topics that `wish` names; None: there is none. Raises InvalidArgument,
-    UnknownTopic, UnexpectedVersion, or PreconditionFailed (too many groups).
+    `topic_id`: of the topic that `wish` names; None: there is none. Raises InvalidArgument, UnknownTopic,
+    UnexpectedVersion, or PreconditionFailed (too many groups).
     """
     check_group_name(wish.name)
     if topic_id is None:
@@ -155,8 +152,6 @@ def set_group(topic_id: int | None, dead_letters: int | None, groups: QueueGroup
             metadata={"version": str(version)},
         )
     check_settings(wish.settings)
-    if wish.settings.dead_letter_topic and (dead_letters is None or dead_letters == topic_id):
-        raise InvalidArgument("is no other topic of this cluster", field="settings.dead_letter_topic")
     if known is None:
         if sum(group.topic_id == topic_id for group in groups.values()) >= GROUPS_OF_TOPIC_MAX:
             raise PreconditionFailed(f"the topic has {GROUPS_OF_TOPIC_MAX} groups already", field="group")

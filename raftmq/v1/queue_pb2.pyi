@@ -183,7 +183,6 @@ class QueueGroupSettings(_message.Message):
     ATTEMPTS_MAX_FIELD_NUMBER: _builtins.int
     BACKOFF_FIELD_NUMBER: _builtins.int
     AT_END_FIELD_NUMBER: _builtins.int
-    DEAD_LETTER_TOPIC_FIELD_NUMBER: _builtins.int
     DRAIN_PER_S_FIELD_NUMBER: _builtins.int
     FAIR_BY_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
@@ -199,8 +198,6 @@ class QueueGroupSettings(_message.Message):
     attempts_max: _builtins.int
     """Failures after which a message is at its end; 0: 5. At most 10,000."""
     at_end: Global___AtEnd.ValueType
-    dead_letter_topic: _builtins.str
-    """Parked messages are also appended to this topic; empty: to none."""
     drain_per_s: _builtins.int
     """Most messages handed out in a second, over all partitions evenly; 0: without limit."""
     fair_by: _builtins.str
@@ -239,7 +236,6 @@ class QueueGroupSettings(_message.Message):
         attempts_max: _builtins.int = ...,
         backoff: Global___Backoff | None = ...,
         at_end: Global___AtEnd.ValueType = ...,
-        dead_letter_topic: _builtins.str = ...,
         drain_per_s: _builtins.int = ...,
         fair_by: _builtins.str = ...,
         retention: Global___QueueRetention.ValueType = ...,
@@ -252,7 +248,7 @@ class QueueGroupSettings(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "breaker_pause", b"breaker_pause", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

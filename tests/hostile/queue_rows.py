@@ -116,8 +116,6 @@ def _groups(topic: str) -> Iterator[Parts]:
                    backoff=queue_pb2.Backoff(jitter_percent=2**32 - 1))  # fmt: skip
     yield settings("a back-off that shrinks", "backoff.max",
                    backoff=queue_pb2.Backoff(first=Duration(seconds=2), max=Duration(seconds=1)))  # fmt: skip
-    yield settings("no such topic for dead letters", "dead_letter_topic", dead_letter_topic="nope")
-    yield settings("its own topic for dead letters", "dead_letter_topic", dead_letter_topic=topic)
     yield settings("four billion a second", "drain_per_s", drain_per_s=2**32 - 1)
     yield settings("turns by nothing", "fair_by", fair_by="colour")
     yield settings("four billion keys", "processed_keys_max", processed_keys_max=2**32 - 1)

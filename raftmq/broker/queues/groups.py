@@ -145,7 +145,6 @@ def settings_of(message: queue_pb2.QueueGroupSettings) -> QueueSettings:
             backoff.jitter_percent if backoff.HasField("jitter_percent") else defaults.backoff_jitter_percent
         ),
         at_end=_ENDS[message.at_end],
-        dead_letter_topic=message.dead_letter_topic,
         drain_per_s=message.drain_per_s,
         fair_by=message.fair_by,
         retention=_RETENTIONS[message.retention],
@@ -171,7 +170,6 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
             jitter_percent=settings.backoff_jitter_percent,
         ),
         at_end=_wire(_ENDS, settings.at_end),
-        dead_letter_topic=settings.dead_letter_topic,
         drain_per_s=settings.drain_per_s,
         fair_by=settings.fair_by,
         retention=_wire(_RETENTIONS, settings.retention),

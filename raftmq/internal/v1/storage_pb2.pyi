@@ -1117,7 +1117,6 @@ class QueueGroupSet(_message.Message):
     BACKOFF_MAX_MS_FIELD_NUMBER: _builtins.int
     BACKOFF_JITTER_PERCENT_FIELD_NUMBER: _builtins.int
     AT_END_FIELD_NUMBER: _builtins.int
-    DEAD_LETTER_TOPIC_FIELD_NUMBER: _builtins.int
     DRAIN_PER_S_FIELD_NUMBER: _builtins.int
     FAIR_BY_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
@@ -1139,7 +1138,6 @@ class QueueGroupSet(_message.Message):
     backoff_max_ms: _builtins.int
     backoff_jitter_percent: _builtins.int
     at_end: _builtins.int
-    dead_letter_topic: _builtins.str
     drain_per_s: _builtins.int
     fair_by: _builtins.str
     retention: _builtins.int
@@ -1164,7 +1162,6 @@ class QueueGroupSet(_message.Message):
         backoff_max_ms: _builtins.int = ...,
         backoff_jitter_percent: _builtins.int = ...,
         at_end: _builtins.int = ...,
-        dead_letter_topic: _builtins.str = ...,
         drain_per_s: _builtins.int = ...,
         fair_by: _builtins.str = ...,
         retention: _builtins.int = ...,
@@ -1177,7 +1174,7 @@ class QueueGroupSet(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_failure", b"expiry_is_failure", "fair_by", b"fair_by", "id", b"id", "lease_ms", b"lease_ms", "name", b"name", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "drain_per_s", b"drain_per_s", "expiry_is_failure", b"expiry_is_failure", "fair_by", b"fair_by", "id", b"id", "lease_ms", b"lease_ms", "name", b"name", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
