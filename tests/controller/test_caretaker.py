@@ -57,7 +57,12 @@ def test_a_fenced_node_keeps_what_it_leads(cluster: Nodes) -> None:
 
 def test_leaders_come_back_to_where_they_belong(cluster: Nodes) -> None:
     topic = cluster.create_topic("orders", partitions=3)
-    cluster.restart(2)
+    led = [one.group for one in topic.partitions if cluster.leader(one.group) == 2]
+    assert led, "each node leads one"
+    cluster.stop(2)
+    for group in led:
+        cluster.leader(group)  # somebody else, before it is back
+    cluster.nodes[2].boot()
     cluster.settle()
     misplaced = [one.group for one in topic.partitions if one.replicas[0].node != cluster.leader(one.group)]
     assert misplaced, "somebody else took over meanwhile"
