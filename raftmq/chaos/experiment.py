@@ -105,7 +105,22 @@ class Zombie(Model):
     every_ms: Annotated[int, Field(ge=5)] = 50
 
 
-WorkloadPlan = Annotated[Produce | Consume | AskLatest | Churn | Zombie, Field(discriminator="workload")]
+class WorkQueue(Model):
+    """Workers of a queue group over the load's topic, each with a client of its own."""
+
+    workload: Literal["work-queue"]
+    workers: Annotated[int, Field(ge=1, le=64)] = 3
+    late: Annotated[int, Field(ge=0, le=64)] = 1
+    """Workers that sleep past their lease, and then acknowledge."""
+    deserters: Annotated[int, Field(ge=0, le=64)] = 1
+    """Workers that take messages and say nothing of them, as those do that die."""
+    lease_ms: Annotated[int, Field(ge=100)] = 3000
+    attempts_max: Annotated[int, Field(ge=1)] = 4
+    ordered: bool = False
+    """By key."""
+
+
+WorkloadPlan = Annotated[Produce | Consume | AskLatest | Churn | Zombie | WorkQueue, Field(discriminator="workload")]
 
 
 class Minimum(Model):

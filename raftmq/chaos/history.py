@@ -21,6 +21,8 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "machine", "lag": 200, "waited": {"1": 1500}}        microseconds in the last second: see ``Strain``
     {"f": "amiss", "message": ..., "late": false}              what should never be, and no operation shows
 
+What workers of queues do stands in ``queue_events``.
+
 A value is a number that is used once in the whole run; -1 stands for bytes that no workload wrote. ``fail`` means
 surely not done, ``info`` that nobody knows.
 
@@ -35,7 +37,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from raftmq.chaos.queue_events import Queue
 
 FOREIGN = -1
 """The value of bytes that no workload wrote."""
@@ -240,6 +245,7 @@ class History:
     metadata: list[Metadata] = field(default_factory=list)
     resources: list[Resources] = field(default_factory=list)
     strain: list[Strain] = field(default_factory=list)
+    queues: dict[str, Queue] = field(default_factory=dict)
     amiss: list[str] = field(default_factory=list)
     """What should never be, and no operation shows: a node that ended by itself, a log that cannot be read."""
     late: list[str] = field(default_factory=list)

@@ -23,6 +23,7 @@ from raftmq.chaos.history import (
     TopicOperation,
     Window,
 )
+from raftmq.chaos.queue_events import QueueReader
 
 
 def load(path: Path) -> History:
@@ -60,6 +61,7 @@ class _Reader:
             "topic": self._topic, "observe": self._observe, "fault": self._fault, "final": self._final,
             "end": self._end, "replica": self._replica, "amiss": self._amiss, "metadata": self._metadata,
             "resources": self._resources, "machine": self._machine, "below": self._below,
+            **dict(QueueReader(self.history.queues).kinds()),
         }  # fmt: skip
 
     def take(self, event: Mapping[str, Any]) -> None:

@@ -20,15 +20,18 @@ READ_TIMEOUT_MS = 60_000
 
 
 async def wait_consumed(arena: Arena, load: Load) -> None:
-    """Until every consumer of the load has been given all that there is; whether it was, the history tells."""
+    """Until every consumer of the load has been given all that there is, and all of its work is done; whether it was,
+    the history tells.
+    """
     deadline = asyncio.get_running_loop().time() + CONSUMED_SECONDS
     while asyncio.get_running_loop().time() < deadline:
         try:
             bounds = await arena.admin.list_offsets(load.topic, timeout_ms=READ_TIMEOUT_MS)
+            drained = [await ask(arena.admin) for ask in load.is_drained]
         except RaftmqError:
-            bounds = ()
+            bounds, drained = (), [False]
         behind = (p[one.partition] < one.high_watermark for p in load.positions.values() for one in bounds)
-        if bounds and not any(behind):
+        if bounds and all(drained) and not any(behind):
             return
         await asyncio.sleep(0.1)
 
@@ -59,6 +62,8 @@ async def read_out(arena: Arena, load: Load) -> list[tuple[str, bool]]:
             )  # fmt: skip
             if one.log_start_offset:
                 await _read_below(arena, load, one.partition, one.log_start_offset)
+        for read in load.last_readings:
+            await read(arena.admin)
         await _write_replicas(arena, recorder)
     except RaftmqError as error:
         amiss.append((f"the log cannot be read after the run: {error.reason}: {error.message}", False))

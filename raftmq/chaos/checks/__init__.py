@@ -29,6 +29,13 @@ from raftmq.chaos.checks import (
     offset_agreement,
     poll_order,
     producer_order,
+    queue_attempts,
+    queue_counts,
+    queue_key_order,
+    queue_leases,
+    queue_no_redelivery,
+    queue_no_vanish,
+    queue_tokens,
     real_time_order,
     replicas_equal,
     resources,
@@ -68,6 +75,13 @@ _MODULES: tuple[ModuleType, ...] = (
     assignments,
     incarnations,
     resources,
+    queue_tokens,
+    queue_no_redelivery,
+    queue_no_vanish,
+    queue_attempts,
+    queue_leases,
+    queue_counts,
+    queue_key_order,
 )
 LIVENESS = "liveness"
 

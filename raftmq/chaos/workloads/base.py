@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,10 @@ class Load:
     endless: list[asyncio.Task[None]] = field(default_factory=list)
     positions: dict[str, dict[int, int]] = field(default_factory=dict)
     """By consumer: the offset of each partition that it goes on with."""
+    is_drained: list[Callable[[Client], Awaitable[bool]]] = field(default_factory=list)
+    """Whether endless work has done all that there is to do. May raise RaftmqError."""
+    last_readings: list[Callable[[Client], Awaitable[None]]] = field(default_factory=list)
+    """Write into the history what is left when all is quiet. May raise RaftmqError."""
 
     def client(self) -> Client:
         """A client of its own, with connections of its own, as every process of a user has."""
