@@ -320,6 +320,10 @@ class Simulation:
         done = cluster.spawn(process, read())
         if not cluster.run(60_000_000, done.done):
             raise NotWell("the final read does not end")
+        if not cluster.run(
+            60_000_000, self._is_well_every_so_often()
+        ):  # settings may have been on their way to a leader
+            raise NotWell(f"not well after the final read: {self._unwell()}")
         self._read_logs(final)
         cluster.checker.full()
         pending = [send for send in oracle.sends.values() if send.told is Told.PENDING]
