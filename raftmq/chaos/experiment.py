@@ -120,7 +120,22 @@ class WorkQueue(Model):
     """By key."""
 
 
-WorkloadPlan = Annotated[Produce | Consume | AskLatest | Churn | Zombie | WorkQueue, Field(discriminator="workload")]
+class ConsumerGroup(Model):
+    """Members of a consumer group over the load's topic."""
+
+    workload: Literal["group"]
+    members: Annotated[int, Field(ge=0, le=64)] = 3
+    """They leave after a while, and others join."""
+    zombies: Annotated[int, Field(ge=0, le=64)] = 1
+    """They stay, are now and then paused for longer than their session, and commit when they wake up."""
+    life_ms: Annotated[int, Field(ge=100)] = 8000
+    """How long a member stays, on the average."""
+    session_timeout_ms: Annotated[int, Field(ge=1000)] = 2000
+
+
+WorkloadPlan = Annotated[
+    Produce | Consume | AskLatest | Churn | Zombie | WorkQueue | ConsumerGroup, Field(discriminator="workload")
+]
 
 
 class Minimum(Model):

@@ -21,7 +21,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "machine", "lag": 200, "waited": {"1": 1500}}        microseconds in the last second: see ``Strain``
     {"f": "amiss", "message": ..., "late": false}              what should never be, and no operation shows
 
-What workers of queues do stands in ``queue_events``.
+What workers of queues do stands in ``queue_events``, what members of groups do in ``group_events``.
 
 A value is a number that is used once in the whole run; -1 stands for bytes that no workload wrote. ``fail`` means
 surely not done, ``info`` that nobody knows.
@@ -40,6 +40,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from raftmq.chaos.group_events import Group
     from raftmq.chaos.queue_events import Queue
 
 FOREIGN = -1
@@ -246,6 +247,7 @@ class History:
     resources: list[Resources] = field(default_factory=list)
     strain: list[Strain] = field(default_factory=list)
     queues: dict[str, Queue] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     amiss: list[str] = field(default_factory=list)
     """What should never be, and no operation shows: a node that ended by itself, a log that cannot be read."""
     late: list[str] = field(default_factory=list)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raftmq.chaos.group_events import GroupReader
 from raftmq.chaos.history import (
     NEVER,
     Below,
@@ -62,6 +63,7 @@ class _Reader:
             "end": self._end, "replica": self._replica, "amiss": self._amiss, "metadata": self._metadata,
             "resources": self._resources, "machine": self._machine, "below": self._below,
             **dict(QueueReader(self.history.queues).kinds()),
+            **dict(GroupReader(self.history.groups).kinds()),
         }  # fmt: skip
 
     def take(self, event: Mapping[str, Any]) -> None:

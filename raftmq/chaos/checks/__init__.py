@@ -17,6 +17,11 @@ from raftmq.chaos.checks import (
     delivered,
     epoch_order,
     fencing,
+    group_delivered,
+    group_fencing,
+    group_offsets,
+    group_owners,
+    group_progress,
     incarnations,
     latest_offset,
     liveness,
@@ -82,6 +87,11 @@ _MODULES: tuple[ModuleType, ...] = (
     queue_leases,
     queue_counts,
     queue_key_order,
+    group_offsets,
+    group_progress,
+    group_fencing,
+    group_owners,
+    group_delivered,
 )
 LIVENESS = "liveness"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from raftmq.chaos.experiment import AskLatest, Churn, Consume, Produce, WorkloadPlan, WorkQueue, Zombie
-from raftmq.chaos.workloads import churn, consume, produce, work_queue, zombie
+from raftmq.chaos.experiment import AskLatest, Churn, Consume, ConsumerGroup, Produce, WorkloadPlan, WorkQueue, Zombie
+from raftmq.chaos.workloads import churn, consume, group, produce, work_queue, zombie
 from raftmq.chaos.workloads.base import Load
 
 
@@ -20,5 +20,7 @@ def start(plan: WorkloadPlan, load: Load, number: int, seed: int) -> None:
             churn.start(plan, load, number, seed)
         case Zombie():
             zombie.start(plan, load, number)
+        case ConsumerGroup():
+            group.start(plan, load, number, seed)
         case WorkQueue():
             work_queue.start(plan, load, number, seed)
