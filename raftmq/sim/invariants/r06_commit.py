@@ -1,6 +1,7 @@
 """R6: commit and applied indexes never fall while a process lives; applied <= commit <= last; and what a leader
-commits is durable on a majority of the voters at that moment (Raft, figure 2; section 5.3): those of the configuration
-in force at the index that is committed, of both halves where it is joint. The leader may have gone on to the next one.
+commits is durable on a majority of the voters at that moment (Raft, figure 2; section 5.3), of both halves where their
+configuration is joint. A leader counts by the newest configuration in its log, committed or not (section 6): by the one
+in force at the index that is committed, then, or by one that it has appended since.
 
 Exception: a disk that loses what it synced may take an entry away again, also one that it has acknowledged and that is
 not committed yet. It counts until then: the suspect does not vote before it has everything again.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from raftmq.ids import LogIndex
 from raftmq.raft.quorum import halves
-from raftmq.raft.types import Role
+from raftmq.raft.types import Membership, Role
 from raftmq.sim.invariants.base import Invariant, Sight, Violated
 from raftmq.sim.node import SimNode
 
@@ -32,14 +33,24 @@ class Commit(Invariant):
             self._durable_on_majority(sight)
 
     def _durable_on_majority(self, sight: Sight) -> None:
-        known = [membership for index, membership in sight.group.row.memberships if index <= sight.commit]
-        for voters in halves(known[-1]):
+        known = sight.group.row.memberships
+        in_force = sum(index <= sight.commit for index, _ in known) - 1
+        lacking = [self._lacking(sight, membership) for _, membership in known[max(in_force, 0) :]]
+        if all(lacking):
+            raise Violated(
+                f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, {lacking[0]}"
+            )
+
+    def _lacking(self, sight: Sight, membership: Membership) -> str:
+        """Which majority does not have what is committed; empty where all that are asked for do."""
+        for voters in halves(membership):
             holders = [voter for voter in sorted(voters) if _holds(self._nodes.get(voter.node), sight, sight.commit)]
             if 2 * len(holders) <= len(voters):
-                raise Violated(
-                    f"{self.name}: group {sight.group_id}: {sight.group.me} commits {sight.commit}, which only "
-                    f"{[str(holder) for holder in holders]} of {[str(voter) for voter in sorted(voters)]} hold durably"
+                return (
+                    f"which only {[str(holder) for holder in holders]} of {[str(voter) for voter in sorted(voters)]} "
+                    "hold durably"
                 )
+        return ""
 
 
 def _holds(node: SimNode | None, sight: Sight, index: LogIndex) -> bool:
