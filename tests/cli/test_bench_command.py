@@ -8,15 +8,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raftmq.cli.bench import calls, failover, idle, restart
+from raftmq.cli.bench import calls, failover, idle, queue, restart
 from raftmq.cli.bench.calls import CallsSetting
 from raftmq.cli.bench.failover import Victim
+from raftmq.cli.bench.queue import QueueSetting
 from raftmq.cli.bench.stage import on_stage
 from raftmq.cli.runtime import DEFAULT_CONFIG, Target
 from tests.cli.conftest import Command
 from tests.cli.test_bench_loads import FLOORS
 
 OK, FAILED, USAGE = range(3)
+CERTAIN = {"worked on: counted", "held: counted", "scheduled: all delivered", "committed: the last one holds"}
+"""Of the checks of queues, those that hold on however slow a machine."""
 
 
 async def test_the_floor_is_six_measurements(raftmq_command: Command) -> None:
@@ -66,6 +69,9 @@ async def test_what_kills_nodes_on_nodes_of_its_own(tmp_path: Path) -> None:
         assert single.passed, single.checks
         streamed = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2, stream=True))
         assert streamed.passed, streamed.checks
+        queued = await queue.measure(stage, FLOORS, QueueSetting(0.5, messages=2_000, workers=2, partitions=2))
+        assert [check for check in queued.checks if not check.passed and check.name in CERTAIN] == []
+        assert len(CERTAIN & {check.name for check in queued.checks}) == len(CERTAIN)
         killed = await failover.measure(stage, FLOORS, 1, Victim.LEADER, size=10, batch=2)
         assert killed.passed, killed.checks
         assert killed.latencies[0].spread.maximum > 0

@@ -160,7 +160,7 @@ def test_the_machine_is_described() -> None:
 def test_the_set_has_every_family() -> None:
     names = [name for name, _ in suite.selection(20, 30, 1000, 1000)]
     assert len(names) == len(set(names))
-    for family in ("produce", "end-to-end", "consume", "latency", "calls", "failover", "idle", "restart"):
+    for family in ("produce", "end-to-end", "consume", "latency", "calls", "queue", "failover", "idle", "restart"):
         assert any(name.startswith(family) for name in names)
 
 

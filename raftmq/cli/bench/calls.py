@@ -35,7 +35,7 @@ from raftmq.cli.bench.workers import Signals, run_all, working
 from raftmq.cli.exits import CommandError
 from raftmq.cli.produce import AcksName
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target
-from raftmq.client import Acks, TopicDescription
+from raftmq.client import Acks
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 30.0
@@ -177,7 +177,7 @@ def calls(
 
 async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result:
     topic = await stage.create_topic("calls", setting.partitions)
-    leaders = await _leaders(stage, topic)
+    leaders = await stage.leaders(topic)
     load = Calls(topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds, setting.stream)
     async with working([load] * setting.producers) as workers:
         clients = {f"caller {place}": worker.pid for place, worker in enumerate(workers, 1)}
@@ -198,8 +198,3 @@ async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result
         panels=produce.panels(produced),
         payload_bytes=produced.acknowledged * setting.size,
     )
-
-
-async def _leaders(stage: Stage, topic: TopicDescription) -> Mapping[int, str]:
-    addresses = {node.node_id: f"{node.host}:{node.port}" for node in await stage.client.cluster.nodes()}
-    return {p.partition: addresses[p.leader] for p in topic.partitions if p.leader is not None}

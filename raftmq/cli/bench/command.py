@@ -13,6 +13,7 @@ from raftmq.cli.bench.failover import failover
 from raftmq.cli.bench.idle import idle
 from raftmq.cli.bench.latency import latency
 from raftmq.cli.bench.produce import produce
+from raftmq.cli.bench.queue import queue
 from raftmq.cli.bench.restart import restart
 from raftmq.cli.bench.suite import everything
 from raftmq.cli.runtime import JsonOption, run
@@ -26,6 +27,7 @@ app.command()(consume)
 app.command("end-to-end")(end_to_end)
 app.command()(latency)
 app.command()(calls)
+app.command()(queue)
 app.command()(failover)
 app.command()(idle)
 app.command()(restart)

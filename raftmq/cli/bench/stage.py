@@ -111,6 +111,14 @@ class Stage:
                 raise CommandError(f"topic {topic} {complaint} after {SETTLE_SECONDS:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
 
+    async def leaders(self, topic: TopicDescription) -> Mapping[int, str]:
+        """Partition -> address of its leader."""
+        addresses = await self.addresses_of_nodes()
+        return {p.partition: addresses[p.leader] for p in topic.partitions if p.leader is not None}
+
+    async def addresses_of_nodes(self) -> Mapping[int, str]:
+        return {node.node_id: f"{node.host}:{node.port}" for node in await self.client.cluster.nodes()}
+
     async def drop_topic(self, topic: str) -> None:
         """Delete it where the cluster outlives the benchmark."""
         if not self._own:

@@ -20,6 +20,7 @@ from raftmq.cli.bench import (
     latency,
     machine,
     produce,
+    queue,
     readme,
     restart,
 )
@@ -35,6 +36,7 @@ from raftmq.cli.bench.common import (
 )
 from raftmq.cli.bench.failover import Victim
 from raftmq.cli.bench.producing import Setting
+from raftmq.cli.bench.queue import QueueSetting
 from raftmq.cli.bench.result import Result
 from raftmq.cli.exits import CommandError, ExitCode, explain
 from raftmq.cli.runtime import DEFAULT_CONFIG, ConfigOption, JsonOption, Target, run
@@ -47,6 +49,9 @@ SUSTAINED = 3
 """Benchmarks of what a cluster can sustain take so many times as long as the others: the disk has to keep up."""
 BACKLOG_PER_SECOND = 100_000
 """Records to read, per second that the others get."""
+
+QUEUED_PER_SECOND = 50_000
+"""Messages to work on and to hold, per second that the others get."""
 
 
 def everything(
@@ -100,6 +105,10 @@ def selection(seconds: float, kills: int, partitions: int, volume: int) -> Seque
         ("latency", lambda s, f: latency.measure(s, f, 100, Acks.ALL, seconds / 2)),
         ("calls", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2))),
         ("calls on a stream", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2, stream=True))),
+        (
+            "queue",
+            lambda s, f: queue.measure(s, f, QueueSetting(seconds / 2, max(int(QUEUED_PER_SECOND * seconds), 1))),
+        ),
         ("failover of the leader", lambda s, f: failover.measure(s, f, kills, Victim.LEADER, size=100, batch=10)),
         ("failover of a follower", lambda s, f: failover.measure(s, f, kills, Victim.FOLLOWER, size=100, batch=10)),
         ("idle", lambda s, f: idle.measure(s, f, partitions, seconds)),
