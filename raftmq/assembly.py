@@ -21,6 +21,7 @@ from raftmq.broker.leaders import Leaders
 from raftmq.broker.offsets import Offsets
 from raftmq.broker.view import View
 from raftmq.config import NodeConfig
+from raftmq.controller.acquaintances import Acquaintances
 from raftmq.controller.caretaker import Caretaker
 from raftmq.controller.controller import Controller
 from raftmq.controller.formation import Formation
@@ -115,6 +116,7 @@ class Assembly(Events):
         self._image_due = False
         self._started = False
         self._boots: dict[NodeId, BootCount] = {}
+        self._addresses: dict[NodeId, tuple[str, int]] = {}
         self.replicas = Replicas(self.me, settings(config), store, links, clock, rng, wake, self)
         cluster = config.cluster
         self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
@@ -135,6 +137,14 @@ class Assembly(Events):
         registration = _registration(config, self.me, identity.boot_count)
         self._caretaker = Caretaker(
             self.controller, self.host, registration, forwarder, clock, cluster.timeouts.session_timeout_ms
+        )
+        self._acquaintances = Acquaintances(
+            formation.cluster_id,
+            formation.question(cluster.cluster, self.me),
+            links.identify,
+            lambda: self._addresses,
+            lambda: self.controller.controller() is not None,
+            lambda: self._adopt(self._image),
         )
         self._groups = Groups(self.host, forwarder, clock)
         self.operations = Operations(
@@ -178,6 +188,7 @@ class Assembly(Events):
         """Register, fence, balance, drive operations, look after consumer groups and queues; until cancelled."""
         await asyncio.gather(
             self._caretaker.run(),
+            self._acquaintances.run(),
             self.operations.run(),
             self.coordinator.run(),
             self.lag.run(),
@@ -286,9 +297,11 @@ class Assembly(Events):
     def _adopt(self, image: MetadataImage) -> None:
         self._image = image
         # Those that are being added or removed are dialled for as long as that takes.
-        nodes = sorted({*self._config.peers, *image.nodes, *image.addresses()})
-        self._links.set_peers({node: self._address(node, image) for node in nodes if node != self.me.node})
-        self.replicas.set_nodes(nodes)
+        nodes = {*self._config.peers, *image.nodes, *image.addresses()} - {self.me.node}
+        self._addresses = {node: self._address(node, image) for node in sorted(nodes)}
+        strangers = {node: at for node, at in self._acquaintances.addresses.items() if node not in nodes}
+        self._links.set_peers(self._addresses | strangers)
+        self.replicas.set_nodes(sorted({*nodes, *strangers, self.me.node}))
 
     def _address(self, node: NodeId, image: MetadataImage) -> tuple[str, int]:
         """Where to dial a node: this node's override, else what the node registered, else the file."""
@@ -307,7 +320,11 @@ class Assembly(Events):
         """What this node says to ``Identify``: its cluster, and whether that knows the disk which asks."""
         sender = getattr(request, "from")  # a keyword in Python
         known = self.controller.image.admits(ReplicaId(NodeId(sender.node), StoreId(sender.store)))
-        return self._formation.answer(self.me, admits=known and self.controller.is_current())
+        image = self.controller.image
+        registered = {node: (one.peer_host, one.peer_port) for node, one in image.nodes.items()}
+        return self._formation.answer(
+            self.me, admits=known and self.controller.is_current(), nodes=registered | image.addresses()
+        )
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -50,14 +50,27 @@ class Formation:
     def decode(cls, row: bytes) -> Formation:
         return cls.from_answer(peer_pb2.IdentifyResponse.FromString(row))
 
-    def answer(self, me: ReplicaId, *, admits: bool = False) -> peer_pb2.IdentifyResponse:
-        """What this node says to ``Identify``. `admits`: by the metadata, whoever asks belongs to the cluster."""
+    def question(self, cluster_name: str, me: ReplicaId) -> peer_pb2.IdentifyRequest:
+        """What a node of this cluster asks others with."""
+        request = peer_pb2.IdentifyRequest(cluster_name=cluster_name, seed_digest=self.seed_digest)
+        getattr(request, "from").CopyFrom(_to_proto(me))
+        return request
+
+    def answer(
+        self, me: ReplicaId, *, admits: bool = False, nodes: Mapping[NodeId, tuple[str, int]] | None = None
+    ) -> peer_pb2.IdentifyResponse:
+        """What this node says to ``Identify``. `admits`: by the metadata, whoever asks belongs to the cluster. `nodes`:
+        the cluster's, and where they are reached by others."""
         return peer_pb2.IdentifyResponse(
             me=_to_proto(me),
             cluster_id=self.cluster_id,
             seed_digest=self.seed_digest,
             initial_voters=[_to_proto(voter) for voter in self.voters],
             admits_you=admits,
+            nodes=[
+                peer_pb2.NodeAddress(node=node, peer_host=host, peer_port=port)
+                for node, (host, port) in sorted((nodes or {}).items())
+            ],
         )
 
     @classmethod

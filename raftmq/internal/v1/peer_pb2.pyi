@@ -680,6 +680,7 @@ class IdentifyResponse(_message.Message):
     SEED_DIGEST_FIELD_NUMBER: _builtins.int
     INITIAL_VOTERS_FIELD_NUMBER: _builtins.int
     ADMITS_YOU_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Empty: this node has formed no cluster yet."""
     seed_digest: _builtins.bytes
@@ -691,6 +692,10 @@ class IdentifyResponse(_message.Message):
     def initial_voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaId]:
         """Of the cluster formed: its first voters, as they were then."""
 
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeAddress]:
+        """The nodes of the cluster as far as this one knows: the asking one may have missed that some joined."""
+
     def __init__(
         self,
         *,
@@ -699,14 +704,40 @@ class IdentifyResponse(_message.Message):
         seed_digest: _builtins.bytes = ...,
         initial_voters: _abc.Iterable[Global___ReplicaId] | None = ...,
         admits_you: _builtins.bool = ...,
+        nodes: _abc.Iterable[Global___NodeAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["me", b"me"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admits_you", b"admits_you", "cluster_id", b"cluster_id", "initial_voters", b"initial_voters", "me", b"me", "seed_digest", b"seed_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admits_you", b"admits_you", "cluster_id", b"cluster_id", "initial_voters", b"initial_voters", "me", b"me", "nodes", b"nodes", "seed_digest", b"seed_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IdentifyResponse: _TypeAlias = IdentifyResponse  # noqa: Y015
+
+@_typing.final
+class NodeAddress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    PEER_HOST_FIELD_NUMBER: _builtins.int
+    PEER_PORT_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    peer_host: _builtins.str
+    peer_port: _builtins.int
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        peer_host: _builtins.str = ...,
+        peer_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "peer_host", b"peer_host", "peer_port", b"peer_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeAddress: _TypeAlias = NodeAddress  # noqa: Y015
 
 @_typing.final
 class InspectGroupRequest(_message.Message):
