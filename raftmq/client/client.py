@@ -300,7 +300,7 @@ class Client(ExchangeClient):
 
         worker: who it is, for people who look at the queue.
         lease_ms: how long it has each message, 100 ms to 12 h; None: as the group's settings say.
-        prefetch: how many messages it holds at most, 1 to 10,000; leases run from when they came.
+        prefetch: how many messages it holds at most, 1 to 10,000; leases run while it holds them.
         max_bytes: of one answer, softly; at most 4 MiB.
         partitions: which to take from; None: all.
         unavailable_timeout_ms: how long a partition may fail to answer before its last error is raised.

@@ -209,6 +209,7 @@ class QueueWorker:
         loop = asyncio.get_running_loop()
 
         async def attempt() -> tuple[queue_pb2.ReceiveResponse, float]:
+            sent = loop.time()
             answer = await self._router.to_partition(
                 self.topic,
                 partition,
@@ -216,13 +217,13 @@ class QueueWorker:
                 request,
                 timeout_ms=POLL_MS + ANSWER_MARGIN_MS,
             )
-            return answer, loop.time()
+            return answer, sent + answer.waited.ToMilliseconds() / 1000
 
-        answer, came = await self._router.policy.call(
+        answer, leased = await self._router.policy.call(
             attempt, lambda error: error.retriable, timeout_ms=settings.unavailable_timeout_ms
         )
         lease_ms = answer.lease.ToMilliseconds()
-        messages = [QueueMessage(self, wire, lease_ms, came) for wire in answer.messages]
+        messages = [QueueMessage(self, wire, lease_ms, leased) for wire in answer.messages]
         kept = messages[: max(0, self._room)]
         self._room -= len(messages)
         self._ready.extend(kept)

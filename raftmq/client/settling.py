@@ -16,8 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from raftmq import status
 from raftmq.client.connection import NodeChannel
+from raftmq.client.retry import with_outcome
 from raftmq.client.router import Router
-from raftmq.errors import RaftmqError
+from raftmq.errors import Outcome, RaftmqError
 from raftmq.v1 import queue_pb2
 
 CALL_TIMEOUT_MS = 10_000
@@ -91,9 +92,9 @@ class Settler:
         request = queue_pb2.ExtendRequest(
             topic=self._topic, group=self._group, tokens=[token], lease=_duration(lease_ms)
         )
-        response = await self._call(lambda node: node.queue.Extend, request)
+        response, doubtful = await self._call(lambda node: node.queue.Extend, request)
         if response.failures:
-            raise status.from_message(response.failures[0].error)
+            raise _refusal(response.failures[0].error, doubtful)
 
     async def drained(self) -> None:
         """Return when everything that was given is settled, or has failed."""
@@ -130,7 +131,7 @@ class Settler:
     async def _settle(self, ruling: _Ruling, given: Sequence[_Given]) -> None:
         select, request = _request(self._topic, self._group, ruling, given)
         try:
-            response = await self._call(select, request)
+            response, doubtful = await self._call(select, request)
         except BaseException as error:
             for one in given:
                 if not one.answer.done():
@@ -145,19 +146,39 @@ class Settler:
             if one.answer.done():
                 continue
             if position in refused:
-                one.answer.set_exception(status.from_message(refused[position]))
+                one.answer.set_exception(_refusal(refused[position], doubtful))
             elif position in known or position in ended:
                 one.answer.set_result(VerdictResult(position in known, position in ended))
             else:
                 one.answer.set_result(_PLAIN)
 
-    async def _call(self, select: Callable[[NodeChannel], Any], request: Any) -> Any:
-        async def attempt() -> Any:
-            return await self._router.to_partition(
-                self._topic, self._partition, select, request, timeout_ms=min(self._timeout_ms, CALL_TIMEOUT_MS)
-            )
+    async def _call(self, select: Callable[[NodeChannel], Any], request: Any) -> tuple[Any, bool]:
+        """The answer, and whether an attempt before it may have counted as well."""
+        doubtful = False
 
-        return await self._router.policy.call(attempt, lambda error: error.retriable, timeout_ms=self._timeout_ms)
+        async def attempt() -> Any:
+            nonlocal doubtful
+            try:
+                return await self._router.to_partition(
+                    self._topic, self._partition, select, request, timeout_ms=min(self._timeout_ms, CALL_TIMEOUT_MS)
+                )
+            except RaftmqError as error:
+                doubtful = doubtful or error.outcome is not Outcome.NOT_APPLIED
+                raise
+
+        try:
+            answer = await self._router.policy.call(attempt, lambda error: error.retriable, timeout_ms=self._timeout_ms)
+        except RaftmqError as error:
+            if doubtful and error.outcome is Outcome.NOT_APPLIED:
+                raise with_outcome(error, Outcome.UNKNOWN) from error
+            raise
+        return answer, doubtful
+
+
+def _refusal(error: Any, doubtful: bool) -> RaftmqError:
+    """Why a verdict was not taken. Where an attempt before may have counted, its lease may be over for that."""
+    refusal = status.from_message(error)
+    return with_outcome(refusal, Outcome.UNKNOWN) if doubtful else refusal
 
 
 def _request(

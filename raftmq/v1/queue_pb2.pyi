@@ -389,6 +389,7 @@ class ReceiveResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    WAITED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _types_pb2.ResponseHeader: ...
     @_builtins.property
@@ -397,16 +398,23 @@ class ReceiveResponse(_message.Message):
     def lease(self) -> _duration_pb2.Duration:
         """How long the leases last from when they were granted, which was before this answer was sent."""
 
+    @_builtins.property
+    def waited(self) -> _duration_pb2.Duration:
+        """How long the request waited for messages before it asked for these leases: they last until `waited` + `lease` after it
+        was sent, or longer. Counted from when the answer came, a worker could believe in a lease that is over.
+        """
+
     def __init__(
         self,
         *,
         header: _types_pb2.ResponseHeader | None = ...,
         messages: _abc.Iterable[Global___QueueMessage] | None = ...,
         lease: _duration_pb2.Duration | None = ...,
+        waited: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lease", b"lease", "waited", b"waited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lease", b"lease", "messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lease", b"lease", "messages", b"messages", "waited", b"waited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

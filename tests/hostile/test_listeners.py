@@ -16,6 +16,7 @@ from raftmq import status
 from raftmq.broker.forwarding import error_of
 from raftmq.errors import DeadlineExceeded, InvalidArgument, MessageTooLarge, Outcome, Overloaded, Unimplemented
 from raftmq.rpc.interceptor import CallCounts, CallInterceptor, CallLimits
+from raftmq.rpc.options import MAX_MESSAGE_BYTES
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.hostile.node import METHODS, PATIENCE_S, TOPIC, Node
 
@@ -31,10 +32,10 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_message_above_the_limit_says_so(node: Node, method: str) -> None:
-    """The peers' listener has a larger limit; gRPC's own refusal, which is bare, comes at twice the clients' one."""
+    """The peers' listener takes whatever a client may send, and what goes around it; gRPC's own refusal is bare."""
     is_peer = "/raftmq.internal." in method
     with node.unchanged():
-        error = node.call(method, [bytes(2 * LIMIT + 1 if is_peer else LIMIT + 1)]).error
+        error = node.call(method, [bytes(MAX_MESSAGE_BYTES + 1 if is_peer else LIMIT + 1)]).error
     assert type(error) is MessageTooLarge
     assert is_peer or (error.outcome, str(LIMIT) in error.message) == (Outcome.NOT_APPLIED, True)
 

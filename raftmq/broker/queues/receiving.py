@@ -77,7 +77,9 @@ class Receiving:
 
     @staticmethod
     def _answer(partition: int, received: Received, header: Any) -> queue_pb2.ReceiveResponse:
-        response = queue_pb2.ReceiveResponse(header=header, lease=milliseconds(received.lease_ms))
+        response = queue_pb2.ReceiveResponse(
+            header=header, lease=milliseconds(received.lease_ms), waited=milliseconds(received.waited_ms)
+        )
         add, secret = response.messages.add, received.secret
         for lease, offset, record, attempt, failures, wall_ms in received.deliveries:
             add(

@@ -42,6 +42,8 @@ class Received:
     secret: bytes
     """Of the lease: whoever knows it may settle."""
     lease_ms: int
+    waited_ms: int
+    """Before the lease was asked for."""
     deliveries: list[Delivery]
 
 

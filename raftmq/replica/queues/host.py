@@ -105,7 +105,7 @@ class QueueHost:
         finally:
             if late is not None:
                 late.cancel()
-        return Received(secret, wish.lease_ms, deliveries)
+        return Received(secret, wish.lease_ms, waiter.waited_ms, deliveries)
 
     async def _deliver(self, desk: Desk, line: Line, granted: Granted, secret: bytes, max_bytes: int) -> list[Delivery]:
         """The messages of a lease, in order, as far as `max_bytes` allow; others are given back. Those of a batch that

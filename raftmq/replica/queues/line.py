@@ -42,6 +42,10 @@ class Waiter:
 
     wish: Wish
     answer: asyncio.Future[tuple[Granted, bytes]]
+    began: float
+    """By the loop's clock."""
+    waited_ms: int = 0
+    """Until it asked for the lease that it got."""
     is_late: bool = False
     """It waits for nothing but what is under way for it."""
     is_gone: bool = False
@@ -70,7 +74,8 @@ class Line:
 
     def wait(self, wish: Wish) -> Waiter:
         """Join the line."""
-        waiter = Waiter(wish, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(wish, loop.create_future(), loop.time())
         self._waiting.append(waiter)
         self._desk.look()
         return waiter
@@ -165,6 +170,7 @@ class Line:
             elif not waiter.is_gone:
                 self._waiting.appendleft(waiter)  # others were before it; ``serve`` sees whether it is late
 
+        waiter.waited_ms = int((asyncio.get_running_loop().time() - waiter.began) * 1000)
         self._desk.submit(commands.Grant(self._queue, waiter.wish.worker, count, secret, waiter.wish.lease_ms), told)
 
     def refresh(self) -> None:
