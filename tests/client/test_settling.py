@@ -1,0 +1,93 @@
+"""What a worker may believe: of a verdict whose answer was lost, and of how long it still has a message."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from raftmq import status
+from raftmq.client.queue import QueueWorker, WorkerSettings
+from raftmq.client.retry import RetryPolicy
+from raftmq.client.router import Router
+from raftmq.client.settling import Settler, Verdict
+from raftmq.errors import LeaseExpired, NoLeader, Outcome, RaftmqError, Unavailable
+from raftmq.v1 import queue_pb2
+
+REFUSED = status.to_message(LeaseExpired("somebody else may have the message"))
+
+
+class ScriptedRouter:
+    """Answers the calls to a partition one after the other; the last answer is given again."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.policy = RetryPolicy(initial_ms=1, max_ms=1)
+        self._answers = list(answers)
+
+    async def to_partition(self, *_: object, **__: object) -> Any:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, RaftmqError):
+            raise answer
+        return answer
+
+
+def refusal() -> queue_pb2.AckResponse:
+    return queue_pb2.AckResponse(failures=[queue_pb2.VerdictFailure(position=0, error=REFUSED)])
+
+
+async def ack(*answers: Any, timeout_ms: int = 60_000) -> object:
+    settler = Settler(cast(Router, ScriptedRouter(*answers)), "orders", "billing", 0, timeout_ms)
+    return await settler.settle(b"token", Verdict.ACK, None, "", "", b"")
+
+
+async def test_a_late_verdict_is_surely_not_applied() -> None:
+    with pytest.raises(LeaseExpired) as caught:
+        await ack(NoLeader("nobody leads"), refusal())
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_nobody_knows_of_a_verdict_that_is_late_only_when_it_is_repeated() -> None:
+    """The first attempt may have counted, and its lease been forgotten since."""
+    with pytest.raises(LeaseExpired) as caught:
+        await ack(Unavailable("the connection broke", outcome=Outcome.UNKNOWN), refusal())
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_the_last_error_does_not_hide_that_an_attempt_before_may_have_counted() -> None:
+    lost = Unavailable("the connection broke", outcome=Outcome.UNKNOWN)
+    with pytest.raises(RaftmqError) as caught:
+        await ack(lost, NoLeader("nobody leads"), timeout_ms=50)
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_a_lease_is_counted_from_before_it_was_granted() -> None:
+    """From when the request was sent, and what it waited there: the way back takes time too."""
+    answer = queue_pb2.ReceiveResponse(messages=[queue_pb2.QueueMessage(partition=0, offset=7, attempt=1)])
+    answer.lease.FromMilliseconds(30_000)
+    answer.waited.FromMilliseconds(20)
+    way_back_s = 0.05
+
+    class SlowRouter(ScriptedRouter):
+        metadata = SimpleNamespace(topic=lambda _: _topic())
+
+        async def to_partition(self, *_: object, **__: object) -> Any:
+            if not self._answers:
+                await asyncio.Event().wait()
+            await asyncio.sleep(way_back_s)
+            return self._answers.pop()
+
+    router = SlowRouter(answer)
+    settings = WorkerSettings(
+        worker="w", lease_ms=None, prefetch=1, max_bytes=1000, partitions=None, unavailable_timeout_ms=60_000
+    )
+    async with QueueWorker(cast(Router, router), "orders", "billing", settings) as worker:
+        message = await anext(worker)
+        assert 0 < message.lease_left_ms <= 30_000 + 20 - way_back_s * 1000
+        router._answers.append(queue_pb2.ReleaseResponse())
+        await message.release()
+
+
+async def _topic() -> Any:
+    return SimpleNamespace(partitions=[SimpleNamespace(partition=0)])
