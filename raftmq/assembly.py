@@ -138,14 +138,7 @@ class Assembly(Events):
         self._caretaker = Caretaker(
             self.controller, self.host, registration, forwarder, clock, cluster.timeouts.session_timeout_ms
         )
-        self._acquaintances = Acquaintances(
-            formation.cluster_id,
-            formation.question(cluster.cluster, self.me),
-            links.identify,
-            lambda: self._addresses,
-            lambda: self.controller.controller() is not None,
-            lambda: self._adopt(self._image),
-        )
+        self._acquaintances = self._get_acquainted()
         self._groups = Groups(self.host, forwarder, clock)
         self.operations = Operations(
             self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
@@ -302,6 +295,16 @@ class Assembly(Events):
         strangers = {node: at for node, at in self._acquaintances.addresses.items() if node not in nodes}
         self._links.set_peers(self._addresses | strangers)
         self.replicas.set_nodes(sorted({*nodes, *strangers, self.me.node}))
+
+    def _get_acquainted(self) -> Acquaintances:
+        return Acquaintances(
+            self._formation.cluster_id,
+            self._formation.question(self._config.cluster.cluster, self.me),
+            self._links.identify,
+            lambda: self._addresses,
+            lambda: self.controller.controller() is not None,
+            lambda: self._adopt(self._image),
+        )
 
     def _address(self, node: NodeId, image: MetadataImage) -> tuple[str, int]:
         """Where to dial a node: this node's override, else what the node registered, else the file."""

@@ -6,5 +6,6 @@
 ``sessions``    which nodes are heard, and which are fenced
 ``caretaker``   registers, admits, fences, balances, again and again
 ``replay``      is the metadata here of the present?
+``acquaintances``  finds nodes that joined while this one heard nothing
 ``reconciler``  drives this node's replicas to what the metadata says
 """
