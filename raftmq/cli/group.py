@@ -78,7 +78,9 @@ def _show(described: GroupDescription) -> None:
     output.show(
         output.stack(
             f"epoch {described.epoch}, assignor {described.assignor}, coordinated by node {coordinator}",
-            output.table("", ("member", "client", "#partitions", "#giving up", "#heard"), members),
+            output.table("", ("member", "client", "#partitions", "#giving up", "#heard"), members)
+            if members
+            else "no members",
             output.table("", ("partition", "#committed", "#end", "#lag", "#lag time", "member"), partitions),
         )
     )

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -55,7 +55,7 @@ def set_group(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SETTING=VALUE]...",
+            metavar="SETTING=VALUE",
             help="Such as attempts_max=3 lease_ms=60000 drain_per_s=100 retention=delete_on_ack paused=true; "
             "'queue describe --json' shows all of them.",
         ),
@@ -84,7 +84,7 @@ def set_group(
 
 @app.command("list")
 def list_groups(
-    name: Annotated[str, typer.Argument(metavar="[TOPIC]", help="Of this topic only.", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(metavar="TOPIC", help="Of this topic only.", show_default=False)] = "",
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -96,6 +96,9 @@ def list_groups(
             groups = await client.queues.list_groups(name)
         if as_json:
             output.show_json([asdict(one) for one in groups])
+            return
+        if not groups:
+            output.notice("no queue groups")
             return
         rows = ((one.topic, one.group, one.version, "yes" if one.settings.paused else "no") for one in groups)
         output.show(output.table("", ("topic", "group", "#version", "paused"), rows))
@@ -206,6 +209,9 @@ def peek(
         if as_json:
             output.show_json([_peeked_document(one) for one in found])
             return
+        if not found:
+            output.notice(f"no messages are {state.value}")
+            return
         rows = (
             (one.partition, one.offset, one.attempts, one.failures, one.redrives, _when(one), one.reason, one.error)
             for one in found
@@ -232,6 +238,8 @@ def redrive(
     as_json: JsonOption = False,
 ) -> None:
     """Let dead letters be delivered again."""
+    if offset and partition is None:
+        raise typer.BadParameter("needs --partition: each has offsets of its own", param_hint="--offset")
 
     async def command() -> None:
         async with Target(bootstrap, config).client() as client:
@@ -268,7 +276,7 @@ def seek(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Let a group start over: its leases end, and it forgets what is parked. Asks first, unless --yes."""
-    wanted = start_of(position, datetime.now(UTC))
+    wanted = start_of(position, datetime.now(UTC), "the position")
     if not yes:
         typer.confirm(f"Start group '{group}' of topic '{name}' over at {position}?", abort=True)
 
@@ -292,6 +300,7 @@ def resume(
     async def command() -> None:
         async with Target(bootstrap, config).client() as client:
             await client.queues.resume(name, group)
+        output.console.print(f"group {group} of topic {name} has its breaker closed in every partition", markup=False)
 
     run(command)
 
@@ -324,6 +333,7 @@ def cancel(
 def _changes(settings: list[str]) -> dict[str, Any]:
     """The fields of QueueSettings that ``name=value`` words change. Raises typer.BadParameter."""
     defaults = asdict(QueueSettings())
+    words = {field: get_args(hint) for field, hint in get_type_hints(QueueSettings).items()}
     changes: dict[str, Any] = {}
     for word in settings:
         field, separator, value = word.partition("=")
@@ -335,6 +345,8 @@ def _changes(settings: list[str]) -> dict[str, Any]:
         elif kind is int and value.isdecimal():
             changes[field] = int(value)
         elif kind is str:
+            if words[field] and value not in words[field]:
+                raise typer.BadParameter(f"{field} is {' or '.join(words[field])}, not '{value}'")
             changes[field] = value
         else:
             raise typer.BadParameter(f"{field} is {'true or false' if kind is bool else 'a number'}, not '{value}'")

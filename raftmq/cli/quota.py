@@ -14,7 +14,11 @@ app = typer.Typer(help="Quotas of clients: set, list, delete.", no_args_is_help=
 
 ClientArgument = Annotated[
     str | None,
-    typer.Argument(help="Client id; left out: the default, of all that have none of their own.", show_default=False),
+    typer.Argument(
+        metavar="CLIENT",
+        help="Client id; left out: the default, of all that have none of their own.",
+        show_default=False,
+    ),
 ]
 
 
@@ -56,9 +60,9 @@ def list_quotas(
             rows = (
                 (
                     _who(quota.client_id),
-                    quota.produce_bytes_per_s or "-",
-                    quota.fetch_bytes_per_s or "-",
-                    quota.requests_per_s or "-",
+                    _told(quota.produce_bytes_per_s),
+                    _told(quota.fetch_bytes_per_s),
+                    _told(quota.requests_per_s),
                 )
                 for quota in quotas
             )
@@ -83,3 +87,7 @@ def delete(
 
 def _who(client_id: str) -> str:
     return client_id or "everybody else"
+
+
+def _told(limit: int) -> str:
+    return f"{limit:,}" if limit else "-"
