@@ -16,6 +16,7 @@ from typing import Any
 from raftmq.client.client import Client
 from raftmq.client.types import Acks
 from raftmq.ids import CONTROLLER_GROUP, LogIndex
+from raftmq.ports import StorageError
 from raftmq.raft.types import Role
 from raftmq.sim import workload
 from raftmq.sim.cluster import Failure, SimCluster
@@ -82,7 +83,7 @@ def finish(simulation: Simulation) -> Result:
     error, details = "", ""
     try:
         simulation.run()
-    except (Failure, AssertionError) as found:
+    except (Failure, AssertionError, StorageError) as found:
         error, details = _tell(found, simulation)
     cluster = simulation.cluster
     states = cluster.checker.states + cluster.checker.oracle.counts
@@ -265,8 +266,10 @@ class Simulation:
                 where = f"group {group_id} on node {number}"
                 if raft.status().suspect:
                     return f"{where} is suspect"
-                if not raft.last_index == raft.commit_index == group.machine.applied_index:
-                    return f"{where}: last {raft.last_index} commit {raft.commit_index}"
+                if not raft.last_index == raft.persisted_index == raft.commit_index == group.machine.applied_index:
+                    return (
+                        f"{where}: last {raft.last_index} persisted {raft.persisted_index} commit {raft.commit_index}"
+                    )
                 end = group.end_chain, raft.last_index
                 if ends.setdefault(group_id, end) != end:
                     return f"{where} differs from another replica"
