@@ -28,6 +28,7 @@ from raftmq.errors import (
     UnknownNode,
     UnknownOperation,
     UnknownPartition,
+    UnknownQueueGroup,
     UnknownTopic,
     Unroutable,
 )
@@ -70,6 +71,7 @@ _HINTS: tuple[tuple[type[RaftmqError], str], ...] = (
     (AlreadyExists, "'raftmq topic describe NAME' and 'raftmq cluster status' show what there is"),
     (UnknownGroup, "'raftmq group list' shows those that have members or committed offsets"),
     (GroupNotEmpty, "stop its members first; 'raftmq group describe GROUP' shows them"),
+    (UnknownQueueGroup, "'raftmq queue list TOPIC' shows them; the first 'raftmq queue receive' makes one"),
     (UnknownExchange, "'raftmq exchange list' shows them; 'raftmq exchange declare NAME --kind KIND' makes one"),
     (UnknownBinding, "'raftmq exchange list' shows the bindings: name one as it stands there"),
     (Unroutable, "'raftmq exchange trace EXCHANGE --routing-key KEY' shows why"),
