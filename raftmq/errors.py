@@ -26,12 +26,9 @@
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
-    ├── Overloaded               RESOURCE_EXHAUSTED   with a time to wait
-    ├── QueueFull                RESOURCE_EXHAUSTED   with a time to wait
+    ├── Exhausted                RESOURCE_EXHAUSTED   with a time to wait
+    │   └── Overloaded, QueueFull, QuotaExceeded, MemoryPressure, StorageFull
     ├── OverflowDropped          RESOURCE_EXHAUSTED   by the topic's own policy: not to be sent again
-    ├── QuotaExceeded            RESOURCE_EXHAUSTED   with a time to wait
-    ├── MemoryPressure           RESOURCE_EXHAUSTED   with a time to wait
-    ├── StorageFull              RESOURCE_EXHAUSTED   with a time to wait
     ├── MessageTooLarge          RESOURCE_EXHAUSTED
     ├── DeadlineExceeded         DEADLINE_EXCEEDED    outcome says whether it was or may be applied
     ├── LeadershipLost           UNAVAILABLE          appended, then the leader changed: outcome UNKNOWN
@@ -47,7 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Outcome(Enum):
@@ -96,6 +93,16 @@ class RaftmqError(Exception):
         self.field = field
         self.retry_after_ms = retry_after_ms
         self.metadata: dict[str, str] = dict(metadata or {})
+
+    def copy(self) -> Self:
+        """One of its own for each of those who wait: whoever hands an error on may amend it."""
+        return type(self)(
+            self.message,
+            outcome=self.outcome,
+            field=self.field,
+            retry_after_ms=self.retry_after_ms,
+            metadata=self.metadata,
+        )
 
 
 class InvalidArgument(RaftmqError):
@@ -309,21 +316,23 @@ class OffsetOutOfRange(RaftmqError):
     default_outcome = Outcome.NOT_APPLIED
 
 
-class Overloaded(RaftmqError):
-    reason = "OVERLOADED"
+class Exhausted(RaftmqError):
+    """Base of what there is no room for now, and may be later. Says how long to wait."""
+
     code = "RESOURCE_EXHAUSTED"
     default_outcome = Outcome.NOT_APPLIED
     retriable = True
 
 
-class QueueFull(RaftmqError):
+class Overloaded(Exhausted):
+    reason = "OVERLOADED"
+
+
+class QueueFull(Exhausted):
     """The partition is as deep as its topic allows. Metadata has ``measure`` (records, bytes or age_ms), ``depth``,
     ``limit``, and the topic's policy as ``overflow``."""
 
     reason = "QUEUE_FULL"
-    code = "RESOURCE_EXHAUSTED"
-    default_outcome = Outcome.NOT_APPLIED
-    retriable = True
 
 
 class OverflowDropped(RaftmqError):
@@ -335,34 +344,25 @@ class OverflowDropped(RaftmqError):
     default_outcome = Outcome.NOT_APPLIED
 
 
-class QuotaExceeded(RaftmqError):
+class QuotaExceeded(Exhausted):
     """The client asks for more than its quota allows. Metadata has the ``client``, and the ``quota`` by its name."""
 
     reason = "QUOTA_EXCEEDED"
-    code = "RESOURCE_EXHAUSTED"
-    default_outcome = Outcome.NOT_APPLIED
-    retriable = True
 
 
-class MemoryPressure(RaftmqError):
+class MemoryPressure(Exhausted):
     """The node has no memory for the call. Metadata has what calls ``used``, are ``allowed``, and the ``limit``."""
 
     reason = "MEMORY_PRESSURE"
-    code = "RESOURCE_EXHAUSTED"
-    default_outcome = Outcome.NOT_APPLIED
-    retriable = True
 
 
-class StorageFull(RaftmqError):
+class StorageFull(Exhausted):
     """The leader's disk is almost full: it takes records again once there is room. Reading and deleting go on.
 
     Metadata has the ``node``. Leadership goes to a replica with more room if there is one in sync.
     """
 
     reason = "STORAGE_FULL"
-    code = "RESOURCE_EXHAUSTED"
-    default_outcome = Outcome.NOT_APPLIED
-    retriable = True
     refresh_metadata = True
 
 

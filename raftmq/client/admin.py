@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.duration_pb2 import Duration
-
 from raftmq.client import convert
 from raftmq.client.connection import NodeChannel
+from raftmq.client.convert import to_duration
 from raftmq.client.metadata import MetadataCache
 from raftmq.client.operations import ClusterOperations
 from raftmq.client.retry import may_retry_read, may_retry_write
@@ -75,13 +74,13 @@ class Admin:
             replication_factor=replication_factor,
             min_in_sync_replicas=min_in_sync_replicas,
             max_batch_bytes=max_batch_bytes,
-            retention=_milliseconds(retention_ms) if retention_ms else None,
+            retention=to_duration(retention_ms) if retention_ms else None,
             retention_bytes=retention_bytes,
-            message_id_window=_milliseconds(message_id_window_ms) if message_id_window_ms else None,
+            message_id_window=to_duration(message_id_window_ms) if message_id_window_ms else None,
             message_id_window_count=message_id_window_count,
             depth=convert.depth(max_depth_records, max_depth_bytes, max_depth_age_ms, overflow, sample_one_in),
             validate_only=validate_only,
-            timeout=_milliseconds(min(timeout_ms, LEADERS_TIMEOUT_MS)),
+            timeout=to_duration(min(timeout_ms, LEADERS_TIMEOUT_MS)),
         )
         answer = await self._router.to_any(
             lambda node: node.admin.CreateTopic, request, timeout_ms=timeout_ms, judge=may_retry_write
@@ -125,9 +124,9 @@ class Admin:
             name=name,
             min_in_sync_replicas=min_in_sync_replicas,
             max_batch_bytes=max_batch_bytes,
-            retention=None if retention_ms is None else _milliseconds(retention_ms),
+            retention=None if retention_ms is None else to_duration(retention_ms),
             retention_bytes=retention_bytes,
-            message_id_window=None if message_id_window_ms is None else _milliseconds(message_id_window_ms),
+            message_id_window=None if message_id_window_ms is None else to_duration(message_id_window_ms),
             message_id_window_count=message_id_window_count,
             depth=convert.depth(max_depth_records, max_depth_bytes, max_depth_age_ms, overflow, sample_one_in),
             partitions=partitions,
@@ -323,9 +322,3 @@ class Cluster(ClusterOperations):
         if node_id not in self._metadata.image.nodes:
             await self._metadata.refresh()
         return self._metadata.node(node_id)
-
-
-def _milliseconds(value: int) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(value)
-    return duration

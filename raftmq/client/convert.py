@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.duration_pb2 import Duration
+
 from raftmq.client.types import (
     BatchReceipt,
     ClusterDescription,
@@ -215,3 +217,10 @@ def server(wire: broker_pb2.GetServerInfoResponse) -> ServerDescription:
         max_message_bytes=wire.max_message_bytes,
         max_batch_bytes=wire.max_batch_bytes,
     )
+
+
+def to_duration(milliseconds: int) -> Duration:
+    """A length of time as requests tell it."""
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from raftmq import status
 from raftmq.client.connection import NodeChannel
+from raftmq.client.convert import to_duration
 from raftmq.client.retry import Judgement, may_retry_read, may_retry_write
 from raftmq.client.router import Router
 from raftmq.errors import InvalidArgument, RaftmqError
@@ -232,7 +232,7 @@ class Queues:
             max_messages=max_messages,
             rate_per_s=rate_per_s,
             dry_run=dry_run,
-            timeout=_duration(timeout_ms),
+            timeout=to_duration(timeout_ms),
         )
         answer = await self._any(
             lambda node: node.queue.Redrive, request, timeout_ms + DEFAULT_TIMEOUT_MS, may_retry_write
@@ -307,12 +307,12 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
     return queue_pb2.QueueGroupSettings(
         start=enums.QueueStart.Value(f"QUEUE_START_{settings.start.upper()}"),
         ordering=enums.QUEUE_ORDERING_KEY if settings.ordered_by_key else enums.QUEUE_ORDERING_UNSPECIFIED,
-        lease=_duration(settings.lease_ms),
+        lease=to_duration(settings.lease_ms),
         attempts_max=settings.attempts_max,
         backoff=queue_pb2.Backoff(
-            first=_duration(settings.backoff_first_ms),
+            first=to_duration(settings.backoff_first_ms),
             factor_percent=settings.backoff_factor_percent,
-            max=_duration(settings.backoff_max_ms),
+            max=to_duration(settings.backoff_max_ms),
             jitter_percent=settings.backoff_jitter_percent,
         ),
         at_end=enums.AtEnd.Value(f"AT_END_{settings.at_end.upper()}"),
@@ -321,7 +321,7 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
         retention=enums.QueueRetention.Name(retention),
         processed_keys_max=settings.processed_keys_max,
         breaker_failures=settings.breaker_failures,
-        breaker_pause=_duration(settings.breaker_pause_ms),
+        breaker_pause=to_duration(settings.breaker_pause_ms),
         paused=settings.paused,
         expiry_is_no_failure=not settings.expiry_is_failure,
         redrives_max=settings.redrives_max,
@@ -371,12 +371,6 @@ def _peeked(partition: int, wire: queue_pb2.PeekedMessage) -> PeekedMessage:
         parked_at_ms=wire.parked_at.ToMilliseconds() if wire.HasField("parked_at") else None,
         redrives=wire.redrives,
     )
-
-
-def _duration(milliseconds: int) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(milliseconds)
-    return duration
 
 
 def _moment(value: datetime, field: str) -> Timestamp:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from google.protobuf.duration_pb2 import Duration
-
 from raftmq import status
 from raftmq.client.connection import NodeChannel
+from raftmq.client.convert import to_duration
 from raftmq.client.retry import with_outcome
 from raftmq.client.router import Router
 from raftmq.errors import Outcome, RaftmqError
@@ -90,7 +89,10 @@ class Settler:
     async def extend(self, token: bytes, lease_ms: int | None) -> None:
         """Raises LeaseExpired, or the last error where nobody answered."""
         request = queue_pb2.ExtendRequest(
-            topic=self._topic, group=self._group, tokens=[token], lease=_duration(lease_ms)
+            topic=self._topic,
+            group=self._group,
+            tokens=[token],
+            lease=None if lease_ms is None else to_duration(lease_ms),
         )
         response, doubtful = await self._call(lambda node: node.queue.Extend, request)
         if response.failures:
@@ -135,7 +137,7 @@ class Settler:
         except BaseException as error:
             for one in given:
                 if not one.answer.done():
-                    one.answer.set_exception(_copy(error) if isinstance(error, RaftmqError) else error)
+                    one.answer.set_exception(error.copy() if isinstance(error, RaftmqError) else error)
             if not isinstance(error, RaftmqError):
                 raise
             return
@@ -196,7 +198,11 @@ def _request(
             return lambda node: node.queue.Release, queue_pb2.ReleaseRequest(topic=topic, group=group, tokens=tokens)
         case Verdict.RETRY:
             retry = queue_pb2.RetryRequest(
-                topic=topic, group=group, tokens=tokens, delay=_duration(ruling.delay_ms), error=ruling.error
+                topic=topic,
+                group=group,
+                tokens=tokens,
+                delay=None if ruling.delay_ms is None else to_duration(ruling.delay_ms),
+                error=ruling.error,
             )
             return lambda node: node.queue.Retry, retry
         case Verdict.PARK:
@@ -204,22 +210,3 @@ def _request(
                 topic=topic, group=group, tokens=tokens, reason=ruling.reason, error=ruling.error
             )
             return lambda node: node.queue.Park, park
-
-
-def _duration(milliseconds: int | None) -> Duration | None:
-    if milliseconds is None:
-        return None
-    duration = Duration()
-    duration.FromMilliseconds(milliseconds)
-    return duration
-
-
-def _copy(error: RaftmqError) -> RaftmqError:
-    """For each of those who wait: an exception that is raised twice has two tracebacks in one."""
-    return type(error)(
-        error.message,
-        outcome=error.outcome,
-        field=error.field,
-        retry_after_ms=error.retry_after_ms,
-        metadata=error.metadata,
-    )

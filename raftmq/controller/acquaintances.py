@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from raftmq.controller.joining import ANSWER_WITHIN_S, Identify
-from raftmq.errors import RaftmqError
+from raftmq.controller.joining import Identify, ask_all
 from raftmq.ids import NodeId
 from raftmq.internal.v1 import peer_pb2
 
@@ -61,9 +60,9 @@ class Acquaintances:
 
     async def _ask_around(self) -> None:
         known = self._known()
-        answers = await asyncio.gather(*(self._ask(address) for _, address in sorted(known.items())))
+        answers = await ask_all(known, self._identify, self._request)
         told: dict[NodeId, Address] = {}
-        for answer in answers:
+        for _, answer in sorted(answers.items()):
             if answer is not None and answer.cluster_id == self._cluster_id:
                 told |= {NodeId(one.node): (one.peer_host, one.peer_port) for one in answer.nodes}
         # Nobody answers: what was heard before may still be true.
@@ -76,9 +75,3 @@ class Acquaintances:
     @property
     def _me(self) -> NodeId:
         return NodeId(getattr(self._request, "from").node)
-
-    async def _ask(self, address: Address) -> peer_pb2.IdentifyResponse | None:
-        try:
-            return await self._identify(*address, self._request, ANSWER_WITHIN_S)
-        except RaftmqError:
-            return None

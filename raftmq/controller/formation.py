@@ -52,9 +52,7 @@ class Formation:
 
     def question(self, cluster_name: str, me: ReplicaId) -> peer_pb2.IdentifyRequest:
         """What a node of this cluster asks others with."""
-        request = peer_pb2.IdentifyRequest(cluster_name=cluster_name, seed_digest=self.seed_digest)
-        getattr(request, "from").CopyFrom(_to_proto(me))
-        return request
+        return question(cluster_name, me, self.seed_digest)
 
     def answer(
         self, me: ReplicaId, *, admits: bool = False, nodes: Mapping[NodeId, tuple[str, int]] | None = None
@@ -77,6 +75,13 @@ class Formation:
     def from_answer(cls, answer: peer_pb2.IdentifyResponse) -> Formation:
         voters = tuple(sorted(_from_proto(voter) for voter in answer.initial_voters))
         return cls(answer.cluster_id, answer.seed_digest, voters)
+
+
+def question(cluster_name: str, me: ReplicaId, seed_digest: bytes = b"") -> peer_pb2.IdentifyRequest:
+    """What `me` asks others with."""
+    request = peer_pb2.IdentifyRequest(cluster_name=cluster_name, seed_digest=seed_digest)
+    getattr(request, "from").CopyFrom(_to_proto(me))  # a keyword in Python
+    return request
 
 
 @dataclass(frozen=True, slots=True)

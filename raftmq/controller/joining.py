@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from raftmq.config import NodeConfig
-from raftmq.controller.formation import FORMATION_KEY, Formation, decide, is_reported
+from raftmq.controller.formation import FORMATION_KEY, Formation, decide, is_reported, question
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId, ReplicaId
 from raftmq.internal.v1 import peer_pb2
@@ -75,15 +75,21 @@ def _written(store: Store, formation: Formation) -> bool:
 async def _ask_all(
     config: NodeConfig, me: ReplicaId, identify: Identify
 ) -> dict[NodeId, peer_pb2.IdentifyResponse | None]:
-    request = peer_pb2.IdentifyRequest(cluster_name=config.cluster.cluster, seed_digest=config.cluster.seed_digest)
-    getattr(request, "from").CopyFrom(peer_pb2.ReplicaId(node=me.node, store=me.store))
+    request = question(config.cluster.cluster, me, config.cluster.seed_digest)
+    dialled = {node: config.dial(node) for node in config.peers}
+    return await ask_all({node: (at.host, at.port) for node, at in dialled.items()}, identify, request)
 
-    async def ask(node: NodeId) -> peer_pb2.IdentifyResponse | None:
-        address = config.dial(node)
+
+async def ask_all(
+    addresses: Mapping[NodeId, tuple[str, int]], identify: Identify, request: peer_pb2.IdentifyRequest
+) -> dict[NodeId, peer_pb2.IdentifyResponse | None]:
+    """Who is at these addresses, all asked at once. None: not up, or cut off; to be asked again shortly."""
+
+    async def ask(host: str, port: int) -> peer_pb2.IdentifyResponse | None:
         try:
-            return await identify(address.host, address.port, request, ANSWER_WITHIN_S)
+            return await identify(host, port, request, ANSWER_WITHIN_S)
         except RaftmqError:
-            return None  # not up yet, or cut off: asked again shortly
+            return None
 
-    nodes = config.peers
-    return dict(zip(nodes, await asyncio.gather(*(ask(node) for node in nodes)), strict=True))
+    answers = await asyncio.gather(*(ask(host, port) for host, port in addresses.values()))
+    return dict(zip(addresses, answers, strict=True))

@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from raftmq.controller.controller import Controller
+from raftmq.controller.formation import question
 from raftmq.controller.groups import Groups
 from raftmq.controller.metadata_group import MetadataGroup
 from raftmq.controller.steps import back, towards
@@ -149,9 +150,8 @@ class Operations:
     async def _who(self, host: str, port: int, field: str) -> ReplicaId:
         """The node and disk behind an address. Raises PreconditionFailed."""
         me = self._host.replicas.me
-        request = peer_pb2.IdentifyRequest(cluster_name=self._controller.cluster_name)
-        getattr(request, "from").CopyFrom(peer_pb2.ReplicaId(node=me.node, store=me.store))
         try:
+            request = question(self._controller.cluster_name, me)
             answer = await self._identify(host, port, request, IDENTIFY_WITHIN_S)
         except RaftmqError as error:
             raise PreconditionFailed(

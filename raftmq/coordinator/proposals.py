@@ -115,19 +115,8 @@ class Proposals:
         except RaftmqError as error:
             for one in part:
                 if not one.answer.done():
-                    one.answer.set_exception(_copy(error))
+                    one.answer.set_exception(error.copy())
             return
         for one, result in zip(part, cast("list[Result]", answer), strict=True):
             if not one.answer.done():
                 one.answer.set_result(result)
-
-
-def _copy(error: RaftmqError) -> RaftmqError:
-    """Each of those who wait gets one of its own: whoever hands an error on may amend it."""
-    return type(error)(
-        error.message,
-        outcome=error.outcome,
-        field=error.field,
-        retry_after_ms=error.retry_after_ms,
-        metadata=error.metadata,
-    )

@@ -16,7 +16,6 @@ from raftmq.errors import (
     Outcome,
     Overloaded,
     PreconditionFailed,
-    RaftmqError,
 )
 from raftmq.ids import GroupId, NodeId, Offset, ReplicaId, Term, Tick
 from raftmq.ports import BatchRow, Clock, DiskLevel
@@ -25,6 +24,7 @@ from raftmq.raft.types import Role
 from raftmq.replica.answers import BatchReader, row_of
 from raftmq.replica.answers import Bounds as Bounds
 from raftmq.replica.answers import Fetched as Fetched
+from raftmq.replica.futures import settle
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.intake import Intake
 from raftmq.replica.manager import Replicas
@@ -100,7 +100,7 @@ class ReplicaHost:
         group = self._led(group_id)
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         try:
-            group.propose_command(draft, partial(_settle, answer))
+            group.propose_command(draft, partial(settle, answer))
         except raft.NotLeader:
             raise NotLeader("leadership is being handed over") from None
         except raft.TooMuchUncommitted:
@@ -311,13 +311,3 @@ class ReplicaHost:
                 return await answer
         except TimeoutError:
             raise DeadlineExceeded(late, outcome=outcome) from None
-
-
-def _settle(future: asyncio.Future[T], answer: T | RaftmqError) -> None:
-    """End a future; the one who waited may have gone."""
-    if future.done():
-        return
-    if isinstance(answer, RaftmqError):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)

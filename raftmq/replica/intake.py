@@ -17,6 +17,7 @@ from raftmq.records.loose import LooseRecords, Sized
 from raftmq.replica.backlog import Backlog, QueueBacklog
 from raftmq.replica.budget import Budget
 from raftmq.replica.depth import Overflows, Room
+from raftmq.replica.futures import settle
 from raftmq.replica.gathering import Request
 from raftmq.replica.manager import Replicas
 from raftmq.replica.produce import OVERLOAD_RETRY_MS, Leadership
@@ -96,7 +97,7 @@ class Intake:
         deadline = Tick(arrived + timeout_ms)
         await until_serving(self._replicas, self._clock, group_id, deadline)
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        done = self._held(group_id, records, acks, partial(_settle, answer))
+        done = self._held(group_id, records, acks, partial(settle, answer))
         self._gather(group_id, Request(records, acks, min_in_sync, arrived, deadline, done), max_bytes)
         return await answer
 
@@ -191,7 +192,7 @@ class Intake:
         """What becomes of `records` once ``append`` has taken them; it raises where it does not. `until`: where their
         partition has no room, they wait so long for some."""
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        done = self._held(group_id, records, acks, partial(_settle, answer))
+        done = self._held(group_id, records, acks, partial(settle, answer))
         self.held_bytes += records.size
         try:
             if until is None:
@@ -216,13 +217,3 @@ class Intake:
             done(answer)
 
         return ended
-
-
-def _settle(answer: asyncio.Future[Ack], told: Ack | RaftmqError) -> None:
-    """End a future; the one who waited may have gone."""
-    if answer.done():
-        return
-    if isinstance(told, RaftmqError):
-        answer.set_exception(told)
-    else:
-        answer.set_result(told)

@@ -110,13 +110,7 @@ class Tending:
         return response
 
     def _join_redriven(self, answers: Sequence[tuple[Part, Any]]) -> Message:
-        joined = queue_pb2.RedriveResponse(header=self._view.header())
-        for part, answer in _told(answers):
-            if isinstance(answer, RaftmqError):
-                joined.partitions.add(partition=part.about, error=status.to_message(answer))
-            else:
-                joined.partitions.extend(answer.partitions)
-        return joined
+        return _join(queue_pb2.RedriveResponse(header=self._view.header()), answers)
 
     # -- starting over -----------------------------------------------------------------------------------------------
 
@@ -161,13 +155,7 @@ class Tending:
         return await host.offset_at(partition.group, timestamp_ms(request.appended_at, "appended_at"))
 
     def _join_sought(self, answers: Sequence[tuple[Part, Any]]) -> Message:
-        joined = queue_pb2.SeekGroupResponse(header=self._view.header())
-        for part, answer in _told(answers):
-            if isinstance(answer, RaftmqError):
-                joined.partitions.add(partition=part.about, error=status.to_message(answer))
-            else:
-                joined.partitions.extend(answer.partitions)
-        return joined
+        return _join(queue_pb2.SeekGroupResponse(header=self._view.header()), answers)
 
     # -- the breaker -------------------------------------------------------------------------------------------------
 
@@ -267,6 +255,18 @@ def _told(answers: Sequence[tuple[Part, Any]]) -> Sequence[tuple[Part, Any]]:
     if len(errors) == len(answers):
         raise next((error for error in errors if error.outcome is not Outcome.NOT_APPLIED), errors[0])
     return answers
+
+
+def _join(
+    joined: queue_pb2.RedriveResponse | queue_pb2.SeekGroupResponse, answers: Sequence[tuple[Part, Any]]
+) -> Message:
+    """Everything of `answers` in `joined`, errors as answers for their partitions."""
+    for part, answer in _told(answers):
+        if isinstance(answer, RaftmqError):
+            joined.partitions.add(partition=part.about, error=status.to_message(answer))
+        else:
+            joined.partitions.extend(answer.partitions)
+    return joined
 
 
 def _offset(value: int, field: str) -> None:

@@ -24,7 +24,3 @@ class Counter(IntEnum):
     SKIPPED = 10
     """Taken by the topic's retention before anybody had them."""
     BREAKER_OPENED = 11
-
-
-FINAL = (Counter.ACKED, Counter.DROPPED, Counter.EXPIRED, Counter.CANCELLED, Counter.SKIPPED)
-"""What closes a record."""

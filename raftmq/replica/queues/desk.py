@@ -22,6 +22,7 @@ from raftmq.partition.queues.commands import QueueAnswer, QueueCommand, QueueOp
 from raftmq.ports import Clock
 from raftmq.raft import errors as raft
 from raftmq.replica.barriers import Barriers
+from raftmq.replica.futures import settle
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
 from raftmq.replica.queues.line import Line
@@ -82,7 +83,7 @@ class Desk:
     async def ask(self, op: QueueOp) -> QueueAnswer:
         """The answer to `op`. Raises NotLeader (nothing was done), LeadershipLost, Overloaded."""
         answer: asyncio.Future[QueueAnswer] = self._loop.create_future()
-        self.submit(op, partial(_settle, answer))
+        self.submit(op, partial(settle, answer))
         return await answer
 
     def line(self, group: QueueGroupRecord) -> Line:
@@ -208,13 +209,3 @@ def _lost() -> NotLeader:
 def _tell_all(tells: list[Tell], answer: QueueAnswer | RaftmqError) -> None:
     for tell in tells:
         tell(answer)
-
-
-def _settle(future: asyncio.Future[QueueAnswer], answer: QueueAnswer | RaftmqError) -> None:
-    """The one who waited may have gone."""
-    if future.done():
-        return
-    if isinstance(answer, RaftmqError):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
