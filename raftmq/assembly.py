@@ -29,6 +29,7 @@ from raftmq.controller.groups import GROUP_METHODS, Groups
 from raftmq.controller.operations import Operations
 from raftmq.controller.reconciler import Reconciler
 from raftmq.coordinator.coordinator import Coordinator
+from raftmq.coordinator.positions import READ_POSITIONS, Positions
 from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
@@ -145,6 +146,14 @@ class Assembly(Events):
         )
         self.routed = RoutingCounts()
         self.coordinator = Coordinator(self.host, lambda: self.controller.image, self.controller.is_current, clock)
+        self._positions = Positions(
+            self.coordinator,
+            self.host,
+            forwarder,
+            lambda: self.controller.image,
+            self.controller.is_current,
+            clock,
+        )
         view = View(self.host, self.controller, self.queues)
         leaders = Leaders(view, forwarder, rng)
         self.lag = LagWatch(self.coordinator, Offsets(view, leaders), lambda: self.controller.image, clock)
@@ -184,6 +193,7 @@ class Assembly(Events):
             self._acquaintances.run(),
             self.operations.run(),
             self.coordinator.run(),
+            self._positions.run(),
             self.lag.run(),
             self._queue_upkeep.run(),
         )
@@ -212,6 +222,8 @@ class Assembly(Events):
             response = await self.calls.serve(call.method, call.request, call.remaining_ms or None, forwarded=True)
         elif call.method in GROUP_METHODS:
             response = await self._groups.handle(call.method, call.request, call.remaining_ms)
+        elif call.method == READ_POSITIONS:
+            response = await self._positions.handle(call.request, call.remaining_ms)
         else:
             response = await self.controller.handle(call.method, call.request, call.remaining_ms)
         return peer_pb2.ForwardResponse(response=response)

@@ -1,35 +1,90 @@
-"""How far the consumers of a partition have come: what the depth of a partition is measured from."""
+"""How far the readers of a partition have come: what its depth is measured from, and what a trim must leave.
+
+Queue groups keep their positions in the partition itself. Those of consumer groups are with their coordinators, on
+other nodes as often as not, and this node is told of them now and then. What it was told is a little old, which is
+safe: positions only grow. A group that is new, or that was set back, counts as soon as this node has been told of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from raftmq.ids import GroupId, Offset
+from raftmq.ids import GroupId, Offset, Tick
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.group import QueueGroup
+from raftmq.partition.queues.machine import Queues
 from raftmq.replica.group import ReplicaGroup
 
-
-class Backlog(Protocol):
-    """What consumers have yet to read."""
-
-    def lowest_unconsumed(self, group: GroupId) -> Offset | None:
-        """First record of the partition that somebody has yet to be done with; None: nobody keeps a position in it."""
+FRESH_MS = 10_000
+"""For so long what this node was told says which records nobody needs any more."""
 
 
-class QueueBacklog:
-    """Of the queue groups of a partition the slowest one. What is parked waits for an operator, not for a worker: it
-    does not count, or one bad record would stop the partition."""
+@dataclass(frozen=True, slots=True)
+class Consumers:
+    """The consumer groups of one partition."""
+
+    lowest: Offset | None
+    """The lowest committed offset; None: there is none."""
+    is_awaited: bool
+    """A group reads the partition, and has committed nothing of it yet."""
+
+
+class Backlog:
+    """What readers of the partitions on this node have yet to read, for those who lead them."""
 
     def __init__(self, find: Callable[[GroupId], ReplicaGroup | None]) -> None:
         self._find = find
+        self._consumers: Mapping[GroupId, Consumers] | None = None
+        """None: there are no consumer groups."""
+        self._as_of = Tick(0)
+
+    def told(self, consumers: Mapping[GroupId, Consumers] | None, as_of: Tick) -> None:
+        """The consumer groups of partitions, as of a moment; of those that are not named nothing is known. None: there
+        are no consumer groups at all."""
+        self._consumers, self._as_of = consumers, as_of
+
+    def is_known(self, group: GroupId) -> bool:
+        """Whether ``lowest_unconsumed`` speaks for all readers."""
+        return self._consumers is None or group in self._consumers
 
     def lowest_unconsumed(self, group: GroupId) -> Offset | None:
+        """First record that some group which keeps a position in the partition has yet to be done with; None: there is
+        no such group. What is parked waits for an operator, not for a worker: it does not count, or one bad record
+        would stop the partition."""
+        queues = self._queues(group)
+        positions = [] if queues is None else [_position(one) for one in queues.groups.values()]
+        consumers = self._of(group)
+        if consumers is not None and consumers.lowest is not None:
+            positions.append(consumers.lowest)
+        return min(positions, default=None)
+
+    def kept_from(self, group: GroupId, now: Tick) -> Offset | None:
+        """Records from here on stay, and those before may go, because a queue group removes what is acknowledged, or
+        keeps what not all groups have read; None: no group says so. 0 where all groups count and nobody knows how far
+        they are."""
+        queues = self._queues(group)
+        needed = None if queues is None else queues.needed_from()
+        if queues is None or needed is None or not queues.keeps_for_all():
+            return needed
+        consumers = self._of(group)
+        if consumers is None or consumers.is_awaited or self._is_stale(now):
+            return Offset(0)
+        return needed if consumers.lowest is None else min(needed, consumers.lowest)
+
+    def _of(self, group: GroupId) -> Consumers | None:
+        return _NOBODY if self._consumers is None else self._consumers.get(group)
+
+    def _is_stale(self, now: Tick) -> bool:
+        return self._consumers is not None and now - self._as_of > FRESH_MS
+
+    def _queues(self, group: GroupId) -> Queues | None:
         found = self._find(group)
-        if found is None or not isinstance(found.machine, PartitionMachine):
-            return None
-        return min((_position(one) for one in found.machine.queues.groups.values()), default=None)
+        machine = None if found is None else found.machine
+        return machine.queues if isinstance(machine, PartitionMachine) else None
+
+
+_NOBODY = Consumers(None, is_awaited=False)
 
 
 def _position(group: QueueGroup) -> Offset:

@@ -120,8 +120,12 @@ class Room:
 
     limit: DepthLimit
     low: Offset | None
-    """What ``backlog.Backlog`` says."""
+    """Where the slowest group is (``Backlog.lowest_unconsumed``)."""
     overflows: Overflows
+    kept_from: Offset | None = None
+    """Records from here on may not be dropped (``Backlog.kept_from``)."""
+    is_known: bool = True
+    """`low` speaks for all groups. Otherwise nothing is dropped: who sends again may find room."""
 
 
 class Gate:
@@ -169,9 +173,13 @@ class Gate:
             self._by_priority(batch, room, depth)
         elif (full := depth.beyond(limit)) is None:
             return None
+        elif not room.is_known:
+            raise self._full(batch, room, full)
         elif limit.overflow is Overflow.DROP_OLDEST:
             after, in_flight = Offset(end + batch.count), self._in_flight_bytes + size
             start = min(end, start_that_fits(limit, extents, low, after, in_flight, wall_ms))
+            if room.kept_from is not None and start > max(room.kept_from, log_start):
+                raise self._full(batch, room, full)  # the oldest may not go
             room.overflows.drop(self._group, limit.overflow, start - low)
             self._start = start
             return start
@@ -190,7 +198,7 @@ class Gate:
         full = depth.beyond(room.limit, batch.priority + _SHARE_BASE, _SHARE_WHOLE)
         if full is None:
             return
-        if batch.priority == PRIORITY_MAX:
+        if batch.priority == PRIORITY_MAX or not room.is_known:
             raise self._full(batch, room, full)
         raise self._dropped(batch, room, full, f"priority {batch.priority} is too low")
 

@@ -14,7 +14,6 @@ from raftmq.metadata.depth import NO_LIMIT, DepthLimit, Overflow
 from raftmq.ports import Clock, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, Sized
-from raftmq.replica.backlog import Backlog, QueueBacklog
 from raftmq.replica.budget import Budget
 from raftmq.replica.depth import Overflows, Room
 from raftmq.replica.futures import settle
@@ -45,7 +44,7 @@ class Intake:
 
     def __init__(self, replicas: Replicas, clock: Clock, memory_bytes: int, limit_bytes: int = 0) -> None:
         self.traffic = Traffic()
-        self.backlog: Backlog = QueueBacklog(replicas.group)
+        self.backlog = replicas.upkeep.backlog
         self.overflows = Overflows(self._told)
         self.held_bytes = 0
         """Of records that wait for room in their partition, or for their acknowledgement."""
@@ -80,7 +79,7 @@ class Intake:
 
         def append(done: Done) -> None:
             now, wall_ms = self._clock.tick(), self._clock.wall_ms()
-            room = Room(limit, self.backlog.lowest_unconsumed(group_id), self.overflows) if limit else None
+            room = self._room_within(group_id, limit, now) if limit else None
             self._leadership(group_id).produce(
                 batch, acks, min_in_sync, now, wall_ms, deadline, done, expected, now - arrived, room
             )
@@ -151,6 +150,11 @@ class Intake:
                 retry_after_ms=OVERLOAD_RETRY_MS,
             )
         return leadership
+
+    def _room_within(self, group_id: GroupId, limit: DepthLimit, now: Tick) -> Room:
+        backlog = self.backlog
+        low, kept_from = backlog.lowest_unconsumed(group_id), backlog.kept_from(group_id, now)
+        return Room(limit, low, self.overflows, kept_from, backlog.is_known(group_id))
 
     def _leadership(self, group_id: GroupId) -> Leadership:
         group, leadership = self._replicas.group(group_id), self._replicas.leadership(group_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from raftmq.groups import commands as group_commands
 from raftmq.groups.commands import Trim
@@ -14,6 +13,7 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
 from raftmq.ports import WriteOp
 from raftmq.raft.errors import RaftRefusal
+from raftmq.replica.backlog import Backlog
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.leading import Hosted
 from raftmq.replica.machine import StateMachine
@@ -41,6 +41,7 @@ class Upkeep:
         """How long each partition is to remember message ids."""
         self.hold: Callable[[GroupId, Offset], None] = lambda group, below: None
         """Told what is to be trimmed, where queues need some of it: it is to be held beside the log."""
+        self.backlog = Backlog(lambda group: None if (found := hosted.get(group)) is None else found.group)
         self.tails = TailBudget(settings.tail_bytes)
         self._hosted = hosted
         self._heartbeats = heartbeats
@@ -112,8 +113,9 @@ class Upkeep:
         if hosted.is_trimming or not group.can_serve():
             return False
         queues = group.machine.queues if isinstance(group.machine, PartitionMachine) else None
-        if queues:
-            retention = replace(retention, done_below=queues.needed_from() or Offset(0))
+        kept_from = self.backlog.kept_from(group.id, now)
+        if kept_from is not None:  # this says it all: nothing from there on may go, whatever its age and size
+            retention = Retention(done_below=max(kept_from, group.machine.log_start_offset))
         if not retention:
             return False
         stamp = group.stamp(now, wall_ms)

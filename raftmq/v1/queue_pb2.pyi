@@ -76,7 +76,9 @@ class _QueueRetentionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueR
     QUEUE_RETENTION_DELETE_ON_ACK: _QueueRetention.ValueType  # 1
     """As soon as this group has done with them, whatever other groups of the same setting have left."""
     QUEUE_RETENTION_ALL_GROUPS: _QueueRetention.ValueType  # 2
-    """As soon as all groups of the topic have done with them."""
+    """As soon as all groups of the topic have done with them: queue groups, and consumer groups by what they have committed.
+    Nothing is removed while one that reads a partition has committed nothing of it, or the coordinators do not answer.
+    """
 
 class QueueRetention(_QueueRetention, metaclass=_QueueRetentionEnumTypeWrapper):
     """When the records of a topic may be removed for what groups have done with them."""
@@ -86,7 +88,9 @@ QUEUE_RETENTION_UNSPECIFIED: QueueRetention.ValueType  # 0
 QUEUE_RETENTION_DELETE_ON_ACK: QueueRetention.ValueType  # 1
 """As soon as this group has done with them, whatever other groups of the same setting have left."""
 QUEUE_RETENTION_ALL_GROUPS: QueueRetention.ValueType  # 2
-"""As soon as all groups of the topic have done with them."""
+"""As soon as all groups of the topic have done with them: queue groups, and consumer groups by what they have committed.
+Nothing is removed while one that reads a partition has committed nothing of it, or the coordinators do not answer.
+"""
 Global___QueueRetention: _TypeAlias = QueueRetention  # noqa: Y015
 
 class _QueueStart:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -134,6 +135,26 @@ def test_consumers_make_room() -> None:
     assert Full(Overflow.REJECT, low=1).admit(batch()) is None
     with pytest.raises(QueueFull):
         Full(Overflow.REJECT, low=0).admit(batch())
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_nothing_is_dropped_while_it_is_not_known_how_far_the_groups_are(overflow: Overflow) -> None:
+    full = Full(overflow, sample_one_in=2 if overflow is Overflow.SAMPLE else 0)
+    full.room = replace(full.room, is_known=False)
+    with pytest.raises(QueueFull):
+        full.admit(batch())
+    assert not full.overflows.dropped
+    assert full.admit(batch(), log_start=6) is None
+
+
+def test_what_a_queue_group_keeps_is_not_dropped() -> None:
+    full = Full(Overflow.DROP_OLDEST, max_records=8)
+    full.room = replace(full.room, kept_from=Offset(2))
+    with pytest.raises(QueueFull):
+        full.admit(batch())
+    assert not full.overflows.dropped
+    full.room = replace(full.room, kept_from=Offset(3))
+    assert full.admit(batch()) == 3
 
 
 def test_bytes_under_way_count() -> None:
@@ -282,6 +303,8 @@ def test_who_waits_in_vain_is_told_so_in_time(partition: Partition) -> None:
 
 def test_all_replicas_drop_the_same(partition: Partition) -> None:
     limit = DepthLimit(max_records=10, overflow=Overflow.DROP_OLDEST)
+    backlog = partition.host(partition.lead).intake.backlog
+    partition.until(lambda: backlog.is_known(GROUP))  # nothing is dropped before it is known that nobody wants it
     for number in range(30):
         assert produce(partition, limit, batch()).base_offset == number
         start, end = bounds(partition, partition.lead)

@@ -611,3 +611,81 @@ class CommittedOffsetRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommittedOffsetRow: _TypeAlias = CommittedOffsetRow  # noqa: Y015
+
+@_typing.final
+class ReadPositionsRequest(_message.Message):
+    """To the leader of a Raft group of consumer groups: how far are its groups in these topics?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATOR_FIELD_NUMBER: _builtins.int
+    TOPIC_IDS_FIELD_NUMBER: _builtins.int
+    coordinator: _builtins.int
+    """The Raft group."""
+    @_builtins.property
+    def topic_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        coordinator: _builtins.int = ...,
+        topic_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator", "topic_ids", b"topic_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPositionsRequest: _TypeAlias = ReadPositionsRequest  # noqa: Y015
+
+@_typing.final
+class ReadPositionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionInPartition]:
+        """Partitions in which no group has committed anything, and that none reads, are left out."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[Global___PositionInPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPositionsResponse: _TypeAlias = ReadPositionsResponse  # noqa: Y015
+
+@_typing.final
+class PositionInPartition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LOWEST_FIELD_NUMBER: _builtins.int
+    IS_AWAITED_FIELD_NUMBER: _builtins.int
+    lowest: _builtins.int
+    """The lowest committed offset; unset: there is none."""
+    is_awaited: _builtins.bool
+    """A group reads the partition, and has committed nothing of it yet."""
+    @_builtins.property
+    def partition(self) -> Global___PartitionKey: ...
+    def __init__(
+        self,
+        *,
+        partition: Global___PartitionKey | None = ...,
+        lowest: _builtins.int | None = ...,
+        is_awaited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lowest", b"_lowest", "lowest", b"lowest", "partition", b"partition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lowest", b"_lowest", "is_awaited", b"is_awaited", "lowest", b"lowest", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lowest: _TypeAlias = _typing.Literal["lowest"]  # noqa: Y015
+    _WhichOneofArgType__lowest: _TypeAlias = _typing.Literal["_lowest", b"_lowest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lowest) -> _WhichOneofReturnType__lowest | None: ...
+
+Global___PositionInPartition: _TypeAlias = PositionInPartition  # noqa: Y015

@@ -105,7 +105,8 @@ class Queues:
 
     def needed_from(self) -> Offset | None:
         """What groups that delete on acknowledgement, or keep until all groups have acknowledged, need of the log
-        begins here; all before it may be trimmed, once records that are pinned are held. None: no group says so."""
+        begins here; all before it may be trimmed, once records that are pinned are held, and consumer groups agree
+        where ``keeps_for_all``. None: no group says so."""
         groups = list(self.groups.values())
         kinds = {group.settings.retention for group in groups}
         if kinds <= {QueueRetention.KEEP}:
@@ -113,6 +114,10 @@ class Queues:
         all_groups = QueueRetention.ALL_GROUPS in kinds
         asked = [group for group in groups if all_groups or group.settings.retention is not QueueRetention.KEEP]
         return Offset(min(self._first_idle(group) for group in asked))
+
+    def keeps_for_all(self) -> bool:
+        """Whether ``needed_from`` asks every group of the topic: then consumer groups have to be asked as well."""
+        return any(group.settings.retention is QueueRetention.ALL_GROUPS for group in self.groups.values())
 
     def objection(self, settles: Sequence[Settle], log_tick: int) -> str:
         """Why not all of these verdicts would count in an entry of `log_tick`, applied next; empty: they would."""

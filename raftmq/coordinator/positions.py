@@ -1,0 +1,148 @@
+"""Tells the partitions on this node how far consumer groups have come: asked of all coordinators, again and again.
+
+    Positions.look ──> leader of each partition of __groups ──> lowest committed offset, partition by partition
+          └──> Backlog.told, if all of them answered
+
+Only topics are asked for that have something to decide by it: a limit on their depth, or a queue group that keeps what
+not all groups have read. If one coordinator does not answer, what was known before stays; it grows old, and then
+nothing is removed any more because all groups have read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from raftmq.coordinator.coordinator import Coordinator
+from raftmq.errors import InvalidArgument, NoLeader, NotLeader, RaftmqError
+from raftmq.groups.commands import key_from_proto, key_to_proto
+from raftmq.groups.machine import GroupsMachine
+from raftmq.groups.positions import Slowest, joined, slowest
+from raftmq.groups.types import TopicPartition
+from raftmq.ids import GroupId, NodeId, Offset
+from raftmq.internal.v1 import groups_pb2
+from raftmq.metadata.image import MetadataImage
+from raftmq.metadata.internal import GROUPS_TOPIC
+from raftmq.metadata.queue_groups import QueueRetention
+from raftmq.ports import Clock
+from raftmq.replica.backlog import Consumers
+from raftmq.replica.host import ReplicaHost
+
+_log = structlog.get_logger(__name__)
+
+READ_POSITIONS = "raftmq.coordinator/ReadPositions"
+INTERVAL_S = 1.0
+ASK_WITHIN_MS = 3_000
+
+Forward = Callable[[NodeId, str, bytes, int], Awaitable[bytes]]
+"""(node, method, request, remaining milliseconds) -> response. Raises RaftmqError."""
+
+
+class Positions:
+    """Both ends: ``handle`` answers what ``look`` asks. ``run`` until cancelled."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        host: ReplicaHost,
+        forward: Forward,
+        image: Callable[[], MetadataImage],
+        is_current: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        self._coordinator = coordinator
+        self._host = host
+        self._forward = forward
+        self._image = image
+        self._is_current = is_current
+        self._clock = clock
+        self._backlog = host.replicas.upkeep.backlog
+        self._backlog.told({}, clock.tick())  # from here on there may be groups that this node has not heard of
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            try:
+                await self.look()
+            except RaftmqError as error:
+                _log.info("committed offsets are not known", reason=error.reason, detail=error.message)
+
+    async def look(self) -> None:
+        """Once. Raises RaftmqError where a coordinator does not answer."""
+        if not self._is_current():
+            return  # what this node takes for all coordinators, and all topics, may be those of the past
+        image, as_of = self._image(), self._clock.tick()
+        wanted = self._wanted(image)
+        known: dict[TopicPartition, Slowest] = {}
+        groups = image.topics.get(GROUPS_TOPIC)
+        if groups is None:
+            self._backlog.told(None, as_of)
+            return
+        if wanted:
+            asked = sorted({key.topic_id for key in wanted})
+            answers = await asyncio.gather(
+                *(self._ask(partition.group, asked) for partition in groups.partitions), return_exceptions=True
+            )
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+                for key, one in answer.items():
+                    known[key] = joined(known.get(key, _NOBODY), one)
+        self._backlog.told({at: _consumers(known.get(key, _NOBODY)) for key, at in wanted.items()}, as_of)
+
+    def _wanted(self, image: MetadataImage) -> dict[TopicPartition, GroupId]:
+        """Partitions that this node has a replica of, and that somebody may want to know the readers of."""
+        groups = image.queue_groups.values()
+        kept = {one.topic_id for one in groups if one.settings.retention is QueueRetention.ALL_GROUPS}
+        return {
+            TopicPartition(topic.topic_id, partition.partition): partition.group
+            for topic in image.topics.values()
+            if topic.depth or topic.topic_id in kept
+            for partition in topic.partitions
+            if self._host.replicas.me in partition.replicas or self._host.replicas.me in partition.replicas_after
+        }
+
+    async def _ask(self, at: GroupId, topic_ids: Sequence[int]) -> dict[TopicPartition, Slowest]:
+        leader = self._host.leader_of(at)
+        if leader is None:
+            raise NoLeader(f"no leader of group {at} is known")
+        request = groups_pb2.ReadPositionsRequest(coordinator=at, topic_ids=topic_ids).SerializeToString()
+        if leader[0] == self._host.replicas.me.node:
+            answer = await self.handle(request, ASK_WITHIN_MS)
+        else:
+            answer = await self._forward(leader[0], READ_POSITIONS, request, ASK_WITHIN_MS)
+        found = groups_pb2.ReadPositionsResponse.FromString(answer)
+        return {
+            key_from_proto(one.partition): (one.lowest if one.HasField("lowest") else None, one.is_awaited)
+            for one in found.positions
+        }
+
+    # -- the other end ---------------------------------------------------------------------------------------------
+
+    async def handle(self, request: bytes, timeout_ms: int) -> bytes:
+        """Answer as a coordinator, from all that was acknowledged before. Raises NotLeader, NoLeader,
+        InvalidArgument."""
+        try:
+            asked = groups_pb2.ReadPositionsRequest.FromString(request)
+        except DecodeError:
+            raise InvalidArgument(f"the bytes are no request of {READ_POSITIONS}") from None
+        at = GroupId(asked.coordinator)
+        group = self._host.replicas.group(at)
+        if group is None or not isinstance(group.machine, GroupsMachine):
+            raise NotLeader(f"this node does not coordinate group {at}")
+        machine = await self._coordinator.confirmed(at, timeout_ms)
+        response = groups_pb2.ReadPositionsResponse()
+        for key, (lowest, is_awaited) in sorted(slowest(machine.groups.values(), set(asked.topic_ids)).items()):
+            response.positions.add(partition=key_to_proto(key), lowest=lowest, is_awaited=is_awaited)
+        return response.SerializeToString()
+
+
+_NOBODY: Slowest = (None, False)
+
+
+def _consumers(slowest_of: Slowest) -> Consumers:
+    lowest, is_awaited = slowest_of
+    return Consumers(None if lowest is None else Offset(lowest), is_awaited)
