@@ -146,14 +146,7 @@ class Assembly(Events):
         )
         self.routed = RoutingCounts()
         self.coordinator = Coordinator(self.host, lambda: self.controller.image, self.controller.is_current, clock)
-        self._positions = Positions(
-            self.coordinator,
-            self.host,
-            forwarder,
-            lambda: self.controller.image,
-            self.controller.is_current,
-            clock,
-        )
+        self._positions = Positions(self.coordinator, self.host, forwarder, self.controller, clock)
         view = View(self.host, self.controller, self.queues)
         leaders = Leaders(view, forwarder, rng)
         self.lag = LagWatch(self.coordinator, Offsets(view, leaders), lambda: self.controller.image, clock)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -41,6 +42,14 @@ Forward = Callable[[NodeId, str, bytes, int], Awaitable[bytes]]
 """(node, method, request, remaining milliseconds) -> response. Raises RaftmqError."""
 
 
+class Metadata(Protocol):
+    """What this node knows of the cluster."""
+
+    @property
+    def image(self) -> MetadataImage: ...
+    def is_current(self) -> bool: ...
+
+
 class Positions:
     """Both ends: ``handle`` answers what ``look`` asks. ``run`` until cancelled."""
 
@@ -49,15 +58,13 @@ class Positions:
         coordinator: Coordinator,
         host: ReplicaHost,
         forward: Forward,
-        image: Callable[[], MetadataImage],
-        is_current: Callable[[], bool],
+        metadata: Metadata,
         clock: Clock,
     ) -> None:
         self._coordinator = coordinator
         self._host = host
         self._forward = forward
-        self._image = image
-        self._is_current = is_current
+        self._metadata = metadata
         self._clock = clock
         self._backlog = host.replicas.upkeep.backlog
         self._backlog.told({}, clock.tick())  # from here on there may be groups that this node has not heard of
@@ -72,9 +79,9 @@ class Positions:
 
     async def look(self) -> None:
         """Once. Raises RaftmqError where a coordinator does not answer."""
-        if not self._is_current():
+        if not self._metadata.is_current():
             return  # what this node takes for all coordinators, and all topics, may be those of the past
-        image, as_of = self._image(), self._clock.tick()
+        image, as_of = self._metadata.image, self._clock.tick()
         wanted = self._wanted(image)
         known: dict[TopicPartition, Slowest] = {}
         groups = image.topics.get(GROUPS_TOPIC)
