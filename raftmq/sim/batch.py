@@ -1,17 +1,13 @@
-"""Many seeds over all cores, and what they amount to.
-
-Results are added up in a file for as long as the simulated code is the same: its hash stands in the file, and another
-hash starts it anew.
-"""
+"""Many seeds over all cores, and what they amount to. ``results.py`` writes it down."""
 
 from __future__ import annotations
 
 import gc
-import json
 import multiprocessing
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -37,6 +33,9 @@ WORTH_REACHING = (
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 
+SEEDS_A_PROCESS = 200
+"""After so many a process is replaced by a fresh one."""
+
 
 def source_hash() -> str:
     """16 hexadecimal digits over every module that takes part."""
@@ -59,9 +58,11 @@ class Summary:
     cpu_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
-    failures: list[Result] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    """What was wrong, by seed."""
 
     def add(self, result: Result, seconds: float) -> None:
+        """One more seed, that took `seconds` of a core."""
         self.seeds += 1
         self.events += result.events
         self.virtual_ms += result.virtual_ms
@@ -69,7 +70,7 @@ class Summary:
         self.faults.update(result.faults)
         self.states.update(result.states)
         if not result.passed:
-            self.failures.append(result)
+            self.failures[result.seed] = result.error
 
     @property
     def speed(self) -> float:
@@ -86,28 +87,48 @@ class Summary:
         return {
             "source": self.source,
             "seeds": self.seeds,
-            "failed": [{"seed": failure.seed, "error": failure.error} for failure in self.failures],
+            "failed": [{"seed": seed, "error": error} for seed, error in sorted(self.failures.items())],
             "events": self.events,
-            "virtual_seconds": self.virtual_ms // 1000,
+            "virtual_seconds": self.virtual_ms / 1000,
+            "cpu_seconds": round(self.cpu_s, 3),
             "events_per_second_and_core": round(self.speed),
             "faults": dict(sorted(self.faults.items())),
             "states": dict(sorted(self.states.items())),
             "holes": self.holes,
         }
 
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Summary:
+        """What ``as_json`` made."""
+        return cls(
+            source=found["source"],
+            seeds=found["seeds"],
+            events=found["events"],
+            virtual_ms=round(found["virtual_seconds"] * 1000),
+            cpu_s=found["cpu_seconds"],
+            faults=Counter(found["faults"]),
+            states=Counter(found["states"]),
+            failures={failure["seed"]: failure["error"] for failure in found["failed"]},
+        )
 
-def run_batch(seeds: range, jobs: int, summary: Summary) -> Iterator[Result]:
-    """Run `seeds` in `jobs` processes; adds each result to `summary`, and yields it, in no particular order."""
+
+def run_batch(seeds: Sequence[int], jobs: int) -> Iterator[tuple[Result, float]]:
+    """Run `seeds` in `jobs` processes; yields what became of each, in no particular order, and its seconds of a core.
+
+    Whoever stops taking results ends the processes.
+    """
     if jobs == 1:
-        for seed in seeds:
-            result, seconds = _timed(seed)
-            summary.add(result, seconds)
-            yield result
+        yield from map(_timed, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, gc.freeze, maxtasksperchild=200) as pool:
-        for result, seconds in pool.imap_unordered(_timed, seeds):
-            summary.add(result, seconds)
-            yield result
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _be_worker, maxtasksperchild=SEEDS_A_PROCESS) as pool:
+        yield from pool.imap_unordered(_timed, seeds)
+
+
+def _be_worker() -> None:
+    """Ctrl-C reaches every process of a terminal; only the first one answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
 
 
 def _timed(seed: int) -> tuple[Result, float]:
@@ -120,19 +141,3 @@ def _timed(seed: int) -> tuple[Result, float]:
         gc.enable()
         gc.collect()
     return result, time.process_time() - began
-
-
-def clean_so_far(file: Path, source: str) -> int:
-    """How many seeds have run clean on this very code, as the results file says."""
-    if not file.exists():
-        return 0
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return int(found["clean"]) if found.get("source") == source else 0
-
-
-def note_clean(file: Path, summary: Summary) -> int:
-    """Add a batch to the results file. A failure sets the count back: the code is about to change."""
-    clean = 0 if summary.failures else clean_so_far(file, summary.source) + summary.seeds
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"clean": clean, **summary.as_json()}, indent=2) + "\n", encoding="utf-8")
-    return clean
