@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from raftmq.ids import GroupId, LogIndex
 from raftmq.ports import Frame
@@ -33,13 +34,14 @@ class Checker:
         invariants = all_invariants(nodes, self.oracle)
         self.invariants = invariants
         self._saw = _overriding(invariants, "saw")
+        self._saw_anyway = [one for one in self._saw if not one.sees_only_changes]
         self._booted = _overriding(invariants, "booted")
         self._sent = _overriding(invariants, "sent")
         self._ended = _overriding(invariants, "ended")
 
     def mute(self) -> None:
         """The run is over: what happens while it is taken apart means nothing."""
-        self._saw = self._booted = self._sent = self._ended = []
+        self._saw = self._saw_anyway = self._booted = self._sent = self._ended = []
 
     # -- moments -----------------------------------------------------------------------------------------------------
 
@@ -60,7 +62,7 @@ class Checker:
         """The process ran, and `groups` may have changed."""
         self._turns += 1
         assembly = process.assembly
-        if assembly is not None:
+        if groups and assembly is not None:
             for group_id in sorted(groups):
                 group = assembly.replicas.group(group_id)
                 if group is not None:
@@ -101,24 +103,38 @@ class Checker:
             return  # between two generations: neither is what it is
         key = process.number, group.id
         before = self._sights.get(key)
-        node = group.node
+        shown = _shown(process, group)
+        if before is not None and before.group is group and before.shown == shown:
+            if self._saw_anyway:
+                self._ask(self._saw_anyway, self._unchanged(before))
+            return
         if before is None or before.group is not group:
             sight = self._first(process, group)
         elif before.generation != group.generation:
             sight = self._installed(process, group, before)
         else:
+            node = group.node
             sight = Sight(
                 process.node, process, group, node.role, node.term, node.last_index, node.commit_index,
                 group.row.suspect, before, before.chains, before.terms, group.row.raft_start,
                 group.generation,
             )  # fmt: skip
             self._compare(sight, before)
+        sight.shown = shown
         self.histories.of(group.id).note(sight.commit, lambda index: self._entry(sight, index))
         self._sights[key] = sight
         self._count(sight, before)
-        for invariant in self._saw:
+        self._ask(self._saw, sight)
+
+    @staticmethod
+    def _ask(invariants: list[Invariant], sight: Sight) -> None:
+        for invariant in invariants:
             invariant.saw(sight)
         sight.before = None  # one step back is enough
+
+    @staticmethod
+    def _unchanged(before: Sight) -> Sight:
+        return replace(before, before=before, kept=before.last, entries=())
 
     def require_running(self, process: NodeProcess, group: ReplicaGroup) -> None:
         """A replica that halts does so for damage: there must have been some."""
@@ -202,6 +218,17 @@ class Checker:
             self.states["suspect replicas cleared"] += 1
         if before is not None and sight.generation == before.generation and sight.start > before.start:
             self.states["trims applied"] += 1
+
+
+def _shown(process: NodeProcess, group: ReplicaGroup) -> tuple[object, ...]:
+    """All that can be seen of a replica: what is equal here has not changed. The row is replaced when anything in it
+    changes, and the state machine's state goes by the index that it has applied."""
+    node, machine, assembly = group.node, group.machine, process.assembly
+    assert assembly is not None
+    return (
+        node.role, node.term, node.last_index, node.commit_index, group.end_chain, group.generation, group.row, machine,
+        machine.applied_index, machine.log_start_offset, machine.next_offset, assembly.host.leader_of(group.id),
+    )  # fmt: skip
 
 
 def _overriding(invariants: list[Invariant], method: str) -> list[Invariant]:

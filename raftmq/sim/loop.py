@@ -44,12 +44,6 @@ class Handle:
     def when(self) -> float:
         return self._when
 
-    def run(self) -> None:
-        if self._context is None:
-            self._callback(*self._args)
-        else:
-            self._context.run(self._callback, *self._args)
-
 
 class SimLoop(asyncio.AbstractEventLoop):
     """See the module docstring. ``micros``: the process's own monotonic time, in microseconds.
@@ -83,21 +77,24 @@ class SimLoop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(before)
 
     def _run_ready(self) -> None:
-        now = self._micros()
-        while self._timers and self._timers[0][0] <= now:
-            handle = heappop(self._timers)[2]
+        now, timers, ready = self._micros(), self._timers, self._ready
+        while timers and timers[0][0] <= now:
+            handle = heappop(timers)[2]
             if not handle._is_cancelled:
                 self.timers_run += 1
-                self._ready.append(handle)
+                ready.append(handle)
         left = CALLBACKS_MAX
-        while self._ready:
-            handle = self._ready.popleft()
+        while ready:
+            handle = ready.popleft()
             if handle._is_cancelled:
                 continue
             left -= 1
             assert left, f"{self.name} spins: {handle._callback}"
             try:
-                handle.run()
+                if handle._context is None:
+                    handle._callback(*handle._args)
+                else:
+                    handle._context.run(handle._callback, *handle._args)
             except Exception as error:  # noqa: BLE001  whatever a callback raises is the finding
                 self.failures.append(error)
 

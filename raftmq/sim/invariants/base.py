@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from raftmq.ids import Generation, GroupId, LogIndex, NodeId, Term
 from raftmq.raft.messages import Message
@@ -43,6 +43,8 @@ class Sight:
     """Up to here the log is as it was the turn before."""
     entries: tuple[LogEntry, ...] = ()
     """New since then: after ``kept``, up to ``last``."""
+    shown: tuple[object, ...] = ()
+    """All that was looked at, in a form that tells whether anything has changed."""
 
     @property
     def group_id(self) -> GroupId:
@@ -73,6 +75,10 @@ class Invariant:
     ``Violated``. ``name`` is how a failure is called."""
 
     name: ClassVar[str] = ""
+    sees_only_changes: ClassVar[bool] = False
+    """``saw`` goes by what a replica shows of itself: its log, row and applied state, and whom it takes for its leader
+    (see ``checker``). Then it need not be asked again before any of that is another. By default it is asked whenever
+    something happened to the replica."""
 
     def saw(self, sight: Sight) -> None:
         """A replica may have changed."""
@@ -95,4 +101,8 @@ class Invariant:
     def require(self, condition: object, what: str) -> None:
         """Raise Violated unless `condition`."""
         if not condition:
-            raise Violated(f"{self.name}: {what}")
+            self.violated(what)
+
+    def violated(self, what: str) -> NoReturn:
+        """For what is looked at all the time: words for a failure cost more than to see that there is none."""
+        raise Violated(f"{self.name}: {what}")

@@ -10,6 +10,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class OneHistory(Invariant):
     name = "C1 one history of metadata"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._digests: dict[LogIndex, str] = {}

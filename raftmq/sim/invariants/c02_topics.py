@@ -11,6 +11,7 @@ from raftmq.sim.invariants.base import Final, Invariant, Sight
 
 class Topics(Invariant):
     name = "C2 topics"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._topics: dict[int, tuple[LogIndex, str]] = {}

@@ -11,6 +11,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class Assignments(Invariant):
     name = "C3 assignments"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._last: MetadataImage | None = None

@@ -9,6 +9,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class ToldLeaders(Invariant):
     name = "C4 told leaders"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._leaders: dict[tuple[GroupId, Term], NodeId] = {}
@@ -20,6 +21,5 @@ class ToldLeaders(Invariant):
         if told is not None:
             node, term = told
             first = self._leaders.setdefault((sight.group_id, term), node)
-            self.require(
-                first == node, f"group {sight.group_id}, term {term}: {sight.process.name} says {node}, was {first}"
-            )
+            if first != node:
+                self.violated(f"group {sight.group_id}, term {term}: {sight.process.name} says {node}, was {first}")

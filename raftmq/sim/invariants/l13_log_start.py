@@ -5,7 +5,8 @@ anything else (L8). Exception: a snapshot may bring entries back that were remov
 
 from __future__ import annotations
 
-from raftmq.ids import GroupId, LogIndex, Offset
+from raftmq.ids import GroupId, Offset
+from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.invariants.base import Final, Invariant, Sight
 from raftmq.sim.node import SimNode
 from raftmq.sim.oracle import Operation, OutOfRange, Partition
@@ -13,6 +14,7 @@ from raftmq.sim.oracle import Operation, OutOfRange, Partition
 
 class LogStart(Invariant):
     name = "L13 log start"
+    sees_only_changes = True
 
     def __init__(self, nodes: dict[int, SimNode]) -> None:
         self._nodes = nodes
@@ -22,26 +24,22 @@ class LogStart(Invariant):
     def saw(self, sight: Sight) -> None:
         group, machine = sight.group, sight.group.machine
         key = sight.process.number, sight.group_id
-        where = f"group {sight.group_id} on {group.me}"
+        log_start = machine.log_start_offset
         before = sight.before
         if before is not None and before.process is sight.process:
-            self.require(
-                machine.log_start_offset >= self._starts.get(key, 0),
-                f"{where}: the log start fell to {machine.log_start_offset}",
+            if log_start < self._starts.get(key, 0):
+                self.violated(f"{_where(group)}: the log start fell to {log_start}")
+            if before.generation == sight.generation and sight.start < before.start:
+                self.violated(f"{_where(group)}: the first entry fell to {sight.start}")
+        self._starts[key] = log_start
+        self._newest[sight.group_id] = max(self._newest.get(sight.group_id, Offset(0)), log_start)
+        if not group.row.anchor.offset <= log_start <= machine.next_offset:
+            self.violated(
+                f"{_where(group)}: entries from offset {group.row.anchor.offset} on, reads from {log_start} on, "
+                f"the end at {machine.next_offset}"
             )
-            if before.generation == sight.generation:
-                self.require(sight.start >= before.start, f"{where}: the first entry fell to {sight.start}")
-        self._starts[key] = machine.log_start_offset
-        self._newest[sight.group_id] = max(self._newest.get(sight.group_id, Offset(0)), machine.log_start_offset)
-        self.require(
-            group.row.anchor.offset <= machine.log_start_offset <= machine.next_offset,
-            f"{where}: entries from offset {group.row.anchor.offset} on, reads from {machine.log_start_offset} on, "
-            f"the end at {machine.next_offset}",
-        )
-        self.require(
-            sight.start <= LogIndex(machine.applied_index + 1),
-            f"{where}: begins at {sight.start}, applied {machine.applied_index}",
-        )
+        if sight.start > machine.applied_index + 1:
+            self.violated(f"{_where(group)}: begins at {sight.start}, applied {machine.applied_index}")
 
     def ended(self, operation: Operation) -> None:
         if isinstance(operation, OutOfRange):
@@ -72,3 +70,7 @@ class LogStart(Invariant):
     def _group(self, partition: Partition) -> GroupId | None:
         topic = self._topic(partition)
         return None if topic is None else topic.partitions[partition.number].group
+
+
+def _where(group: ReplicaGroup) -> str:
+    return f"group {group.id} on {group.me}"

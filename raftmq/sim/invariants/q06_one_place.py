@@ -13,6 +13,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class OnePlace(Invariant):
     name = "Q6 one place for each record"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._rows: dict[tuple[GroupId, LogIndex], bytes] = {}

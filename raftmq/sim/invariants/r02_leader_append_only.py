@@ -9,12 +9,13 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class LeaderAppendOnly(Invariant):
     name = "R2 leader append-only"
+    sees_only_changes = True
 
     def saw(self, sight: Sight) -> None:
         if sight.role is Role.LEADER and sight.was_leader:
             assert sight.before is not None
-            self.require(
-                sight.kept >= sight.before.last,
-                f"{sight.group.me} leads group {sight.group_id} in term {sight.term}, and its log, which ended at "
-                f"{sight.before.last}, is the same only up to {sight.kept}",
-            )
+            if sight.kept < sight.before.last:
+                self.violated(
+                    f"{sight.group.me} leads group {sight.group_id} in term {sight.term}, and its log, which ended at "
+                    f"{sight.before.last}, is the same only up to {sight.kept}"
+                )

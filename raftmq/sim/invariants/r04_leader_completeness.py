@@ -10,6 +10,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class LeaderCompleteness(Invariant):
     name = "R4 leader completeness"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._newest: dict[GroupId, dict[Term, tuple[LogIndex, bytes]]] = {}

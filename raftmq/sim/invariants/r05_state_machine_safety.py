@@ -9,6 +9,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class StateMachineSafety(Invariant):
     name = "R5 state machine safety"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._committed: dict[GroupId, list[bytes]] = {}
@@ -19,17 +20,17 @@ class StateMachineSafety(Invariant):
         begin = sight.before.commit if sight.before is not None else 0
         for index in range(begin + 1, sight.commit + 1):
             if index < len(committed):
-                self.require(
-                    committed[index] == sight.chains[index],
-                    f"group {sight.group_id}: {sight.group.me} commits another entry {index} than was committed before",
-                )
+                if committed[index] != sight.chains[index]:
+                    self.violated(
+                        f"group {sight.group_id}: {sight.group.me} commits another entry {index} than was before"
+                    )
             else:
                 committed.append(sight.chains[index])
         machine = sight.group.machine
         state = (machine.next_offset, machine.log_start_offset, getattr(machine, "log_tick", 0))
         first = self._states.setdefault((sight.group_id, machine.applied_index), state)
-        self.require(
-            first == state,
-            f"group {sight.group_id} at applied index {machine.applied_index}: {sight.group.me} has {state}, "
-            f"not {first}",
-        )
+        if first != state:
+            self.violated(
+                f"group {sight.group_id} at applied index {machine.applied_index}: {sight.group.me} has {state}, "
+                f"not {first}"
+            )

@@ -18,17 +18,18 @@ from raftmq.sim.node import SimNode
 
 class Commit(Invariant):
     name = "R6 commit"
+    sees_only_changes = True
 
     def __init__(self, nodes: dict[int, SimNode]) -> None:
         self._nodes = nodes
 
     def saw(self, sight: Sight) -> None:
         applied = sight.group.machine.applied_index
-        where = f"group {sight.group_id} on {sight.group.me}"
-        self.require(applied <= sight.commit <= sight.last, f"{where}: {applied} <= {sight.commit} <= {sight.last}")
+        if not applied <= sight.commit <= sight.last:
+            self.violated(f"{_where(sight)}: {applied} <= {sight.commit} <= {sight.last}")
         before = sight.before
-        if before is not None and before.process is sight.process:
-            self.require(sight.commit >= before.commit, f"{where}: commit fell from {before.commit} to {sight.commit}")
+        if before is not None and before.process is sight.process and sight.commit < before.commit:
+            self.violated(f"{_where(sight)}: commit fell from {before.commit} to {sight.commit}")
         if sight.role is Role.LEADER and before is not None and sight.was_leader and sight.commit > before.commit:
             self._durable_on_majority(sight)
 
@@ -51,6 +52,10 @@ class Commit(Invariant):
                     "hold durably"
                 )
         return ""
+
+
+def _where(sight: Sight) -> str:
+    return f"group {sight.group_id} on {sight.group.me}"
 
 
 def _holds(node: SimNode | None, sight: Sight, index: LogIndex) -> bool:

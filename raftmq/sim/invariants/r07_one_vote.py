@@ -26,7 +26,7 @@ class OneVote(Invariant):
         else:
             return
         first = self._votes.setdefault((group, message.source, message.term), candidate)
-        self.require(
-            first == candidate,
-            f"group {group}: {message.source} votes in term {message.term} for {candidate}, after {first}",
-        )
+        if first != candidate:
+            self.violated(
+                f"group {group}: {message.source} votes in term {message.term} for {candidate}, after {first}"
+            )

@@ -11,14 +11,15 @@ from raftmq.sim.node import NodeProcess
 
 class TermsNeverFall(Invariant):
     name = "R8 terms never fall"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._told: dict[tuple[GroupId, ReplicaId], Term] = {}
 
     def saw(self, sight: Sight) -> None:
         before = sight.before
-        if before is not None and before.process is sight.process:
-            self.require(sight.term >= before.term, f"group {sight.group_id}: {before.term} -> {sight.term}")
+        if before is not None and before.process is sight.process and sight.term < before.term:
+            self.violated(f"group {sight.group_id}: {before.term} -> {sight.term}")
 
     def booted(self, process: NodeProcess) -> None:
         assert process.assembly is not None

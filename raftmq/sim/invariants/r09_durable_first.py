@@ -34,18 +34,18 @@ class DurableFirst(Invariant):
 
     def _term(self, process: NodeProcess, group: GroupId, message: Message):  # type: ignore[no-untyped-def]
         row = process.node.durable.rows.get(group)
-        self.require(
-            row is not None and row.hard_state.term >= message.term,
-            f"group {group}: {message.source} speaks in term {message.term}, its disk says "
-            f"{None if row is None else row.hard_state.term}",
-        )
+        if row is None or row.hard_state.term < message.term:
+            self.violated(
+                f"group {group}: {message.source} speaks in term {message.term}, its disk says "
+                f"{None if row is None else row.hard_state.term}"
+            )
         return row
 
     def _entries(self, process: NodeProcess, group: GroupId, message: AppendReply) -> None:
         durable = process.node.durable
         row = durable.rows.get(group)
         held = 0 if row is None else durable.last.get(row.generation, 0)
-        self.require(
-            message.match_index <= held,
-            f"group {group}: {message.source} claims to hold entry {message.match_index}, its disk ends at {held}",
-        )
+        if message.match_index > held:
+            self.violated(
+                f"group {group}: {message.source} claims to hold entry {message.match_index}, its disk ends at {held}"
+            )

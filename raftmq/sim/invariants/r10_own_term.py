@@ -9,6 +9,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class OwnTerm(Invariant):
     name = "R10 commit by counting"
+    sees_only_changes = True
 
     def saw(self, sight: Sight) -> None:
         before = sight.before

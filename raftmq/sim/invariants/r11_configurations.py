@@ -13,6 +13,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class Configurations(Invariant):
     name = "R11 configurations overlap"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._seen: dict[GroupId, list[Membership]] = {}
