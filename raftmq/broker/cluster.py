@@ -18,13 +18,14 @@ from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
 from raftmq.partition.queues.commands import QueueAnswer, QueueOp, Status
+from raftmq.partition.queues.processed import Processed
 from raftmq.ports import DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
-from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.calls import Claim, Depth, Handover, Received, Ruling, Wish
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.waits import Ack, Acks
 
@@ -113,6 +114,12 @@ class Queues(Protocol):
     async def settle(
         self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], ruling: Ruling, timeout_ms: int
     ) -> list[Status]: ...
+    async def hand_over(
+        self, group_id: GroupId, group: QueueGroupRecord, handover: Handover, timeout_ms: int
+    ) -> Ack | list[int]: ...
+    async def processed(
+        self, group_id: GroupId, group: QueueGroupRecord, keys: Sequence[bytes], timeout_ms: int
+    ) -> list[tuple[int, Processed]]: ...
     async def extend(
         self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
     ) -> list[Status]: ...

@@ -23,7 +23,7 @@ from raftmq.records.batch import CheckedBatch, check_batch, check_message_id, ch
 from raftmq.records.loose import HEADER_BYTES, LooseRecords, loosen
 from raftmq.records.slots import partition_for_key
 from raftmq.replica.waits import Ack, Acks
-from raftmq.v1 import broker_pb2, types_pb2
+from raftmq.v1 import broker_pb2, queue_pb2, types_pb2
 
 TIMEOUT_MAX_MS = 300_000
 PLAIN_RECORDS_MAX = 10_000
@@ -52,7 +52,7 @@ class Producing:
         to several: then it falls into parts."""
         topic = self._view.topic(request.topic)
         _check_shape(request)
-        _acks_of(request)
+        acks_of(request)
         timeout_ms = self._timeout_ms(request)
         amended = not request.HasField("partition")
         if amended:
@@ -84,7 +84,7 @@ class Producing:
 
         timeout_ms = context.within(self._timeout_ms(request))
         return self._view.host.begin_gather(
-            partition.group, records, _acks_of(request), topic.min_in_sync_replicas, timeout_ms, topic.max_batch_bytes,
+            partition.group, records, acks_of(request), topic.min_in_sync_replicas, timeout_ms, topic.max_batch_bytes,
             done,
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ class Producing:
     async def _append(
         self, request: broker_pb2.ProduceRequest, topic: TopicRecord, group: GroupId, timeout_ms: int
     ) -> Ack:
-        host, acks, min_in_sync = self._view.host, _acks_of(request), topic.min_in_sync_replicas
+        host, acks, min_in_sync = self._view.host, acks_of(request), topic.min_in_sync_replicas
         records = _loose(request, topic)
         if records is not None:
             return await host.gather(group, records, acks, min_in_sync, timeout_ms, topic.max_batch_bytes)
@@ -109,7 +109,7 @@ class Producing:
     def _answer(self, topic: TopicRecord, partition: PartitionRecord, ack: Ack) -> broker_pb2.ProduceResponse:
         return broker_pb2.ProduceResponse(
             header=self._view.header(partition.group, ack.term),
-            receipt=_receipt(topic, partition.partition, ack),
+            receipt=receipt_of(topic, partition.partition, ack),
             high_watermark=self._view.high_watermark(partition.group),
         )
 
@@ -210,14 +210,14 @@ def _batch_of(request: broker_pb2.ProduceRequest, topic: TopicRecord) -> Checked
     return check_batch(made, max_batch_bytes=topic.max_batch_bytes, field="records")
 
 
-def _acks_of(request: broker_pb2.ProduceRequest) -> Acks:
+def acks_of(request: broker_pb2.ProduceRequest | queue_pb2.AckAndPublishRequest) -> Acks:
     acks = _ACKS.get(request.acks)
     if acks is None:
         raise InvalidArgument(f"acks {request.acks} is not known here", field="acks")
     return acks
 
 
-def _receipt(topic: TopicRecord, partition: PartitionId, ack: Ack) -> types_pb2.Receipt:
+def receipt_of(topic: TopicRecord, partition: PartitionId, ack: Ack) -> types_pb2.Receipt:
     return types_pb2.Receipt(
         topic=topic.name,
         partition=partition,

@@ -25,7 +25,14 @@ from raftmq.metadata.quota import DEFAULT, ClientQuotaSet, is_client_id
 CLIENT_ID_METADATA = "raftmq-client-id"
 CLIENTS_MAX = 10_000
 """Clients whose buckets are kept; of more, those that were heard longest ago begin anew."""
-PRODUCING = frozenset({"/raftmq.v1.Broker/Produce", "/raftmq.v1.Broker/ProduceStream", "/raftmq.v1.Exchanges/Publish"})
+PRODUCING = frozenset(
+    {
+        "/raftmq.v1.Broker/Produce",
+        "/raftmq.v1.Broker/ProduceStream",
+        "/raftmq.v1.Exchanges/Publish",
+        "/raftmq.v1.Queue/AckAndPublish",
+    }
+)
 FETCHING = frozenset({"/raftmq.v1.Broker/Fetch", "/raftmq.v1.Broker/Subscribe", "/raftmq.v1.Queue/Receive"})
 FREE = ("/raftmq.v1.Admin/", "/raftmq.v1.Cluster/")
 """What operators need is not held up, by quotas or by memory."""

@@ -26,8 +26,15 @@ from raftmq.client.exchange_types import (
 )
 from raftmq.client.group_consumer import GroupConsumer
 from raftmq.client.producer import Producer
-from raftmq.client.queue import QueueMessage, QueueWorker
-from raftmq.client.queue_admin import PeekedMessage, QueueCounts, QueueGroupDescription, QueueSettings, Redriven
+from raftmq.client.queue import AckReceipt, QueueMessage, QueueWorker
+from raftmq.client.queue_admin import (
+    PeekedMessage,
+    ProcessedKey,
+    QueueCounts,
+    QueueGroupDescription,
+    QueueSettings,
+    Redriven,
+)
 from raftmq.client.replies import CORRELATION_ID, REPLY_TO, Requester
 from raftmq.client.retry import RetryPolicy
 from raftmq.client.types import (
@@ -51,6 +58,7 @@ from raftmq.client.types import (
 __all__ = [
     "CORRELATION_ID",
     "REPLY_TO",
+    "AckReceipt",
     "Acks",
     "AddressMap",
     "BatchReceipt",
@@ -69,6 +77,7 @@ __all__ = [
     "PartitionDescription",
     "PartitionOffsets",
     "PeekedMessage",
+    "ProcessedKey",
     "Producer",
     "Published",
     "QueueCounts",

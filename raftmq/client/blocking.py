@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar
@@ -30,7 +30,7 @@ from raftmq.client.group_consumer import GroupConsumer
 from raftmq.client.loop_thread import LoopThread
 from raftmq.client.membership import Partition
 from raftmq.client.producer import HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Producer
-from raftmq.client.queue import QueueMessage, QueueWorker
+from raftmq.client.queue import AckReceipt, QueueMessage, QueueWorker
 from raftmq.client.types import ConsumedBatch, ConsumedRecord, Headers, RecordReceipt
 from raftmq.errors import InvalidArgument, Overloaded, RaftmqError
 
@@ -306,6 +306,11 @@ class BlockingWorker(_Facade[QueueWorker]):
         """The next message, or None if none has come by then."""
         message = self._thread.run(self._inner.get(timeout_ms))
         return None if message is None else BlockingMessage(self._thread, message)
+
+    def ack_and_publish(self, messages: Sequence[BlockingMessage], *args: Any, **kwargs: Any) -> AckReceipt:
+        """See `QueueWorker.ack_and_publish`."""
+        held = [message.inner for message in messages]
+        return self._thread.run(self._inner.ack_and_publish(held, *args, **kwargs))
 
     def __iter__(self) -> Iterator[BlockingMessage]:
         async def take() -> QueueMessage | None:

@@ -16,6 +16,11 @@ class BlockingMessage:
         self._thread = thread
         self._inner = inner
 
+    @property
+    def inner(self) -> QueueMessage:
+        """The message on the client's own thread."""
+        return self._inner
+
     def __getattr__(self, name: str) -> Any:
         """A field as it is; of a method one that waits."""
         found = getattr(self._inner, name)

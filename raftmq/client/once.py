@@ -29,7 +29,7 @@ async def send_once(
     request = broker_pb2.ProduceRequest(
         topic=topic,
         partition=partition,
-        records=[_record(record) for record in records],
+        records=[to_record(record) for record in records],
         acks=acks.value,
         message_id=message_id,
     )
@@ -81,6 +81,7 @@ def _receipts(answer: broker_pb2.ProduceResponse) -> list[types_pb2.Receipt]:
     return [result.receipt for result in answer.results]
 
 
-def _record(record: NewRecord) -> types_pb2.Record:
+def to_record(record: NewRecord) -> types_pb2.Record:
+    """For a request."""
     headers = [types_pb2.Header(name=name, value=value) for name, value in record.headers]
     return types_pb2.Record(key=record.key, value=record.value, headers=headers, timestamp_ms=record.timestamp_ms or 0)

@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from raftmq.client.queue_message import QueueMessage as QueueMessage
+from raftmq.client.queue_message import hand_over
 from raftmq.client.router import Router
+from raftmq.client.settling import AckReceipt as AckReceipt
 from raftmq.client.settling import Settler
-from raftmq.errors import InternalError, RaftmqError, UnknownPartition
+from raftmq.client.types import Acks, NewRecord
+from raftmq.errors import InternalError, InvalidArgument, RaftmqError, UnknownPartition
 from raftmq.v1 import queue_pb2
 
 _log = logging.getLogger("raftmq.queue")
@@ -126,6 +129,28 @@ class QueueWorker:
                     await handle(message)
             except Exception as error:  # noqa: BLE001  it is told to the queue, and the other messages go on
                 _log.warning("%r was not handled: %r", message, error)
+
+    async def ack_and_publish(
+        self,
+        messages: Sequence[QueueMessage],
+        records: Sequence[NewRecord],
+        *,
+        processed_keys: Sequence[bytes] = (),
+        acks: Acks = Acks.ALL,
+    ) -> AckReceipt:
+        """Acknowledge `messages` (1 to 1,000, of one partition) and publish `records` (1 to 10,000) to that partition
+        of the topic, as one entry of its log: both have happened, or neither.
+
+        `processed_keys`: one for each message (empty: none), or empty. Where some had been remembered before, nothing
+        is published: the receipt says which messages were acknowledged for that, and the others are held as before.
+
+        Raises LeaseExpired where the lease of any message is over: nothing was published, nor acknowledged. Raises
+        InvalidArgument, QueueFull, MessageTooLarge and the like with the messages held as before. Where the outcome of
+        an error is UNKNOWN, nothing is to be done: if it did not happen, the messages come again.
+        """
+        if len({message.partition for message in messages}) != 1:
+            raise InvalidArgument("are not of one partition, or none at all", field="messages")
+        return await hand_over(messages, records, processed_keys, acks)
 
     # -- start and stop ----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,113 +11,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from raftmq import status
 from raftmq.client.connection import NodeChannel
 from raftmq.client.convert import to_duration
+from raftmq.client.queue_types import PeekedMessage as PeekedMessage
+from raftmq.client.queue_types import ProcessedKey as ProcessedKey
+from raftmq.client.queue_types import QueueCounts as QueueCounts
+from raftmq.client.queue_types import QueueGroupDescription as QueueGroupDescription
+from raftmq.client.queue_types import QueueSettings as QueueSettings
+from raftmq.client.queue_types import Redriven as Redriven
+from raftmq.client.queue_types import State
 from raftmq.client.retry import Judgement, may_retry_read, may_retry_write
 from raftmq.client.router import Router
-from raftmq.errors import InvalidArgument, RaftmqError
+from raftmq.errors import InvalidArgument
 from raftmq.v1 import queue_pb2
 
 DEFAULT_TIMEOUT_MS = 15_000
-State = Literal["ready", "leased", "delayed", "parked"]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSettings:
-    """The rules of a group; see `raftmq.v1.QueueGroupSettings`. Times in milliseconds."""
-
-    start: Literal["earliest", "latest"] = "earliest"
-    """Where a new group begins."""
-    ordered_by_key: bool = False
-    """A key's next message is handed out only when the one before is acknowledged or parked. Cannot be altered."""
-    lease_ms: int = 30_000
-    attempts_max: int = 5
-    """Failures after which a message is at its end."""
-    backoff_first_ms: int = 1_000
-    backoff_factor_percent: int = 200
-    backoff_max_ms: int = 600_000
-    backoff_jitter_percent: int = 20
-    at_end: Literal["park", "drop"] = "park"
-    drain_per_s: int = 0
-    """Most messages handed out a second, over all partitions; 0: without limit."""
-    fair_by: str = ""
-    """"key", "header:NAME", or empty. Cannot be altered."""
-    retention: Literal["log", "delete_on_ack", "all_groups"] = "log"
-    processed_keys_max: int = 10_000
-    breaker_failures: int = 0
-    """So many failures in a row pause a partition for `breaker_pause_ms`; 0: never."""
-    breaker_pause_ms: int = 30_000
-    paused: bool = False
-    expiry_is_failure: bool = True
-    redrives_max: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class QueueGroupDescription:
-    topic: str
-    group: str
-    settings: QueueSettings
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueCounts:
-    """How many of a partition's records are in which state; see `raftmq.v1.QueueCounts`."""
-
-    partition: int
-    ready: int
-    waiting: int
-    leased: int
-    delayed: int
-    parked: int
-    done: int
-    unseen: int
-    lowest_unfinished: int
-    leases: int
-    start: int
-    acked: int
-    retried: int
-    expired_leases: int
-    dropped: int
-    expired: int
-    skipped: int
-
-    @property
-    def backlog(self) -> int:
-        """Everything that is not done: in whatever state, or not seen yet."""
-        return self.ready + self.waiting + self.leased + self.delayed + self.parked + self.unseen
-
-
-@dataclass(frozen=True, slots=True)
-class PeekedMessage:
-    """A record and its state; see `raftmq.v1.PeekedMessage`."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    append_time_ms: int
-    attempts: int
-    failures: int
-    worker: str
-    remaining_ms: int | None
-    reason: str
-    error: str
-    parked_at_ms: int | None
-    redrives: int
-
-
-@dataclass(frozen=True, slots=True)
-class Redriven:
-    """What became of the parked messages of one partition that a filter chose."""
-
-    partition: int
-    matched: int
-    redriven: int
-    looping: int
-    """Left parked: redriven as often as the group's settings allow."""
-    remaining: int
-    error: RaftmqError | None
-    """The partition could not answer; the numbers are 0."""
 
 
 class Queues:
@@ -244,6 +149,27 @@ class Queues:
             )
             for one in sorted(answer.partitions, key=lambda one: one.partition)
         )  # fmt: skip
+
+    async def find_processed(
+        self,
+        topic: str,
+        group: str,
+        keys: Sequence[bytes],
+        *,
+        partitions: Sequence[int] = (),
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> tuple[ProcessedKey, ...]:
+        """Which of `keys` (1 to 1,000) the group remembers as processed, in these partitions, or (none given) in all;
+        in the order of the keys. One that is not found may have been forgotten: `QueueSettings.processed_keys_max`.
+
+        Raises InvalidArgument, UnknownQueueGroup, and the error of a partition that failed.
+        """
+        request = queue_pb2.FindProcessedKeysRequest(topic=topic, group=group, keys=keys, partitions=partitions)
+        answer = await self._any(lambda node: node.queue.FindProcessedKeys, request, timeout_ms, may_retry_read)
+        return tuple(
+            ProcessedKey(keys[one.position], one.partition, one.offset, one.processed_at.ToMilliseconds())
+            for one in answer.found
+        )
 
     async def seek(
         self,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from raftmq.client.settling import Settler, Verdict, VerdictResult
-from raftmq.errors import RaftmqError
+from raftmq.client.settling import AckReceipt, Settler, Verdict, VerdictResult
+from raftmq.client.types import Acks, BatchReceipt, NewRecord
+from raftmq.errors import LeaseExpired, Outcome, RaftmqError
 from raftmq.v1 import queue_pb2
 
 ERROR_SHOWN = 500
@@ -75,6 +77,21 @@ class QueueMessage:
         result = await self._settle(Verdict.ACK, processed_key=processed_key)
         return not result.already_processed
 
+    async def ack_and_publish(
+        self, records: Sequence[NewRecord], *, processed_key: bytes = b"", acks: Acks = Acks.ALL
+    ) -> BatchReceipt | None:
+        """It is done, and `records` are what came of it: both are one entry of the partition's log, so that either both
+        have happened or neither. They are appended to this message's partition of its topic.
+
+        Returns None where `processed_key` had been remembered before: the work was done already, under another message.
+        This one is acknowledged then, and nothing is published.
+
+        Raises LeaseExpired: nothing was published. Where the outcome of an error is UNKNOWN, nothing is to be done: if
+        it did not happen the message comes again.
+        """
+        keys = [processed_key] if processed_key else []
+        return (await hand_over([self], records, keys, acks)).receipt
+
     async def release(self) -> None:
         """Back to the queue at once, without a penalty."""
         await self._settle(Verdict.RELEASE)
@@ -134,3 +151,23 @@ class QueueMessage:
         else:
             with contextlib.suppress(RaftmqError):
                 await self.release()
+
+
+async def hand_over(
+    messages: Sequence[QueueMessage], records: Sequence[NewRecord], processed_keys: Sequence[bytes], acks: Acks
+) -> AckReceipt:
+    """See `QueueWorker.ack_and_publish`. Messages that may come again, or are done, are not held any more."""
+    settler = messages[0]._worker.settler(messages[0].partition)
+    try:
+        receipt = await settler.hand_over([message.token for message in messages], processed_keys, records, acks)
+    except RaftmqError as error:
+        if isinstance(error, LeaseExpired) or error.outcome is not Outcome.NOT_APPLIED:
+            _let_go(messages)
+        raise
+    _let_go([messages[at] for at in receipt.already_processed] if receipt.receipt is None else messages)
+    return receipt
+
+
+def _let_go(messages: Sequence[QueueMessage]) -> None:
+    for message in messages:
+        message.settled()

@@ -13,10 +13,13 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from raftmq import status
+from raftmq.client import convert
 from raftmq.client.connection import NodeChannel
 from raftmq.client.convert import to_duration
+from raftmq.client.once import to_record
 from raftmq.client.retry import with_outcome
 from raftmq.client.router import Router
+from raftmq.client.types import Acks, BatchReceipt, NewRecord
 from raftmq.errors import Outcome, RaftmqError
 from raftmq.v1 import queue_pb2
 
@@ -46,6 +49,17 @@ class VerdictResult:
 
 
 _PLAIN = VerdictResult()
+
+
+@dataclass(frozen=True, slots=True)
+class AckReceipt:
+    """What became of messages that were to be acknowledged together with records that come of them."""
+
+    receipt: BatchReceipt | None
+    """Of the records, which are one log entry with the acknowledgements. None: nothing was published."""
+    already_processed: tuple[int, ...] = ()
+    """Messages, by position, whose work was done before, under other messages. They are acknowledged; the others are
+    held as before."""
 
 
 class _Ruling(NamedTuple):
@@ -97,6 +111,34 @@ class Settler:
         response, doubtful = await self._call(lambda node: node.queue.Extend, request)
         if response.failures:
             raise _refusal(response.failures[0].error, doubtful)
+
+    async def hand_over(
+        self, tokens: Sequence[bytes], processed_keys: Sequence[bytes], records: Sequence[NewRecord], acks: Acks
+    ) -> AckReceipt:
+        """Acknowledge and publish, both or neither. Raises LeaseExpired, whatever refuses the records, or the last
+        error where nobody answered; its outcome is UNKNOWN where an attempt may have counted."""
+        request = queue_pb2.AckAndPublishRequest(
+            topic=self._topic,
+            group=self._group,
+            tokens=tokens,
+            processed_keys=processed_keys,
+            records=[to_record(record) for record in records],
+            acks=acks.value,
+        )
+        request.timeout.FromMilliseconds(min(self._timeout_ms, CALL_TIMEOUT_MS))
+        loop = asyncio.get_running_loop()
+        began, attempts = loop.time(), 0
+
+        def select(node: NodeChannel) -> Any:
+            nonlocal attempts
+            attempts += 1
+            return node.queue.AckAndPublish
+
+        response, _ = await self._call(select, request)
+        if not response.HasField("receipt"):
+            return AckReceipt(None, tuple(response.already_processed))
+        latency_us = int((loop.time() - began) * 1_000_000)
+        return AckReceipt(convert.receipt(response.receipt, latency_us=latency_us, attempts=attempts))
 
     async def drained(self) -> None:
         """Return when everything that was given is settled, or has failed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from raftmq.errors import NoLeader, NotLeader, Overloaded, QueueFull, RaftmqError, StorageFull
 from raftmq.ids import GroupId, Offset, Tick
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit, Overflow
+from raftmq.partition.queues.commands import Settle
 from raftmq.ports import Clock, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, Sized
@@ -87,6 +88,34 @@ class Intake:
         # Some of the time is kept for the acknowledgement.
         until = Tick(deadline - timeout_ms // 10) if limit and limit.overflow is Overflow.BLOCK else None
         return await self._answer(group_id, batch, acks, append, until)
+
+    def begin_with(
+        self,
+        group_id: GroupId,
+        batch: CheckedBatch,
+        settles: Sequence[Settle],
+        acks: Acks,
+        min_in_sync: int,
+        deadline: Tick,
+        limit: DepthLimit,
+        done: Done,
+    ) -> None:
+        """Append `batch` and `settles` as one entry; ``done`` is told the answer. Raises what refuses them: see
+        ``Leadership.produce``, ``Together.draft``. Where the partition is too deep nobody waits: the leases run."""
+        self._room(group_id, batch.size)
+        now = self._clock.tick()
+        room = self._room_within(group_id, limit, now) if limit else None
+        done = self._held(group_id, batch, acks, done)
+        self.held_bytes += batch.size
+        try:
+            self._leadership(group_id).produce(
+                batch, acks, min_in_sync, now, self._clock.wall_ms(), deadline, done, room=room, settles=settles
+            )
+        except BaseException:
+            self.held_bytes -= batch.size
+            raise
+        finally:
+            self._replicas.touch(group_id)
 
     async def gather(
         self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int

@@ -154,7 +154,7 @@ class Leadership:
         if room is not None:
             self._gate.appended(index, batch)
         if settles:
-            self._together.appended(index)
+            self._together.appended(index, settles)
         self._overlay.note(batch, Placement(offset, index, self.term, WallMs(stamp[1]), stamp[0]))
         wait = Wait(
             index, self.term, offset, batch.count, acks, deadline, done, now, wall_ms=stamp[1], queue_ms=queue_ms

@@ -519,6 +519,94 @@ class AckResponse(_message.Message):
 Global___AckResponse: _TypeAlias = AckResponse  # noqa: Y015
 
 @_typing.final
+class AckAndPublishRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    PROCESSED_KEYS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    ACKS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    acks: _types_pb2.Acks.ValueType
+    """ALL or QUORUM: what is committed cannot be left out of the answer."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of one partition, each of them once; 1 to 1,000. If the lease of any of them is over, the call ends with LEASE_EXPIRED
+        (FAILED_PRECONDITION), and nothing has happened to the others either.
+        """
+
+    @_builtins.property
+    def processed_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As in AckRequest, but no key twice."""
+
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Record]:
+        """Appended to the partition of the messages, as one batch; 1 to 10,000. That partition is not the one of their keys
+        unless the messages had the same: a reader who counts on the order of a key keeps the key.
+        """
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the server may wait; unset: 10 s."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        tokens: _abc.Iterable[_builtins.bytes] | None = ...,
+        processed_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        records: _abc.Iterable[_types_pb2.Record] | None = ...,
+        acks: _types_pb2.Acks.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "group", b"group", "processed_keys", b"processed_keys", "records", b"records", "timeout", b"timeout", "tokens", b"tokens", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckAndPublishRequest: _TypeAlias = AckAndPublishRequest  # noqa: Y015
+
+@_typing.final
+class AckAndPublishResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    ALREADY_PROCESSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt:
+        """Unset: nothing was published, because `already_processed` names tokens."""
+
+    @_builtins.property
+    def already_processed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens, by position, whose keys were remembered already, under other messages: their work was done before. They are
+        acknowledged now. Nothing else has happened: the others are leased as they were.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        receipt: _types_pb2.Receipt | None = ...,
+        already_processed: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_processed", b"already_processed", "header", b"header", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckAndPublishResponse: _TypeAlias = AckAndPublishResponse  # noqa: Y015
+
+@_typing.final
 class ReleaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1703,3 +1791,98 @@ class CancelScheduledResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelScheduledResponse: _TypeAlias = CancelScheduledResponse  # noqa: Y015
+
+@_typing.final
+class FindProcessedKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    group: _builtins.str
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """1 to 1,000, none of them empty."""
+
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: all. Each partition remembers keys of its own."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        group: _builtins.str = ...,
+        keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "keys", b"keys", "partitions", b"partitions", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindProcessedKeysRequest: _TypeAlias = FindProcessedKeysRequest  # noqa: Y015
+
+@_typing.final
+class ProcessedKey(_message.Message):
+    """A key that is remembered. One that is not may have been forgotten (`QueueGroupSettings.processed_keys_max`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PROCESSED_AT_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """In the request, from 0."""
+    partition: _builtins.int
+    offset: _builtins.int
+    """Of the message that was acknowledged with it."""
+    @_builtins.property
+    def processed_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was, by the partition's clock."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        processed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["processed_at", b"processed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "partition", b"partition", "position", b"position", "processed_at", b"processed_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessedKey: _TypeAlias = ProcessedKey  # noqa: Y015
+
+@_typing.final
+class FindProcessedKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.ResponseHeader: ...
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessedKey]:
+        """By position, then by partition. A key may be remembered in several partitions."""
+
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.ResponseHeader | None = ...,
+        found: _abc.Iterable[Global___ProcessedKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindProcessedKeysResponse: _TypeAlias = FindProcessedKeysResponse  # noqa: Y015

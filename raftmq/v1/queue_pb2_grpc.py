@@ -61,6 +61,11 @@ class QueueStub:
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.AckRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_queue__pb2.AckResponse.FromString,
                 _registered_method=True)
+        self.AckAndPublish = channel.unary_unary(
+                '/raftmq.v1.Queue/AckAndPublish',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.AckAndPublishRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.AckAndPublishResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/raftmq.v1.Queue/Release',
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.ReleaseRequest.SerializeToString,
@@ -126,6 +131,11 @@ class QueueStub:
                 request_serializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.SerializeToString,
                 response_deserializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.FromString,
                 _registered_method=True)
+        self.FindProcessedKeys = channel.unary_unary(
+                '/raftmq.v1.Queue/FindProcessedKeys',
+                request_serializer=raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysRequest.SerializeToString,
+                response_deserializer=raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServicer:
@@ -161,6 +171,16 @@ class QueueServicer:
 
     def Ack(self, request, context):
         """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AckAndPublish(self, request, context):
+        """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
+        happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
+        a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
+        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,6 +277,14 @@ class QueueServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindProcessedKeys(self, request, context):
+        """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
+        was acknowledged before the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -274,6 +302,11 @@ def add_QueueServicer_to_server(servicer, server):
                     servicer.Ack,
                     request_deserializer=raftmq_dot_v1_dot_queue__pb2.AckRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_queue__pb2.AckResponse.SerializeToString,
+            ),
+            'AckAndPublish': grpc.unary_unary_rpc_method_handler(
+                    servicer.AckAndPublish,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.AckAndPublishRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.AckAndPublishResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -339,6 +372,11 @@ def add_QueueServicer_to_server(servicer, server):
                     servicer.CancelScheduled,
                     request_deserializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.FromString,
                     response_serializer=raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.SerializeToString,
+            ),
+            'FindProcessedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindProcessedKeys,
+                    request_deserializer=raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysRequest.FromString,
+                    response_serializer=raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -434,6 +472,33 @@ class Queue:
             '/raftmq.v1.Queue/Ack',
             raftmq_dot_v1_dot_queue__pb2.AckRequest.SerializeToString,
             raftmq_dot_v1_dot_queue__pb2.AckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AckAndPublish(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/AckAndPublish',
+            raftmq_dot_v1_dot_queue__pb2.AckAndPublishRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.AckAndPublishResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -785,6 +850,33 @@ class Queue:
             '/raftmq.v1.Queue/CancelScheduled',
             raftmq_dot_v1_dot_queue__pb2.CancelScheduledRequest.SerializeToString,
             raftmq_dot_v1_dot_queue__pb2.CancelScheduledResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindProcessedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raftmq.v1.Queue/FindProcessedKeys',
+            raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysRequest.SerializeToString,
+            raftmq_dot_v1_dot_queue__pb2.FindProcessedKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,12 @@ class QueueStub:
     """
     Ack: _grpc.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
+    AckAndPublish: _grpc.UnaryUnaryMultiCallable[_queue_pb2.AckAndPublishRequest, _queue_pb2.AckAndPublishResponse]
+    """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
+    happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
+    a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
+    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]
     """Back to the queue at once, without a penalty."""
     Retry: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RetryRequest, _queue_pb2.RetryResponse]
@@ -81,6 +87,10 @@ class QueueStub:
     """Closes the circuit breaker in every partition, before its pause is over."""
     CancelScheduled: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]
     """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+    FindProcessedKeys: _grpc.UnaryUnaryMultiCallable[_queue_pb2.FindProcessedKeysRequest, _queue_pb2.FindProcessedKeysResponse]
+    """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
+    was acknowledged before the call.
+    """
 
 @_typing.type_check_only
 class QueueAsyncStub(QueueStub):
@@ -109,6 +119,12 @@ class QueueAsyncStub(QueueStub):
     """
     Ack: _aio.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]  # type: ignore[assignment]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
+    AckAndPublish: _aio.UnaryUnaryMultiCallable[_queue_pb2.AckAndPublishRequest, _queue_pb2.AckAndPublishResponse]  # type: ignore[assignment]
+    """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
+    happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
+    a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
+    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+    """
     Release: _aio.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Back to the queue at once, without a penalty."""
     Retry: _aio.UnaryUnaryMultiCallable[_queue_pb2.RetryRequest, _queue_pb2.RetryResponse]  # type: ignore[assignment]
@@ -135,6 +151,10 @@ class QueueAsyncStub(QueueStub):
     """Closes the circuit breaker in every partition, before its pause is over."""
     CancelScheduled: _aio.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]  # type: ignore[assignment]
     """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+    FindProcessedKeys: _aio.UnaryUnaryMultiCallable[_queue_pb2.FindProcessedKeysRequest, _queue_pb2.FindProcessedKeysResponse]  # type: ignore[assignment]
+    """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
+    was acknowledged before the call.
+    """
 
 class QueueServicer(metaclass=_abc_1.ABCMeta):
     """A topic as a queue: its records are handed out to the workers of a group one by one, each leased to one worker at a
@@ -178,6 +198,18 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.AckResponse, _abc.Awaitable[_queue_pb2.AckResponse]]:
         """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
+
+    @_abc_1.abstractmethod
+    def AckAndPublish(
+        self,
+        request: _queue_pb2.AckAndPublishRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.AckAndPublishResponse, _abc.Awaitable[_queue_pb2.AckAndPublishResponse]]:
+        """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
+        happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
+        a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
+        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+        """
 
     @_abc_1.abstractmethod
     def Release(
@@ -282,5 +314,15 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.CancelScheduledResponse, _abc.Awaitable[_queue_pb2.CancelScheduledResponse]]:
         """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+
+    @_abc_1.abstractmethod
+    def FindProcessedKeys(
+        self,
+        request: _queue_pb2.FindProcessedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.FindProcessedKeysResponse, _abc.Awaitable[_queue_pb2.FindProcessedKeysResponse]]:
+        """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
+        was acknowledged before the call.
+        """
 
 def add_QueueServicer_to_server(servicer: QueueServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

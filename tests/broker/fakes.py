@@ -20,6 +20,7 @@ from raftmq.metadata.internal import GROUPS_TOPIC
 from raftmq.metadata.operation import OperationRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup, find
 from raftmq.partition.queues.commands import QueueAnswer, QueueOp, Status
+from raftmq.partition.queues.processed import Processed
 from raftmq.ports import BatchRow, DiskLevel
 from raftmq.records.batch import CheckedBatch
 from raftmq.records.loose import LooseRecords, bind
@@ -27,7 +28,7 @@ from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import Bounds, Fetched
 from raftmq.replica.produce import Leadership
-from raftmq.replica.queues.calls import Claim, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.calls import Claim, Depth, Handover, Received, Ruling, Wish
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.waits import Ack, Acks
 
@@ -414,6 +415,16 @@ class FakeQueues:
     async def settle(
         self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], ruling: Ruling, timeout_ms: int
     ) -> list[Status]:
+        raise NotLeader("nobody leads it")
+
+    async def hand_over(
+        self, group_id: GroupId, group: QueueGroupRecord, handover: Handover, timeout_ms: int
+    ) -> Ack | list[int]:
+        raise NotLeader("nobody leads it")
+
+    async def processed(
+        self, group_id: GroupId, group: QueueGroupRecord, keys: Sequence[bytes], timeout_ms: int
+    ) -> list[tuple[int, Processed]]:
         raise NotLeader("nobody leads it")
 
     async def extend(

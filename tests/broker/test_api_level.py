@@ -18,7 +18,7 @@ LEVELS = {
     4: "Admin: AlterTopic",
     5: "Broker: DescribeProducers",
     6: "Queue: Receive Ack Release Retry Park Extend SetGroup DeleteGroup ListGroups DescribeGroup Peek Redrive "
-    "SeekGroup ResumeGroup CancelScheduled Work; "
+    "SeekGroup ResumeGroup CancelScheduled Work AckAndPublish FindProcessedKeys; "
     "Exchanges: DeclareExchange DeleteExchange Bind Unbind ListExchanges TraceRoute Publish; "
     "Groups: Heartbeat CommitOffsets FetchOffsets ListConsumerGroups DescribeConsumerGroup ResetOffsets DeleteOffsets "
     "DeleteConsumerGroup; Admin: SetQuota DeleteQuota ListQuotas",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from raftmq import status
-from raftmq.client.queue import QueueWorker, WorkerSettings
+from raftmq.client.queue import AckReceipt, QueueMessage, QueueWorker, WorkerSettings
+from raftmq.client.queue_message import hand_over as hand_over_messages
 from raftmq.client.retry import RetryPolicy
 from raftmq.client.router import Router
 from raftmq.client.settling import Settler, Verdict
-from raftmq.errors import LeaseExpired, NoLeader, Outcome, RaftmqError, Unavailable
-from raftmq.v1 import queue_pb2
+from raftmq.client.types import Acks, NewRecord
+from raftmq.errors import LeaseExpired, MessageTooLarge, NoLeader, Outcome, RaftmqError, Unavailable
+from raftmq.v1 import queue_pb2, types_pb2
 
 REFUSED = status.to_message(LeaseExpired("somebody else may have the message"))
 
@@ -60,6 +63,67 @@ async def test_the_last_error_does_not_hide_that_an_attempt_before_may_have_coun
     with pytest.raises(RaftmqError) as caught:
         await ack(lost, NoLeader("nobody leads"), timeout_ms=50)
     assert caught.value.outcome is Outcome.UNKNOWN
+
+
+def published() -> queue_pb2.AckAndPublishResponse:
+    return queue_pb2.AckAndPublishResponse(receipt=types_pb2.Receipt(topic="orders", base_offset=7, count=1))
+
+
+async def hand_over(*answers: Any) -> AckReceipt:
+    settler = Settler(cast(Router, ScriptedRouter(*answers)), "orders", "billing", 0, 60_000)
+    return await settler.hand_over([b"token"], [], [NewRecord(b"result")], Acks.ALL)
+
+
+async def test_a_lost_answer_to_an_acknowledgement_with_records_is_asked_for_again() -> None:
+    told = await hand_over(Unavailable("the connection broke", outcome=Outcome.UNKNOWN), published())
+    assert told.receipt is not None
+    assert (told.receipt.base_offset, told.receipt.attempts) == (7, 2)
+
+
+async def test_records_are_surely_not_published_where_the_lease_is_over() -> None:
+    with pytest.raises(LeaseExpired) as caught:
+        await hand_over(NoLeader("nobody leads"), LeaseExpired("over"))
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+
+
+async def test_nobody_knows_of_records_whose_lease_is_over_when_they_are_sent_again() -> None:
+    with pytest.raises(LeaseExpired) as caught:
+        await hand_over(Unavailable("the connection broke", outcome=Outcome.UNKNOWN), LeaseExpired("over"))
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+class Holder:
+    """Holds messages, of which it counts those that it holds no more."""
+
+    topic = "orders"
+
+    def __init__(self, *answers: Any) -> None:
+        self.free = 0
+        self._settler = Settler(cast(Router, ScriptedRouter(*answers)), "orders", "billing", 0, 60_000)
+
+    def settler(self, _partition: int) -> Settler:
+        return self._settler
+
+    def freed(self, messages: int) -> None:
+        self.free += messages
+
+
+@pytest.mark.parametrize(
+    ("answer", "free"),
+    [
+        (published(), 2),
+        (queue_pb2.AckAndPublishResponse(already_processed=[1]), 1),
+        (LeaseExpired("over"), 2),
+        (MessageTooLarge("by far"), 0),
+    ],
+    ids=["published", "done before", "lease over", "refused"],
+)
+async def test_what_a_worker_still_holds_it_may_retry(answer: Any, free: int) -> None:
+    holder = Holder(answer)
+    messages = [QueueMessage(holder, queue_pb2.QueueMessage(offset=offset), 30_000, 0.0) for offset in (0, 1)]
+    with contextlib.suppress(RaftmqError):
+        await hand_over_messages(messages, [NewRecord(b"result")], [], Acks.ALL)
+    assert holder.free == free
 
 
 async def test_a_lease_is_counted_from_before_it_was_granted() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from raftmq.v1 import queue_pb2
+from raftmq.v1 import queue_pb2, types_pb2
 from tests.hostile.node import bodies
 
 QUEUE = "/raftmq.v1.Queue"
@@ -21,6 +21,7 @@ Parts = tuple[str, str, tuple[bytes, ...], str, str]
 def rows(topic: str) -> Iterator[Parts]:
     yield from _receives(topic)
     yield from _verdicts(topic)
+    yield from _handed_over(topic)
     yield from _groups(topic)
     yield from _tended(topic)
     yield from _worked(topic)
@@ -82,6 +83,39 @@ def _verdicts(topic: str) -> Iterator[Parts]:
             yield verdict("an error of a mebibyte", "error", error="x" * 2**20)
         if name == "Extend":
             yield verdict("a lease backwards", "lease", lease=Duration(seconds=-1))
+
+
+def _handed_over(topic: str) -> Iterator[Parts]:
+    def hand(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
+        told: dict[str, Any] = {"topic": topic, "group": "g", "tokens": [TOKEN], "records": [types_pb2.Record()]}
+        return _row("AckAndPublish", what, queue_pb2.AckAndPublishRequest(**(told | values)), field, reason)
+
+    yield hand("no topic", "topic", topic="")
+    yield hand("no group", "group", group="")
+    yield hand("an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
+    yield hand("no tokens", "tokens", tokens=[])
+    yield hand("a thousand and one tokens", "tokens", tokens=[TOKEN] * 1_001)
+    yield hand("one token twice", "tokens[1]", tokens=[TOKEN, TOKEN])
+    yield hand("an empty token", "tokens[0]", tokens=[b""])
+    yield hand("a token of no partition", "tokens[0]", tokens=[b"\x01\xff\xff\xff\xff" + TOKEN[5:]])
+    yield hand("tokens of two partitions", "tokens[1]", tokens=[TOKEN, b"\x01\0\0\0\1" + TOKEN[5:]])
+    yield hand("no records", "records", records=[])
+    yield hand("ten thousand and one records", "records", records=[types_pb2.Record()] * 10_001)
+    yield hand("acks of the leader alone", "acks", acks=types_pb2.ACKS_LEADER)
+    yield hand("unknown acks", "acks", acks=77)
+    yield hand("more keys than tokens", "processed_keys", processed_keys=[b"a", b"b"])
+    yield hand("a key of a mebibyte", "processed_keys[0]", processed_keys=[bytes(2**20)])
+    two: dict[str, Any] = {"tokens": [TOKEN, TOKEN[:-1] + b"\1"], "processed_keys": [b"a", b"a"]}
+    yield hand("one key twice", "processed_keys[1]", **two)
+    yield hand("no time", "timeout", timeout=Duration())
+
+    def find(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
+        told: dict[str, Any] = {"topic": topic, "group": "g", "keys": [b"k"]}
+        return _row("FindProcessedKeys", what, queue_pb2.FindProcessedKeysRequest(**(told | values)), field, reason)
+
+    yield find("no topic", "topic", topic="")
+    yield find("no group", "group", group="")
+    yield find("an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
 
 
 def _groups(topic: str) -> Iterator[Parts]:

@@ -3,6 +3,8 @@
     groups      the rules, by topic and name: decided by the controller's leader
     receiving   Receive: from one partition, or from whichever has messages
     verdicts    Ack and its kin: a token says which partition they are for
+    handing     AckAndPublish: messages acknowledged and records appended as one entry
+    processed   FindProcessedKeys: work that is known to be done
     work        Work: both of them in one stream
     tokens      what a delivery token says
 

@@ -167,10 +167,7 @@ def _check(request: Request) -> None:
         raise InvalidArgument(f"{len(request.tokens)} tokens, at most {TOKENS_MAX}", field="tokens")
     match request:
         case queue_pb2.AckRequest():
-            if request.processed_keys and len(request.processed_keys) != len(request.tokens):
-                raise InvalidArgument("one for each token, or none", field="processed_keys")
-            for position, key in enumerate(request.processed_keys):
-                _bounded(key, KEY_BYTES_MAX, f"processed_keys[{position}]")
+            check_keys(request.processed_keys, len(request.tokens))
         case queue_pb2.RetryRequest():
             _bounded(request.error.encode(), ERROR_BYTES_MAX, "error")
             _ruling(request)
@@ -179,6 +176,14 @@ def _check(request: Request) -> None:
             _bounded(request.error.encode(), ERROR_BYTES_MAX, "error")
         case queue_pb2.ExtendRequest() if request.HasField("lease"):
             duration_ms(request.lease, "lease", low=LEASE_MS_MIN, high=LEASE_MS_MAX)
+
+
+def check_keys(keys: Sequence[bytes], tokens: int) -> None:
+    """Of processed keys for so many tokens. Raises InvalidArgument."""
+    if keys and len(keys) != tokens:
+        raise InvalidArgument("one for each token, or none", field="processed_keys")
+    for position, key in enumerate(keys):
+        _bounded(key, KEY_BYTES_MAX, f"processed_keys[{position}]")
 
 
 def _bounded(value: bytes, limit: int, field: str) -> None:

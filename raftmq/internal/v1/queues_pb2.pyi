@@ -738,3 +738,30 @@ class QueueParkedRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueParkedRow: _TypeAlias = QueueParkedRow  # noqa: Y015
+
+@_typing.final
+class QueueProcessedRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    offset: _builtins.int
+    """Of the record that was acknowledged with it."""
+    wall_ms: _builtins.int
+    """When that was."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        wall_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "offset", b"offset", "wall_ms", b"wall_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueProcessedRow: _TypeAlias = QueueProcessedRow  # noqa: Y015

@@ -130,7 +130,8 @@ def _settle_one(group: QueueGroup, lease: Lease, op: Settle, offset: int, key: b
         case Verdict.ACK:
             group.breaker.succeeded()
             group.close(offset, Counter.ACKED, now)
-            if key and not group.processed.remember(key, group.settings.processed_keys_max):
+            most = group.settings.processed_keys_max
+            if key and not group.processed.remember(key, most, offset, now.wall_ms):
                 return Status.ALREADY_PROCESSED
         case Verdict.RELEASE:
             group.counters[Counter.RELEASED] += 1

@@ -10,7 +10,7 @@ stored of a replica can be compared with what a replay gives.
 | QUEUE_LEASE | lease | ``QueueLeaseRow`` |
 | QUEUE_RECORDS | page of 256 offsets | ``QueueRecordsRow`` |
 | QUEUE_PARKED | offset | ``QueueParkedRow`` |
-| QUEUE_PROCESSED | number | the key |
+| QUEUE_PROCESSED | number | ``QueueProcessedRow`` |
 | QUEUE_HELD | offset (no group) | the record |
 """
 
@@ -54,7 +54,8 @@ def changed_rows(queue_id: QueueId, group: QueueGroup) -> Iterator[StateRow]:
     for offset in group.parked.changed:
         yield StateKind.QUEUE_PARKED, _KEY.pack(queue_id, offset), group.parked.encode(offset)
     for number, key in group.processed.changed.items():
-        yield StateKind.QUEUE_PROCESSED, _KEY.pack(queue_id, number), key
+        value = None if key is None else group.processed.encode(key)
+        yield StateKind.QUEUE_PROCESSED, _KEY.pack(queue_id, number), value
     for changed in (group.open.changed, group.leases.changed, group.records.changed, group.parked.changed):
         changed.clear()
     group.processed.changed.clear()
@@ -78,7 +79,7 @@ def all_rows(queue_id: QueueId, group: QueueGroup) -> Iterator[tuple[StateKind, 
         assert value is not None
         yield StateKind.QUEUE_PARKED, _KEY.pack(queue_id, offset), value
     for number, key in group.processed.items():
-        yield StateKind.QUEUE_PROCESSED, _KEY.pack(queue_id, number), key
+        yield StateKind.QUEUE_PROCESSED, _KEY.pack(queue_id, number), group.processed.encode(key)
 
 
 def held_key(offset: int) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from raftmq.ids import Offset
+from raftmq.metadata.depth import DepthLimit
 from raftmq.partition.queues.check import Depth as Places
 from raftmq.partition.queues.commands import Verdict as Verdict
+from raftmq.records.batch import CheckedBatch
+from raftmq.replica.waits import Acks
 from raftmq.v1 import types_pb2
 
 
@@ -70,6 +74,21 @@ class Ruling:
     """Of ACK: one for each message, remembered in the same step; empty: none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Messages that are acknowledged, and what is appended in the same entry."""
+
+    claims: Sequence[Claim]
+    """At least one."""
+    processed_keys: Sequence[bytes]
+    """One for each claim (empty: none), or empty."""
+    batch: CheckedBatch
+    acks: Acks
+    min_in_sync: int
+    limit: DepthLimit
+    """How deep the partition may be."""
+
+
 class Depth(NamedTuple):
     """Where the records of a group are."""
 
@@ -77,3 +96,11 @@ class Depth(NamedTuple):
     """Of those that the group knows; None: the partition has not heard of the group yet."""
     unseen: int
     """Records that it does not know yet."""
+
+
+def by_lease(claims: Sequence[Claim]) -> dict[tuple[int, bytes], list[int]]:
+    """Positions of `claims`, by lease and secret."""
+    leases: dict[tuple[int, bytes], list[int]] = {}
+    for position, (lease, _, secret) in enumerate(claims):
+        leases.setdefault((lease, secret), []).append(position)
+    return leases

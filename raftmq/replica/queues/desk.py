@@ -3,7 +3,8 @@
     callers ──ops──> gathered ──one entry──> log ──applied──> an answer for each op
 
 At most ``IN_FLIGHT_MAX`` entries are under way at once; while they are, the next one gathers. So a busy partition
-writes few large entries, and an idle one answers at once.
+writes few large entries, and an idle one answers at once. A batch that carries verdicts has its turn in between, when
+none is under way (``alone``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ OPS_MAX = 4_096
 """Of one entry."""
 
 Tell = Callable[[QueueAnswer | RaftmqError], None]
+Turn = Callable[[RaftmqError | None], None]
+"""Proposes by itself what is decided before it is proposed; or is told why there will be no turn."""
 
 
 class Desk:
@@ -63,6 +66,7 @@ class Desk:
         self._touch = touch
         self._loop = asyncio.get_running_loop()
         self._gathered: list[tuple[QueueOp, Tell]] = []
+        self._turns: list[Turn] = []
         self._in_flight = 0
         self._is_due = False
         self._lines: dict[QueueId, Line] = {}
@@ -85,6 +89,15 @@ class Desk:
         answer: asyncio.Future[QueueAnswer] = self._loop.create_future()
         self.submit(op, partial(settle, answer))
         return await answer
+
+    def alone(self, turn: Turn) -> None:
+        """Call `turn` once, with no op under way: what is applied then is what it decides on. Ops that come meanwhile
+        wait for it, and it for those before."""
+        if self.is_closed:
+            turn(_lost())
+            return
+        self._turns.append(turn)
+        self.look()
 
     def line(self, group: QueueGroupRecord) -> Line:
         """Those who wait for messages of `group`; with the newest rules that anybody has told."""
@@ -126,7 +139,11 @@ class Desk:
         if not self._group.is_leader or self._group.node.term != self.term:
             self.close()
             return
-        if self._in_flight < IN_FLIGHT_MAX:
+        if self._turns and not self._in_flight:
+            turns, self._turns = self._turns, []
+            for turn in turns:
+                turn(None)
+        if self._in_flight < IN_FLIGHT_MAX and not self._turns:
             for line in self._lines.values():
                 line.serve()
             while self._gathered and self._in_flight < IN_FLIGHT_MAX and not self.is_closed:
@@ -194,6 +211,9 @@ class Desk:
             task.cancel()
         gathered, self._gathered = self._gathered, []
         _tell_all([tell for _, tell in gathered], _lost())
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            turn(_lost())
         for line in self._lines.values():
             line.close(_lost())
 

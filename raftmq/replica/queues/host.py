@@ -10,6 +10,7 @@ from typing import Protocol
 from raftmq.errors import (
     DeadlineExceeded,
     LeadershipLost,
+    LeaseExpired,
     NotLeader,
     OffsetOutOfRange,
     Outcome,
@@ -29,15 +30,20 @@ from raftmq.partition.queues.commands import (
     Settled,
     Status,
 )
+from raftmq.partition.queues.processed import Processed
 from raftmq.ports import BatchRow, Clock
 from raftmq.replica.answers import Fetched
+from raftmq.replica.intake import Intake
 from raftmq.replica.manager import Replicas
 from raftmq.replica.queues import looking
-from raftmq.replica.queues.calls import Claim, Delivery, Depth, Received, Ruling, Wish
+from raftmq.replica.queues.calls import Claim, Delivery, Depth, Handover, Received, Ruling, Wish, by_lease
 from raftmq.replica.queues.desk import Desk
+from raftmq.replica.queues.handing import Handing
 from raftmq.replica.queues.line import Line, Waiter
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.queues.records import Records
+from raftmq.replica.together import AlreadyProcessed
+from raftmq.replica.waits import Ack
 
 REDRIVE_STEP = 1_000
 """Records of one entry."""
@@ -51,6 +57,9 @@ class Log(Protocol):
 
     @property
     def replicas(self) -> Replicas: ...
+    @property
+    def intake(self) -> Intake: ...
+    async def barrier(self, group_id: GroupId, timeout_ms: int) -> None: ...
     async def reached(self, group_id: GroupId, offset: Offset, wait_ms: int) -> None: ...
     async def fetch(
         self, group_id: GroupId, offset: Offset, max_bytes: int, min_bytes: int, max_wait_ms: int
@@ -142,7 +151,7 @@ class QueueHost:
         """What became of each of `claims`."""
         desk = await self._desk(group_id)
         queue = QueueId(group.id)
-        leases = _by_lease(claims)
+        leases = by_lease(claims)
         asked: list[QueueOp] = [
             commands.Settle(
                 queue, LeaseId(lease), secret, ruling.verdict, [claims[position].offset for position in positions],
@@ -159,12 +168,48 @@ class QueueHost:
                     statuses[position] = status
         return statuses
 
+    async def hand_over(
+        self, group_id: GroupId, group: QueueGroupRecord, handover: Handover, timeout_ms: int
+    ) -> Ack | list[int]:
+        """Acknowledge messages and append a batch, as one entry. Returns instead which of the claims have keys that
+        were remembered before, if any have: those are acknowledged then, and nothing else has happened.
+
+        Raises LeaseExpired (nothing has happened), DeadlineExceeded, and whatever refuses records.
+        """
+        desk = await self._desk(group_id)
+        deadline = self._clock.tick() + timeout_ms
+        queue, claims, keys = QueueId(group.id), handover.claims, handover.processed_keys
+        try:
+            handing = Handing(desk, self._log.intake, self._clock, group_id, handover)
+            return await handing.append(queue, timeout_ms)
+        except AlreadyProcessed as known:
+            found = [position for position, key in enumerate(keys) if key in known.keys]
+        processed = desk.machine.queues.groups[queue].processed
+        others = [at for at in found if (one := processed.get(keys[at])) is None or one.offset != claims[at].offset]
+        ruling = Ruling(commands.Verdict.ACK, processed_keys=tuple([keys[at] for at in others]))
+        left_ms = max(1, deadline - self._clock.tick())
+        statuses = await self.settle(group_id, group, [claims[at] for at in others], ruling, left_ms)
+        if Status.LEASE_EXPIRED in statuses:
+            raise LeaseExpired("the lease is over of a message whose work was done before")
+        return found
+
+    async def processed(
+        self, group_id: GroupId, group: QueueGroupRecord, keys: Sequence[bytes], timeout_ms: int
+    ) -> list[tuple[int, Processed]]:
+        """Which of `keys` are remembered, by position. Linearizable: covers all that was acknowledged before."""
+        await self._log.barrier(group_id, timeout_ms)
+        state = self.desk_of(group_id).machine.queues.groups.get(QueueId(group.id))
+        if state is None:
+            return []
+        found = ((position, state.processed.get(key)) for position, key in enumerate(keys))
+        return [(position, one) for position, one in found if one is not None]
+
     async def extend(
         self, group_id: GroupId, group: QueueGroupRecord, claims: Sequence[Claim], lease_ms: int, timeout_ms: int
     ) -> list[Status]:
         """Leases are extended whole: whoever holds several messages under one extends it for all of them."""
         desk = await self._desk(group_id)
-        leases = _by_lease(claims)
+        leases = by_lease(claims)
         asked = [commands.Extend(QueueId(group.id), LeaseId(lease), secret, lease_ms) for lease, secret in leases]
         answers = await self._within(desk, asked, timeout_ms)
         statuses = [Status.LEASE_EXPIRED] * len(claims)
@@ -307,11 +352,3 @@ async def _granted(waiter: Waiter, limit_ms: int) -> tuple[Granted, bytes]:
     except LeadershipLost as lost:
         # Whatever was granted, its secret went nowhere.
         raise NotLeader(lost.message) from None
-
-
-def _by_lease(claims: Sequence[Claim]) -> dict[tuple[int, bytes], list[int]]:
-    """Positions of `claims`."""
-    leases: dict[tuple[int, bytes], list[int]] = {}
-    for position, (lease, _, secret) in enumerate(claims):
-        leases.setdefault((lease, secret), []).append(position)
-    return leases
