@@ -14,10 +14,12 @@ import typer
 from raftmq.cli import output
 from raftmq.cli.consume import bytes_field, start_of
 from raftmq.cli.exits import CommandError, ExitCode
+from raftmq.cli.queue_steps import pipe, processed
 from raftmq.cli.runtime import (
     DEFAULT_CONFIG,
     BootstrapOption,
     ConfigOption,
+    GroupArgument,
     JsonOption,
     Target,
     TopicArgument,
@@ -28,7 +30,9 @@ from raftmq.client.queue_admin import PeekedMessage, QueueSettings
 
 app = typer.Typer(help="Topics as queues: receive, look at, redrive, settings.", no_args_is_help=True)
 
-GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="The queue group's name.", show_default=False)]
+app.command()(pipe)
+app.command()(processed)
+
 PartitionOption = Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Only this one.")]
 
 

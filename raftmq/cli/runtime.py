@@ -36,6 +36,7 @@ BootstrapOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 TopicArgument = Annotated[str, typer.Argument(metavar="NAME", help="The topic's name.", show_default=False)]
+GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="The queue group's name.", show_default=False)]
 
 
 @dataclass(frozen=True, slots=True)

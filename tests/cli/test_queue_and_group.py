@@ -78,6 +78,17 @@ async def test_a_queue_is_made_worked_on_looked_at_and_deleted(command: Command)
     assert (late.code, "too late for mail" in late.err) == (FAILED, True)
     resumed = await command("queue", "resume", "jobs", "mail")
     assert (resumed.code, "breaker closed" in resumed.out) == (OK, True)
+    piped = await command(
+        "queue", "pipe", "jobs", "shout", "--max", "5", "--wait-ms", PATIENCE_MS, "--", "tr", "1", "x"
+    )
+    assert (piped.code, piped.err) == (OK, "5 messages done\n")
+    failing = ("queue", "pipe", "jobs", "other", "--max", "1", "--wait-ms", PATIENCE_MS, "--", "false")
+    failed = await command(*failing)
+    assert (failed.code, "failed 1 times" in failed.err) == (FAILED, True)
+    consumed = await command("consume", "jobs", "--from", "earliest", "--max", "10")
+    assert sorted(consumed.out.split()) == sorted("01234" + "0x234")
+    unknown = await command("queue", "processed", "jobs", "shout", "job-1")
+    assert (unknown.code, "not known to be processed: job-1" in unknown.err) == (FAILED, True)
     sought = await command("queue", "seek", "jobs", "mail", "4", "--yes")
     assert (sought.code, cells(sought)[1]) == (OK, ["0", "4"])
     deleted = await command("queue", "delete", "jobs", "mail", "--yes")
@@ -119,6 +130,7 @@ async def test_offsets_of_a_group_are_set_shown_and_forgotten(command: Command) 
         (("queue", "set", "jobs", "mail", "at_end=burn"), "at_end is park or drop"),
         (("queue", "set", "jobs", "mail", "nonsense=1"), "settings are start"),
         (("queue", "redrive", "jobs", "mail", "--offset", "1"), "needs --partition"),
+        (("queue", "pipe", "jobs", "mail", "--", "/no/such/command"), "there is no command"),
         (("queue", "seek", "jobs", "mail", "sometime", "--yes"), "'sometime' is no offset"),
         (("group", "reset", "readers", "--topic", "jobs"), "give either --to or --shift"),
         (("group", "reset", "readers", "-t", "jobs", "--to", "1", "--shift", "1"), "give either --to or --shift"),
@@ -135,7 +147,7 @@ async def test_wrong_usage_is_told_before_anybody_is_asked(
 @pytest.mark.parametrize("family", ["queue", "group", "quota"])
 async def test_every_verb_stands_in_the_help(raftmq_command: Command, family: str) -> None:
     verbs = {
-        "queue": "set list describe delete receive peek redrive seek resume cancel",
+        "queue": "set list describe delete receive peek redrive seek resume cancel pipe processed",
         "group": "list describe reset delete",
         "quota": "set list delete",
     }

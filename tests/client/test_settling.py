@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,7 +30,8 @@ class ScriptedRouter:
         self.policy = RetryPolicy(initial_ms=1, max_ms=1)
         self._answers = list(answers)
 
-    async def to_partition(self, *_: object, **__: object) -> Any:
+    async def to_partition(self, _topic: str, _partition: int, select: Any, *_: object, **__: object) -> Any:
+        select(Mock())
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, RaftmqError):
             raise answer
@@ -136,7 +138,7 @@ async def test_a_lease_is_counted_from_before_it_was_granted() -> None:
     class SlowRouter(ScriptedRouter):
         metadata = SimpleNamespace(topic=lambda _: _topic())
 
-        async def to_partition(self, *_: object, **__: object) -> Any:
+        async def to_partition(self, *_: Any, **__: object) -> Any:
             if not self._answers:
                 await asyncio.Event().wait()
             await asyncio.sleep(way_back_s)

@@ -105,13 +105,12 @@ async def test_a_late_worker_publishes_nothing_and_a_repeated_call_is_told_so(
     async with client.queue(TOPIC, GROUP, lease_ms=200, prefetch=1) as slow, client.queue(TOPIC, GROUP) as quick:
         late = await taken(slow)
         await until(lambda: _true(late.lease_left_ms == 0))
-        held = [await taken(quick) for _ in range(3)]
+        held = sorted([await taken(quick) for _ in range(3)], key=lambda message: message.offset)
         with pytest.raises(LeaseExpired) as caught:
             await late.ack_and_publish(result)
         assert caught.value.outcome is Outcome.NOT_APPLIED
-        tokens = {message.offset: message.token for message in held}
         request = queue_pb2.AckAndPublishRequest(
-            topic=TOPIC, group=GROUP, tokens=[tokens[0]], records=[types_pb2.Record(value=b"result")],
+            topic=TOPIC, group=GROUP, tokens=[held[0].token], records=[types_pb2.Record(value=b"result")],
             processed_keys=[b"work"],
         )  # fmt: skip
         receipts = []
