@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -17,6 +18,7 @@ from raftmq.client.queue_admin import QueueSettings
 from raftmq.errors import LeaseExpired, Outcome, RaftmqError
 from raftmq.ids import NodeId
 from raftmq.v1 import queue_pb2, queue_pb2_grpc, types_pb2
+from tests.integration.test_exchanges import example
 from tests.integration.workload import until
 
 pytestmark = pytest.mark.integration
@@ -146,6 +148,22 @@ async def test_a_program_without_an_event_loop(client: Client, cluster: LocalClu
 
     await asyncio.to_thread(work)
     assert [record.value for record in await log(client)] == [b"0", b"1", b"one", b"two"]
+
+
+async def test_the_accounts_of_the_worked_example(cluster: LocalCluster) -> None:
+    """And what another process reads from the start of the log, after the node is gone that led it."""
+    accounts = example("accounts")
+    expected = {"ann": 70, "bob": 80}
+    assert await accounts.main(cluster.bootstrap) == (expected, True)
+    async with raftmq.connect(cluster.bootstrap) as client:
+        leader = (await client.admin.describe_topic(accounts.TOPIC)).partitions[0].leader
+    assert leader is not None
+    await cluster.kill(NodeId(leader))
+    rebuilding = await asyncio.create_subprocess_exec(
+        sys.executable, accounts.__file__, cluster.bootstrap, "balances", stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await rebuilding.communicate()
+    assert printed.decode().split() == [str(word) for account in expected.items() for word in account]
 
 
 async def _true(value: bool) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from raftmq.errors import DeadlineExceeded, Outcome, RaftmqError
 from raftmq.ids import GroupId, LeaseId, QueueId, Tick
 from raftmq.partition.queues.commands import Settle, Verdict
 from raftmq.ports import Clock
+from raftmq.replica.futures import settle
 from raftmq.replica.intake import Intake
 from raftmq.replica.queues.calls import Handover, by_lease
 from raftmq.replica.queues.desk import Desk
@@ -25,6 +27,7 @@ class Handing:
         self._group_id = group_id
         self._handover = handover
         self._answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        self._told = partial(settle, self._answer)
 
     async def append(self, queue: QueueId, timeout_ms: int) -> Ack:
         """Raises AlreadyProcessed and LeaseExpired (nothing has happened), DeadlineExceeded, and whatever refuses
@@ -53,17 +56,10 @@ class Handing:
             self._intake.begin_with(
                 self._group_id, asked.batch, settles, asked.acks, asked.min_in_sync, deadline, asked.limit, self._told
             )
-        except (RaftmqError, AlreadyProcessed) as refusal:
+        except RaftmqError as refusal:
             self._told(refusal)
-
-    def _told(self, answer: Ack | RaftmqError | AlreadyProcessed) -> None:
-        """The one who waited may have gone."""
-        if self._answer.done():
-            return
-        if isinstance(answer, Ack):
-            self._answer.set_result(answer)
-        else:
-            self._answer.set_exception(answer)
+        except AlreadyProcessed as known:
+            self._answer.set_exception(known)
 
     def _settles(self, queue: QueueId) -> list[Settle]:
         claims, keys = self._handover.claims, self._handover.processed_keys
