@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from asyncio.subprocess import PIPE
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from subprocess import PIPE
 from typing import Annotated
 
 import typer
@@ -68,12 +69,12 @@ def pipe(
 
 async def _step(message: QueueMessage, words: Sequence[str], group: str) -> bool:
     """Whether the command has done its work."""
-    process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
-    printed, _ = await process.communicate(message.value or b"")
-    if process.returncode:
-        await message.retry(error=f"{words[0]} ended with status {process.returncode}")
+    # Not by the event loop: how that makes processes has gRPC complain about each.
+    ended = await asyncio.to_thread(subprocess.run, words, input=message.value or b"", stdout=PIPE, check=False)
+    if ended.returncode:
+        await message.retry(error=f"{words[0]} ended with status {ended.returncode}")
         return False
-    lines = printed.removesuffix(b"\n").split(b"\n") if printed else []
+    lines = ended.stdout.removesuffix(b"\n").split(b"\n") if ended.stdout else []
     if lines:
         headers = [(PIPED_BY, group.encode())]
         await message.ack_and_publish([NewRecord(line, message.key, headers) for line in lines])

@@ -11,12 +11,14 @@ from raftmq.partition.queues.leases import Lease, Leases
 from raftmq.partition.queues.machine import Queues
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.partition.queues.parked import Parked
+from raftmq.replica.together import Together
 from tests.mutants.table import Patch, mutant
 
 AREA = "queues"
 LEASES = "tests/partition/queues/test_leases.py"
 ORDER = "tests/partition/queues/test_order_and_time.py"
 KEEPING = "tests/partition/queues/test_keeping.py"
+TOGETHER = "tests/replica/test_verdicts_with_batch.py"
 
 
 @mutant(AREA, LEASES, "test_an_acknowledgement_after_the_lease_is_refused_for_that_record_only")
@@ -103,3 +105,15 @@ def trim_takes_leased_records(patch: Patch) -> None:
 def another_verdict_is_a_duplicate(patch: Patch) -> None:
     """A worker that says one thing, and then another, is told that all is well."""
     patch.setattr(Lease, "said", lambda self, position, verdict: True)
+
+
+@mutant(AREA, TOGETHER, "test_work_under_a_key_that_is_known_is_not_published_again")
+def known_work_published_again(patch: Patch) -> None:
+    """A batch with verdicts does not ask whether its work was done before."""
+    patch.setattr(Together, "_remembers", lambda self, group, key: False)
+
+
+@mutant(AREA, TOGETHER, "test_verdicts_on_other_records_need_not_wait_for_each_other")
+def verdicts_under_way_forgotten(patch: Patch) -> None:
+    """A leader decides on a batch with verdicts as if those it has proposed already had never been."""
+    patch.setattr(Together, "appended", lambda self, index, settles: None)

@@ -1,0 +1,106 @@
+"""Acknowledge and publish at the desk of a partition: its turn comes when nothing is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raftmq.errors import DeadlineExceeded, NotLeader, Outcome
+from raftmq.ids import LeaseId, NodeId
+from raftmq.metadata.depth import NO_LIMIT
+from raftmq.metadata.queue_groups import QueueGroupRecord, QueueSettings
+from raftmq.partition.queues.commands import Extend, Extended
+from raftmq.records.batch import check_batch, make_batch
+from raftmq.replica.intake import Intake
+from raftmq.replica.queues.calls import Claim, Handover
+from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.waits import Ack, Acks
+from raftmq.v1 import types_pb2
+from tests.replica.test_verdicts_with_batch import GROUP, SECRET, depths, leased
+from tests.replica.world import GROUP as PARTITION
+from tests.replica.world import World
+
+RECORD = QueueGroupRecord(int(GROUP), 1, "workers", QueueSettings())
+LIMIT_MS = 60_000
+
+
+def host_of(world: World) -> QueueHost:
+    replicas = world.nodes[NodeId(world.elect())].replicas
+
+    async def reached(*_: object) -> None:
+        """It serves."""
+
+    log: Any = SimpleNamespace(replicas=replicas, intake=Intake(replicas, world.time, 1 << 20), reached=reached)
+    return QueueHost(log, world.time, bytes, lambda _: 1)
+
+
+def handover(offset: int, value: bytes, key: bytes = b"") -> Handover:
+    batch = check_batch(make_batch([types_pb2.Record(value=value)], message_id=f"{offset}"), max_batch_bytes=1 << 20)
+    return Handover([Claim(1, offset, SECRET)], [key] if key else [], batch, Acks.ALL, 2, NO_LIMIT)
+
+
+async def drive(world: World, *tasks: asyncio.Task[Any]) -> None:
+    """Let both the loop and the world go on until the tasks are done."""
+    while not all(task.done() for task in tasks):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        world.run(1)
+
+
+def hand_over(host: QueueHost, what: Handover, limit_ms: int = LIMIT_MS) -> asyncio.Task[Ack | list[int]]:
+    return asyncio.create_task(host.hand_over(PARTITION, RECORD, what, limit_ms))
+
+
+async def test_it_waits_for_what_was_asked_before_and_goes_before_what_is_asked_later() -> None:
+    world = leased(records=2)
+    host = host_of(world)
+    desk = host.desk_of(PARTITION)
+    before = asyncio.create_task(desk.ask(Extend(GROUP, LeaseId(1), SECRET, 400)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it is under way
+    first, second = hand_over(host, handover(0, b"one")), hand_over(host, handover(1, b"two"))
+    await drive(world, before, first, second)
+    assert isinstance(before.result(), Extended)
+    answers = first.result(), second.result()
+    assert all(isinstance(answer, Ack) for answer in answers)
+    assert world.run(5_000, lambda: depths(world) == [(2, 0)] * 3)
+    assert world.records(1) == [[b"work", b"work"], [b"one"], [b"two"]]
+
+
+async def test_the_same_again_is_a_duplicate_and_another_message_of_the_work_publishes_nothing() -> None:
+    world = leased(records=2)
+    host = host_of(world)
+    for is_repeated in (False, True):
+        task = hand_over(host, handover(0, b"one", key=b"a"))
+        await drive(world, task)
+        answer = task.result()
+        assert isinstance(answer, Ack)
+        assert answer.duplicate is is_repeated
+    task = hand_over(host, handover(1, b"again", key=b"a"))
+    await drive(world, task)
+    assert task.result() == [0]
+    assert world.run(5_000, lambda: depths(world) == [(2, 0)] * 3)
+    assert world.records(1) == [[b"work", b"work"], [b"one"]]
+
+
+async def test_whose_turn_does_not_come_has_surely_done_nothing() -> None:
+    world = leased()
+    host = host_of(world)
+    desk = host.desk_of(PARTITION)
+    before = asyncio.create_task(desk.ask(Extend(GROUP, LeaseId(1), SECRET, 400)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded) as caught:  # the world stands still
+        await hand_over(host, handover(0, b"one"), limit_ms=1)
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+    late = hand_over(host, handover(0, b"one"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    desk.close()
+    with pytest.raises(NotLeader):
+        await late
+    await drive(world, before)
+    assert depths(world) == [(0, 1)] * 3
