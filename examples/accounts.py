@@ -88,12 +88,12 @@ async def main(address: str) -> tuple[dict[str, int], bool]:
                 await producer.send(command, key=account, headers=[("kind", b"command"), ("id", number)])
 
         async with client.queue(TOPIC, GROUP, lease_ms=300, prefetch=1) as sleepy:
-            command = await anext(sleepy)
+            late = await anext(sleepy)
             tellers = [asyncio.create_task(serve(client)) for _ in range(2)]
             while not await is_done(client):  # noqa: ASYNC110  the cluster tells nobody by itself
                 await asyncio.sleep(0.1)
             try:
-                await command.ack_and_publish([event(command.key or b"", 1_000_000)])
+                await late.ack_and_publish([event(late.key or b"", 1_000_000)])
                 was_refused = False
             except raftmq.errors.LeaseExpired:
                 was_refused = True
