@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from raftmq import status
 from raftmq.client.coordinator import CoordinatorCalls
 from raftmq.client.membership import Membership, Partition, to_proto
+from raftmq.client.retry import Doubt
 from raftmq.errors import RaftmqError
 from raftmq.v1 import groups_pb2
 
@@ -39,23 +40,26 @@ class Commits:
 
     async def commit(self, offsets: Mapping[Partition, int]) -> dict[Partition, RaftmqError]:
         """Commit those that are new; returns what was refused. Raises what refused all of them: UnknownMember,
-        StaleMember, or the last error after the timeout."""
+        StaleMember, or the last error after the timeout. An outcome is that of all attempts."""
+        # Of now: this may have to wait, and be somebody else by then, who never read what `offsets` are about.
+        member_id, member_epoch = self._membership.member_id, self._membership.epoch
         async with self._one:
             wanted = {key: offset for key, offset in offsets.items() if self.committed.get(key, -1) < offset}
             if not wanted:
                 return {}
             request = groups_pb2.CommitOffsetsRequest(
                 group=self._calls.group,
-                member_id=self._membership.member_id,
-                member_epoch=self._membership.epoch,
+                member_id=member_id,
+                member_epoch=member_epoch,
                 offsets=[
                     groups_pb2.OffsetToCommit(topic=topic, partition=number, offset=offset)
                     for (topic, number), offset in sorted(wanted.items())
                 ],
             )
+            doubt = Doubt()
             answer = await self._calls.call(
-                lambda node: node.groups.CommitOffsets, request, timeout_ms=self._timeout_ms
+                lambda node: node.groups.CommitOffsets, request, timeout_ms=self._timeout_ms, doubt=doubt
             )
-            refused = {(one.topic, one.partition): status.from_message(one.error) for one in answer.refused}
+            refused = {(one.topic, one.partition): doubt.of(status.from_message(one.error)) for one in answer.refused}
             self.committed.update({key: offset for key, offset in wanted.items() if key not in refused})
             return refused

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from raftmq import status
 from raftmq.client.connection import NodeChannel
-from raftmq.client.retry import Judgement
+from raftmq.client.retry import Doubt, Judgement
 from raftmq.client.router import HasHeader, Router, Select
 from raftmq.errors import DeadlineExceeded, RaftmqError
 
@@ -33,15 +33,28 @@ class CoordinatorCalls:
         timeout_ms: int,
         attempt_ms: int = ATTEMPT_TIMEOUT_MS,
         judge: Judgement = lambda error: error.retriable,
+        doubt: Doubt | None = None,
     ) -> Reply:
-        """Attempts, of `attempt_ms` at most each, while `judge` allows, for `timeout_ms` in all."""
+        """Attempts, of `attempt_ms` at most each, while `judge` allows, for `timeout_ms` in all.
+
+        The outcome of what is raised is that of all attempts. `doubt` learns whether one of them may have counted
+        before the one that was answered.
+        """
+        doubts = Doubt() if doubt is None else doubt
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
 
         async def attempt() -> Reply:
             left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
-            return await self.once(select, request, timeout_ms=min(left_ms, attempt_ms))
+            try:
+                return await self.once(select, request, timeout_ms=min(left_ms, attempt_ms))
+            except RaftmqError as error:
+                doubts.note(error)
+                raise
 
-        return await self.router.policy.call(attempt, judge, timeout_ms=timeout_ms)
+        try:
+            return await self.router.policy.call(attempt, judge, timeout_ms=timeout_ms)
+        except RaftmqError as error:
+            raise doubts.of(error) from None
 
     async def once(self, select: Select[Request, Reply], request: Request, *, timeout_ms: int) -> Reply:
         """One attempt."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,7 +61,8 @@ class Membership:
     """``start`` and ``leave`` once each, on one event loop."""
 
     def __init__(self, calls: CoordinatorCalls, settings: MemberSettings, owner: Owner) -> None:
-        self.member_id = uuid.uuid4().hex
+        self.new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+        self.member_id = self.new_id()
         self.epoch = 0
         self._calls = calls
         self._settings = settings
@@ -203,7 +204,7 @@ class Membership:
 
     def _lose(self) -> None:
         """Join anew, as somebody else: what this id was assigned may belong to others."""
-        self.member_id, self.epoch = uuid.uuid4().hex, 0
+        self.member_id, self.epoch = self.new_id(), 0
         self._assigned = frozenset()
         self._owner.lost()
 

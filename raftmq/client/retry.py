@@ -92,6 +92,22 @@ class _StopAfter(stop_base):
         return self._loop.time() >= self._deadline
 
 
+@dataclass(slots=True)
+class Doubt:
+    """Of one call, over all its attempts: whether one of those that failed may have counted all the same."""
+
+    is_there: bool = False
+
+    def note(self, error: RaftmqError) -> None:
+        """An attempt failed."""
+        self.is_there = self.is_there or error.outcome is not Outcome.NOT_APPLIED
+
+    def of(self, error: RaftmqError) -> RaftmqError:
+        """`error` as the end of the whole call: what refuses the last attempt says nothing of those before it."""
+        doubtful = self.is_there and error.outcome is Outcome.NOT_APPLIED
+        return with_outcome(error, Outcome.UNKNOWN) if doubtful else error
+
+
 def may_retry_read(error: RaftmqError) -> bool:
     """Reads change nothing, so that an unknown outcome does not matter."""
     return error.retriable

@@ -33,7 +33,7 @@ from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import altering, decisions, events
 from raftmq.metadata.events import Event, NodeRegistered
 from raftmq.metadata.image import MetadataImage, TopicRecord
-from raftmq.metadata.internal import create_groups_topic
+from raftmq.metadata.internal import GROUPS_PARTITIONS, create_groups_topic
 from raftmq.metadata.machine import MetadataMachine
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.host import ReplicaHost
@@ -70,6 +70,7 @@ class Controller:
         )
         self._replay = Replay(host.replicas)
         self.queue_groups = QueueGroups(self)
+        self.groups_partitions = GROUPS_PARTITIONS
         self._deciding = asyncio.Lock()
         self._news = asyncio.Event()
         self._producer_ids: range = range(0)
@@ -252,7 +253,7 @@ class Controller:
             self._leading()
             replicas = self._config.replication_factor
             self._expect_nodes(replicas)
-            await self.decide(lambda image: create_groups_topic(image, replicas), timeout_ms)
+            await self.decide(lambda image: create_groups_topic(image, replicas, self.groups_partitions), timeout_ms)
             return b""
         raise Unimplemented(f"{method[:NAME_SHOWN]} is not known here")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from raftmq.coordinator.proposals import COMMAND_TIMEOUT_MS, Host, Proposals
-from raftmq.coordinator.sessions import Sessions
+from raftmq.coordinator.sessions import GRACE_MS, Sessions
 from raftmq.errors import RaftmqError, StaleMember, UnknownGroup, UnknownMember
 from raftmq.groups.commands import Change, Commit, Confirm, Expire, Join, Leave, TopicsChanged
 from raftmq.groups.group import ConsumerGroup
@@ -65,6 +65,8 @@ class Coordinator:
         self, host: Host, image: Callable[[], MetadataImage], is_current: Callable[[], bool], clock: Clock
     ) -> None:
         self.proposals = Proposals(host, clock)
+        self.grace_ms = GRACE_MS
+        """What members are given beyond their sessions by a coordinator that has only just been elected."""
         self._host = host
         self._image = image
         self._is_current = is_current
@@ -233,7 +235,7 @@ class Coordinator:
         group = self.proposals.led(at)
         known = self._sessions.get(at)
         if known is None or known.term != group.node.term:
-            known = self._sessions[at] = Sessions(group.node.term, self.machine(at), self._clock.tick())
+            known = self._sessions[at] = Sessions(group.node.term, self.machine(at), self._clock.tick(), self.grace_ms)
         return known
 
     def _changed_topics(self, at: GroupId) -> list[tuple[str, Change]]:

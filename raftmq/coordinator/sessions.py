@@ -27,12 +27,12 @@ class _Session:
 class Sessions:
     """Of the members of one Raft group's consumer groups, in one term."""
 
-    def __init__(self, term: Term, machine: GroupsMachine, now: Tick) -> None:
+    def __init__(self, term: Term, machine: GroupsMachine, now: Tick, grace_ms: int = GRACE_MS) -> None:
         self.term = term
         self._machine = machine
         self._of: dict[tuple[str, str], _Session] = {}
         for name, member_id, timeout_ms in self._members():
-            self._of[name, member_id] = _Session(now, Tick(now + timeout_ms + GRACE_MS))
+            self._of[name, member_id] = _Session(now, Tick(now + timeout_ms + grace_ms))
 
     def heard(self, name: str, member_id: str, timeout_ms: int, now: Tick) -> None:
         """The member has called."""

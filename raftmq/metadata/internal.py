@@ -15,7 +15,7 @@ GROUPS_PARTITIONS = 8
 _BATCH_BYTES = 1024 * 1024
 
 
-def create_groups_topic(image: MetadataImage, replicas: int) -> list[Event]:
+def create_groups_topic(image: MetadataImage, replicas: int, partitions: int = GROUPS_PARTITIONS) -> list[Event]:
     """The topic of consumer groups; no events where it is there.
 
     With as many replicas as there are nodes to stay, at most `replicas`. Raises NotEnoughReplicas (more than live
@@ -27,7 +27,7 @@ def create_groups_topic(image: MetadataImage, replicas: int) -> list[Event]:
     replicas = min(replicas, len(staying))
     assigned = tuple(
         PartitionAssigned(GroupId(image.next_group_id + number), PartitionId(number), replicas_of)
-        for number, replicas_of in enumerate(place(staying, GROUPS_PARTITIONS, replicas, loads(image)))
+        for number, replicas_of in enumerate(place(staying, partitions, replicas, loads(image)))
     )
     return [
         TopicCreated(

@@ -135,6 +135,7 @@ def plan_trim(
     wall_ms: int,
     needed_from: LogIndex,
     held_bytes_max: int,
+    reclaim_bytes: int = RECLAIM_BYTES,
 ) -> TrimCommand | None:
     """The command to propose now, or None where it would not be worth one.
 
@@ -146,7 +147,7 @@ def plan_trim(
         return None
     new_start = max(log_start, extents[gone - 1].next_offset)
     kept_from, reclaimed = _released(extents, gone, needed_from, held_bytes_max)
-    if new_start == log_start and reclaimed < RECLAIM_BYTES:
+    if new_start == log_start and reclaimed < reclaim_bytes:
         return None
     return TrimCommand(new_start, max(raft_start, kept_from))
 

@@ -18,7 +18,7 @@ from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.leading import Hosted
 from raftmq.replica.machine import StateMachine
 from raftmq.replica.outbox import Outbox
-from raftmq.replica.retention import Retention, plan_trim
+from raftmq.replica.retention import RECLAIM_BYTES, Retention, plan_trim
 from raftmq.replica.sealing import Draft
 from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.tail import TailBudget
@@ -49,6 +49,7 @@ class Upkeep:
         self.trim_interval = TRIM_INTERVAL * settings.raft.election_timeout
         self.waited_for = WAITED_FOR * settings.raft.election_timeout
         self.held_bytes_max = settings.held_bytes_max
+        self.reclaim_bytes = RECLAIM_BYTES
         self._unflushed: set[GroupId] = set()
         self._next_flush = self._next_trim = self._next_windows = now
 
@@ -127,6 +128,7 @@ class Upkeep:
             wall_ms=stamp[1],
             needed_from=self._needed_from(hosted, now),
             held_bytes_max=self.held_bytes_max,
+            reclaim_bytes=self.reclaim_bytes,
         )
         if command is None:
             return False

@@ -19,7 +19,7 @@ from raftmq.sim.simulation import Result, run_seed
 PACKAGE = Path(__file__).parent.parent
 SIMULATED = (
     "ids.py", "errors.py", "ports.py", "status.py", "assembly.py", "raft", "records", "partition", "metadata", "config",
-    "replica", "controller", "broker", "client", "storage",
+    "groups", "exchanges", "machines.py", "replica", "coordinator", "controller", "broker", "client", "storage",
     "rpc/codec.py", "sim",
 )  # fmt: skip
 """What a verdict is about."""
@@ -30,6 +30,9 @@ WORTH_REACHING = (
     "bounds answered", "topics created", "topics deleted", "catch-ups from disk", "call NOT_ENOUGH_REPLICAS",
     "records unknown", "records failed", "entries shared by requests", "records published", "bindings changed",
     "snapshots installed", "snapshots installed under a leader change", "nodes added", "nodes removed",
+    "members started", "members killed", "members overslept", "members stopped for a while", "members fenced",
+    "partitions taken up", "partitions lost", "records processed by members", "committed offsets answered",
+    "group commits ok", "group commits failed", "group commits unknown",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

@@ -18,7 +18,7 @@ from raftmq.ids import NodeId
 from raftmq.sim.network import Network
 from raftmq.sim.node import CLIENT_PORT, NodeProcess
 from raftmq.sim.process import Process
-from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2, groups_pb2
 
 
 class _Method:
@@ -42,6 +42,7 @@ _BROKER = _Stub(broker_pb2.DESCRIPTOR.services_by_name["Broker"])
 _ADMIN = _Stub(admin_pb2.DESCRIPTOR.services_by_name["Admin"])
 _CLUSTER = _Stub(cluster_pb2.DESCRIPTOR.services_by_name["Cluster"])
 _EXCHANGES = _Stub(exchanges_pb2.DESCRIPTOR.services_by_name["Exchanges"])
+_GROUPS = _Stub(groups_pb2.DESCRIPTOR.services_by_name["Groups"])
 
 
 class SimChannel(NodeChannel):
@@ -53,6 +54,7 @@ class SimChannel(NodeChannel):
         self.admin: Any = _ADMIN
         self.cluster: Any = _CLUSTER
         self.exchanges: Any = _EXCHANGES
+        self.groups: Any = _GROUPS
         self._avoid_until = 0.0
         self._network = network
         self._process = process

@@ -39,6 +39,10 @@ class Failure(Exception):
     """Something that must never happen has happened; the cause says what."""
 
 
+class NotWell(AssertionError):
+    """A healed cluster did not come back in time."""
+
+
 class SimCluster:
     """See the module docstring. ``failed`` of the faults decides what follows a failed disk."""
 
@@ -67,7 +71,7 @@ class SimCluster:
         node.speed.sync = plan.sync
         node.clock_rate = plan.clock_rates[number - 1] if number <= len(plan.clock_rates) else 1000
         node.clock.set_rate(node.clock_rate)
-        node.tune = plan.retention.tune
+        node.tune = plan.tune
         self.nodes[number] = node
         self.machines.append(node)
         return node

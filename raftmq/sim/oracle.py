@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
 from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError
+
+if TYPE_CHECKING:
+    from raftmq.sim.group_history import GroupEvent
 
 
 class Partition(NamedTuple):
@@ -85,7 +88,7 @@ class OutOfRange:
     end: int
 
 
-Operation = Send | Poll | Bounds | OutOfRange
+Operation: TypeAlias = "Send | Poll | Bounds | OutOfRange | GroupEvent"
 
 
 class Oracle:

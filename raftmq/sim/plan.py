@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from raftmq.assembly import Assembly
 from raftmq.client.types import Acks
+from raftmq.sim.group_plan import GroupPlan, draw_group
 from raftmq.sim.retaining import RetentionPlan, draw_retention
 from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
@@ -79,6 +81,13 @@ class Plan:
     """How long consumers take for a record, on average."""
     steps: list[Step] = field(default_factory=list)
     retention: RetentionPlan = field(default_factory=RetentionPlan)
+    group: GroupPlan | None = None
+
+    def tune(self, assembly: Assembly) -> None:
+        """Have a node that is about to start behave so."""
+        self.retention.tune(assembly)
+        if self.group is not None:
+            self.group.tune(assembly)
 
 
 def draw(seed: int) -> Plan:
@@ -134,6 +143,7 @@ def draw(seed: int) -> Plan:
         plan.steps = sorted([*plan.steps, *_absences(rng, plan)], key=lambda step: step.at)
     if nodes >= 3 and rng.random() < 0.07:
         _outlive(rng, plan)
+    plan.group = draw_group(Random(f"group {seed}"), plan)
     return plan
 
 

@@ -19,10 +19,11 @@ from raftmq.ids import CONTROLLER_GROUP, LogIndex
 from raftmq.ports import StorageError
 from raftmq.raft.types import Role
 from raftmq.sim import workload
-from raftmq.sim.cluster import Failure, SimCluster
+from raftmq.sim.cluster import Failure, NotWell, SimCluster
 from raftmq.sim.faults import Faults
 from raftmq.sim.invariants import Final, Violated
 from raftmq.sim.members import Members
+from raftmq.sim.memberships import Memberships
 from raftmq.sim.oracle import Oracle, Partition, Told
 from raftmq.sim.plan import MEMBER_KINDS, Plan, draw
 from raftmq.sim.process import Process
@@ -118,10 +119,6 @@ def _tell(found: BaseException, simulation: Simulation) -> tuple[str, str]:
     return text, f"{simulation.phase}\n{simulation.cluster.describe()}\n{details}"
 
 
-class NotWell(AssertionError):
-    """A healed cluster did not come back in time."""
-
-
 class Simulation:
     """See the module docstring."""
 
@@ -135,6 +132,7 @@ class Simulation:
         self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
         self.members = Members(self.cluster, Random(f"members {plan.seed}"))
         self.cluster.storage_failed = self.faults.storage_failed
+        self.memberships = None if plan.group is None else Memberships(self.cluster, plan.group)
         self._tasks: list[tuple[Process, Task]] = []
         self._running: list[asyncio.Task[None]] = []
         self._asking: list[tuple[Process, asyncio.Task[None]]] = []
@@ -157,6 +155,8 @@ class Simulation:
         created = cluster.spawn(process, work)
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")
+        if self.memberships is not None:
+            self.memberships.prime(FORM_MICROS)
 
     def _safety(self) -> None:
         self.phase = "safety"
@@ -183,7 +183,7 @@ class Simulation:
             )
         for topic, partitions in sorted(plan.topics.items()):
             for partition in range(partitions):
-                for _ in range(plan.consumers if partition == 0 else 1):
+                for _ in range(plan.consumers if partition == 0 else min(1, plan.consumers)):
                     self._client(
                         f"c{number}",
                         lambda task, topic=topic, partition=partition: workload.consume(  # type: ignore[misc]
@@ -208,6 +208,8 @@ class Simulation:
         cluster.network.weather.call_loss = plan.weather.call_loss
         self.faults.schedule([step for step in plan.steps if step.kind not in MEMBER_KINDS])
         self.members.schedule([step for step in plan.steps if step.kind in MEMBER_KINDS])
+        if self.memberships is not None:
+            self.memberships.start()
         self.began()
         cluster.run(plan.safety)
 
@@ -216,6 +218,8 @@ class Simulation:
         plan, cluster = self.plan, self.cluster
         self.faults.mend()
         self.members.mend()
+        if self.memberships is not None:
+            self.memberships.mend()
         for process, task in self._tasks:
             process.post(task.end)
         limit = HEAL_ELECTIONS * plan.election_ms * 1000 + 5_000_000
@@ -229,6 +233,8 @@ class Simulation:
         self._write_anew()
         if not cluster.run(limit, self._is_well_every_so_often()):
             raise NotWell(f"not well after the last write: {self._unwell()}")
+        if self.memberships is not None:
+            self.memberships.end(limit + 20_000_000)
         self._judge()
 
     def _is_well_every_so_often(self) -> Callable[[], bool]:

@@ -1,5 +1,5 @@
 """What must hold, one property a file. ``R``: consensus, ``L``: the log as clients see it, ``C``: the controller,
-``Q``: deliveries of queues."""
+``Q``: deliveries of queues, ``O``: consumer groups and their offsets."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ from raftmq.sim.invariants.l12_batches_whole import BatchesWhole
 from raftmq.sim.invariants.l13_log_start import LogStart
 from raftmq.sim.invariants.l14_equal_replicas import EqualReplicas
 from raftmq.sim.invariants.l15_receipts import Receipts
+from raftmq.sim.invariants.o01_register import Register
+from raftmq.sim.invariants.o02_only_growing import OnlyGrowing
+from raftmq.sim.invariants.o03_fencing import Fencing
+from raftmq.sim.invariants.o04_one_owner import OneOwner
+from raftmq.sim.invariants.o05_nothing_skipped import NothingSkipped
+from raftmq.sim.invariants.o06_equal_groups import EqualGroups
 from raftmq.sim.invariants.q06_one_place import OnePlace
 from raftmq.sim.invariants.r01_election_safety import ElectionSafety
 from raftmq.sim.invariants.r02_leader_append_only import LeaderAppendOnly
@@ -49,6 +55,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(nodes), EqualReplicas(),
         Receipts(nodes),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
+        Register(), OnlyGrowing(), Fencing(), OneOwner(), NothingSkipped(), EqualGroups(),
         OnePlace(),
     ]  # fmt: skip
 
