@@ -106,10 +106,10 @@ class Upkeep:
         return [
             group_id
             for group_id, hosted in sorted(self._hosted.items())
-            if self._propose(hosted, self.retention.get(group_id, Retention()), now, wall_ms)
+            if self._propose(hosted, self.retention.get(group_id), now, wall_ms)
         ]
 
-    def _propose(self, hosted: Hosted, retention: Retention, now: Tick, wall_ms: int) -> bool:
+    def _propose(self, hosted: Hosted, retention: Retention | None, now: Tick, wall_ms: int) -> bool:
         group = hosted.group
         if hosted.is_trimming or not group.can_serve():
             return False
@@ -117,8 +117,8 @@ class Upkeep:
         kept_from = self.backlog.kept_from(group.id, now)
         if kept_from is not None:  # this says it all: nothing from there on may go, whatever its age and size
             retention = Retention(done_below=max(kept_from, group.machine.log_start_offset))
-        if not retention:
-            return False
+        if retention is None:
+            return False  # who is named, and has no limits, may still have entries that only replicas needed
         stamp = group.stamp(now, wall_ms)
         command = plan_trim(
             group.extents,

@@ -100,7 +100,7 @@ def draw_group(rng: Random, plan: Plan) -> GroupPlan | None:
 def _make_room(rng: Random, plan: Plan) -> None:
     plan.thin, plan.named, plan.published = [], [], []
     plan.churn, plan.consumers, plan.retention = False, 0, RetentionPlan()
-    plan.heartbeat_ms = rng.choice((50, 100))
+    plan.heartbeat_ms = rng.choice((50, 100, 100))
     plan.election_ms = 10 * plan.heartbeat_ms
     plan.topics = {"t0": rng.choice((2, 3, 4))}
     plan.producers = [
@@ -112,7 +112,7 @@ def _make_room(rng: Random, plan: Plan) -> None:
             burst=rng.choice((1, 2)),
         )
     ]
-    before, plan.safety = plan.safety, max(plan.safety, rng.randrange(2_000_000, 4_000_000))
+    before, plan.safety = plan.safety, max(plan.safety, rng.randrange(1_500_000, 3_000_000))
     plan.steps = [replace(step, at=step.at * plan.safety // before) for step in plan.steps]
 
 

@@ -27,10 +27,12 @@ class ScriptedCalls(CoordinatorCalls):
     def __init__(self, *answers: Any) -> None:
         super().__init__(cast(Router, SimpleNamespace(policy=RetryPolicy(initial_ms=1, max_ms=1))), "billing")
         self.asked: list[Any] = []
+        self.is_asked = asyncio.Event()
         self._answers = list(answers)
 
     async def once(self, select: Any, request: Any, *, timeout_ms: int) -> Any:
         self.asked.append(request)
+        self.is_asked.set()
         while isinstance(self._answers[0], asyncio.Event):
             await self._answers.pop(0).wait()
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -82,8 +84,7 @@ async def test_a_commit_that_waits_is_of_the_member_that_asked_for_it() -> None:
     itself = member("before", 1)
     commits = Commits(calls, cast(Membership, itself), 60_000)
     first, second = (asyncio.create_task(commits.commit({KEY: offset})) for offset in (7, 8))
-    while not calls.asked:
-        await asyncio.sleep(0)
+    await calls.is_asked.wait()
     itself.member_id, itself.epoch = "after", 2
     answered.set()
     await asyncio.gather(first, second)

@@ -1,5 +1,5 @@
-"""O2: committed offsets only grow: neither what is told, nor what is accepted, nor what is applied falls. Exception:
-a reset, which no seed asks for."""
+"""O2: committed offsets only grow: neither what is told, nor what is accepted, nor what is applied falls. Exceptions:
+what goes with its group or topic, which nobody deletes while a seed runs, and a reset, which no seed asks for."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OnlyGrowing(Invariant):
         }
         for (name, key), offset in before.items():
             self.require(
-                now.get((name, key), NOTHING) >= offset,
+                now.get((name, key), offset) >= offset,
                 f"{name}, {key}: {offset} at entry {index}, {now.get((name, key))} at {machine.applied_index}",
             )
         self._applied[sight.group_id] = machine.applied_index, now
