@@ -33,7 +33,8 @@ from raftmq.coordinator.positions import READ_POSITIONS, Positions
 from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.metadata.events import VERSION, NodeRegistered
+from raftmq.metadata.events import NodeRegistered
+from raftmq.metadata.features import CLUSTER_VERSION
 from raftmq.metadata.image import MetadataImage
 from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, SnapshotPart, Store
 from raftmq.raft.config import RaftConfig
@@ -380,5 +381,5 @@ def _registration(config: NodeConfig, me: ReplicaId, boot: BootCount) -> NodeReg
         peer_port=peer.port,
         http_port=config.entry.http_port,
         rack=config.rack,
-        max_cluster_version=VERSION,
+        max_cluster_version=CLUSTER_VERSION,
     )

@@ -22,7 +22,8 @@
     ├── NotLeader                FAILED_PRECONDITION  only when the client asked not to be forwarded
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
     │   ├── FencedProducer, OutOfOrderSequence, UnknownProducer, Unroutable (no binding fits), QueuePaused, LeaseExpired
-    │   └── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty
+    │   ├── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty
+    │   └── ClusterTooOld        a node does not understand yet what the call needs
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
@@ -284,6 +285,12 @@ class StaleMember(PreconditionFailed):
 
 class GroupNotEmpty(PreconditionFailed):
     reason = "GROUP_NOT_EMPTY"
+
+
+class ClusterTooOld(PreconditionFailed):
+    """A node of the cluster does not understand what the call would write: `nodes` in the metadata says which."""
+
+    reason = "CLUSTER_TOO_OLD"
 
 
 class Unroutable(PreconditionFailed):

@@ -66,6 +66,7 @@ class Caretaker:
                 await self._register()
                 if self._leads():
                     self.metadata_group.follow(self._controller.image)
+                    await self._controller.raise_version(CALL_TIMEOUT_MS)
                     await self._watch_sessions()
                     if rounds % BALANCE_EVERY == 0:
                         await self._balance()

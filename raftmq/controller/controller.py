@@ -30,7 +30,7 @@ from raftmq.errors import (
 )
 from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
 from raftmq.internal.v1 import storage_pb2
-from raftmq.metadata import altering, decisions, events
+from raftmq.metadata import altering, decisions, events, features
 from raftmq.metadata.events import Event, NodeRegistered
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.internal import GROUPS_PARTITIONS, create_groups_topic
@@ -126,8 +126,8 @@ class Controller:
     async def decide(self, decide: Decide, timeout_ms: int) -> Sequence[Event]:
         """Make a decision and replicate it; returns its events, which this node has applied.
 
-        Raises NotLeader, DeadlineExceeded (NOT_APPLIED while it was not proposed yet, else UNKNOWN) and whatever the
-        decision itself refuses with.
+        Raises NotLeader, DeadlineExceeded (NOT_APPLIED while it was not proposed yet, else UNKNOWN), ClusterTooOld and
+        NotReady where not all nodes understand it, and whatever the decision itself refuses with.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000
@@ -140,7 +140,8 @@ class Controller:
             await self._caught_up(deadline)
             decided = decide(self.image)
             if decided:
-                draft = Draft(events.VERSION, 0, events.encode(decided))
+                permitted = features.allowed(self.image, self._members(), decided)
+                draft = Draft(events.VERSION, 0, events.encode(permitted))
                 await self._host.command(CONTROLLER_GROUP, draft, max(1, int((deadline - loop.time()) * 1000)))
             return decided
         finally:
@@ -194,9 +195,19 @@ class Controller:
     def replayed(self, decided: Sequence[Event]) -> MetadataImage:
         """The image as it would be after `decided`."""
         image = self.image
-        for event in decided:
+        for event in features.allowed(image, self._members(), decided):
             image = image.replay(event)
         return image
+
+    def _members(self) -> list[NodeId]:
+        """Nodes with a replica of this very group: every one of them reads what is decided."""
+        group = self._host.replicas.group(CONTROLLER_GROUP)
+        return [] if group is None else [member.node for member in group.node.membership.all]
+
+    async def raise_version(self, timeout_ms: int) -> None:
+        """Have the cluster use the newest version that all its nodes understand. Raises as ``decide``."""
+        if features.raised(self.image, self._members()):
+            await self.decide(lambda image: features.raised(image, self._members()), timeout_ms)
 
     async def _led(self, topic: TopicRecord, deadline: float) -> None:
         """Wait until each partition's leader has told who is in sync."""

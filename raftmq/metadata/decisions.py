@@ -17,7 +17,6 @@ from raftmq.errors import AlreadyExists, InvalidArgument, PreconditionFailed, Un
 from raftmq.ids import GroupId, NodeId, PartitionId, ProducerId
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import (
-    ClusterVersionRaised,
     Event,
     NodeFenced,
     NodeRegistered,
@@ -296,22 +295,6 @@ def allocate_producer_ids(image: MetadataImage, node: NodeId) -> list[Event]:
     if node not in image.nodes:
         raise UnknownNode(f"node {node} has never registered", field="node")
     return [ProducerIdsAllocated(node, ProducerId(image.next_producer_id), PRODUCER_ID_BLOCK)]
-
-
-def raise_cluster_version(image: MetadataImage, version: int) -> list[Event]:
-    """From here on leaders may propose what `version` brought. There is no way back.
-
-    Raises InvalidArgument (below the present one) or PreconditionFailed (a registered node does not understand it).
-    """
-    if version == image.cluster_version:
-        return []
-    _in_range(version, image.cluster_version, 2**32 - 1, "version")
-    too_old = sorted(node.id.node for node in image.nodes.values() if node.max_cluster_version < version)
-    if too_old:
-        raise PreconditionFailed(
-            f"nodes {too_old} do not understand version {version}: upgrade them first", field="version"
-        )
-    return [ClusterVersionRaised(version)]
 
 
 def _in_range(value: int, low: int, high: int, field: str) -> None:

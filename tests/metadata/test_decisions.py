@@ -317,24 +317,6 @@ def test_producer_ids_are_given_in_blocks_that_do_not_overlap() -> None:
     ]
 
 
-class TestClusterVersion:
-    def test_it_rises_when_every_node_understands_it(self) -> None:
-        image = replayed(MetadataImage(), [registration(node, max_cluster_version=3) for node in (1, 2)])
-        assert decisions.raise_cluster_version(image, 1) == []
-        assert decisions.raise_cluster_version(image, 3) == [ClusterVersionRaised(3)]
-
-    def test_not_before(self) -> None:
-        image = THREE.replay(registration(2, max_cluster_version=2))
-        with pytest.raises(PreconditionFailed, match=r"nodes \[1, 3\] do not understand version 2"):
-            decisions.raise_cluster_version(image, 2)
-
-    @pytest.mark.parametrize("version", [0, -1, 2**32])
-    def test_never_down_and_never_absurd(self, version: int) -> None:
-        with pytest.raises(InvalidArgument) as caught:
-            decisions.raise_cluster_version(THREE, version)
-        assert caught.value.field == "version"
-
-
 wishes = st.one_of(
     st.tuples(st.just("create"), st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3)),
     st.tuples(st.just("delete"), st.sampled_from("abc")),

@@ -1,0 +1,85 @@
+"""Which cluster version brought what, and when a cluster may use it.
+
+A node that reads an event or a command which it does not know stops the group that holds it. So a leader proposes
+nothing that came later than the *cluster version*, and that is raised only to what every member understands: a node
+says when it registers how far it does, and one that is too old for the cluster is refused then.
+
+| Version | Brought |
+|---|---|
+| 1 | topics, producers, message ids, sessions, operations |
+| 2 | exchanges, queue groups, consumer groups, limits on depth, quotas of clients |
+
+Commands in partitions need no check of their own: those about queue groups, and all of consumer groups, can only follow
+an event that is checked here. A command that does not follow from such an event has to look at ``cluster_version``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from raftmq.errors import ClusterTooOld, NotReady
+from raftmq.ids import NodeId
+from raftmq.metadata import events
+from raftmq.metadata.events import ClusterVersionRaised, Event
+from raftmq.metadata.image import MetadataImage
+from raftmq.records.topic_kinds import TopicKind
+
+CLUSTER_VERSION = 2
+"""The newest that this code understands."""
+
+
+def needed_for(event: Event) -> int:
+    """The cluster version that `event` came with."""
+    match event:
+        case (
+            events.ExchangeDeclared()
+            | events.ExchangeDeleted()
+            | events.BindingAdded()
+            | events.BindingRemoved()
+            | events.QueueGroupSet()
+            | events.QueueGroupDeleted()
+            | events.ClientQuotaSet()
+            | events.ClientQuotaDeleted()
+        ):
+            return 2
+        case events.TopicCreated(kind=kind, depth=depth) if kind is not TopicKind.RECORDS or depth:
+            return 2
+        case events.TopicAltered(depth=depth) if depth:
+            return 2
+        case _:
+            return 1
+
+
+def allowed(image: MetadataImage, members: Iterable[NodeId], decided: Sequence[Event]) -> list[Event]:
+    """`decided`, behind the event that allows for it where there has to be one.
+
+    `members`: nodes that hold the metadata, whether they have registered or not. Raises ClusterTooOld, and NotReady
+    while one of them has yet to say what it understands.
+    """
+    needed = max((needed_for(event) for event in decided), default=1)
+    if needed <= image.cluster_version:
+        return list(decided)
+    too_old = [node for node, known in sorted(image.nodes.items()) if known.max_cluster_version < needed]
+    if too_old:
+        nodes = ", ".join(map(str, too_old))
+        raise ClusterTooOld(
+            f"this needs cluster version {needed}, which node {nodes} does not understand: upgrade it first",
+            metadata={"nodes": nodes, "needed_version": str(needed), "cluster_version": str(image.cluster_version)},
+        )
+    if unheard := _unheard(image, members):
+        nodes = ", ".join(map(str, unheard))
+        raise NotReady(f"this needs cluster version {needed}, and node {nodes} has yet to register: try again")
+    return [ClusterVersionRaised(needed), *decided]
+
+
+def raised(image: MetadataImage, members: Iterable[NodeId]) -> list[Event]:
+    """The cluster version becomes the newest that all members and this code understand; no events where it is so."""
+    if not image.nodes or _unheard(image, members):
+        return []
+    common = min(CLUSTER_VERSION, *(node.max_cluster_version for node in image.nodes.values()))
+    return [ClusterVersionRaised(common)] if common > image.cluster_version else []
+
+
+def _unheard(image: MetadataImage, members: Iterable[NodeId]) -> list[NodeId]:
+    removed = {replica.node for replica in image.removed}
+    return sorted(set(members) - image.nodes.keys() - removed)
