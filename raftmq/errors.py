@@ -22,8 +22,7 @@
     ├── NotLeader                FAILED_PRECONDITION  only when the client asked not to be forwarded
     ├── PreconditionFailed       FAILED_PRECONDITION  any other state that forbids the call
     │   ├── FencedProducer, OutOfOrderSequence, UnknownProducer, Unroutable (no binding fits), QueuePaused, LeaseExpired
-    │   ├── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty
-    │   └── ClusterTooOld        a node does not understand yet what the call needs
+    │   └── UnknownMember, FencedMember (its instance id is another's), StaleMember, GroupNotEmpty, ClusterTooOld
     ├── UnexpectedOffset         ABORTED              a conditional append that came too late
     ├── UnexpectedVersion        ABORTED              a conditional change that came too late
     ├── OffsetOutOfRange         OUT_OF_RANGE         with the bounds
@@ -37,8 +36,8 @@
     ├── Unimplemented            UNIMPLEMENTED
     └── InternalError            INTERNAL             a bug; carries an id, never a text from inside
 
-An error carries an *outcome*: NOT_APPLIED (surely nothing happened), UNKNOWN (it may have happened or may still
-happen) or APPLIED (it happened). A status that arrives without raftmq's trailers means UNKNOWN.
+An error carries an *outcome*: NOT_APPLIED (surely nothing happened), UNKNOWN (it may have happened, or may yet) or
+APPLIED (it happened). A status that arrives without raftmq's trailers means UNKNOWN.
 """
 
 from __future__ import annotations
@@ -254,10 +253,7 @@ class UnknownProducer(PreconditionFailed):
 
 
 class LeaseExpired(PreconditionFailed):
-    """The lease that the token stands for is over: its time was up, or another verdict was given under it.
-
-    Somebody else may have the message by now. Said of single messages; the others of the same call are settled.
-    """
+    """Of one message: its lease's time was up, or another verdict was given under it. Somebody else may have it."""
 
     reason = "LEASE_EXPIRED"
 
@@ -288,8 +284,6 @@ class GroupNotEmpty(PreconditionFailed):
 
 
 class ClusterTooOld(PreconditionFailed):
-    """A node of the cluster does not understand what the call would write: `nodes` in the metadata says which."""
-
     reason = "CLUSTER_TOO_OLD"
 
 
@@ -364,10 +358,8 @@ class MemoryPressure(Exhausted):
 
 
 class StorageFull(Exhausted):
-    """The leader's disk is almost full: it takes records again once there is room. Reading and deleting go on.
-
-    Metadata has the ``node``. Leadership goes to a replica with more room if there is one in sync.
-    """
+    """The disk of the leader, which is the ``node`` of the metadata, is almost full: it takes records again once there is
+    room. Reading and deleting go on. Leadership goes to a replica with more room if there is one in sync."""
 
     reason = "STORAGE_FULL"
     refresh_metadata = True

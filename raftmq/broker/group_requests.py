@@ -11,7 +11,7 @@ from raftmq import status
 from raftmq.broker.deadlines import duration_ms
 from raftmq.broker.view import View
 from raftmq.coordinator.coordinator import Beat
-from raftmq.errors import InvalidArgument, MessageTooLarge, RaftmqError
+from raftmq.errors import InvalidArgument, MessageTooLarge, NotReady, RaftmqError
 from raftmq.groups.types import Assignor, Committed, Member, Position, TopicPartition
 from raftmq.v1 import groups_pb2
 
@@ -70,7 +70,8 @@ def check_heartbeat(request: groups_pb2.HeartbeatRequest) -> None:
 
 
 def beat_of(request: groups_pb2.HeartbeatRequest, ids: Mapping[str, int]) -> Beat:
-    """`ids`: of the topics that there are, by name."""
+    """`ids`: of the topics that there are, by name. What is owned of others counts for nothing: see
+    ``expect_known``."""
     member = Member(
         member_id=request.member_id,
         topics=tuple(request.topics),
@@ -81,12 +82,21 @@ def beat_of(request: groups_pb2.HeartbeatRequest, ids: Mapping[str, int]) -> Bea
         rack=request.rack,
     )
     owned = frozenset(
-        TopicPartition(one.topic_id or ids.get(one.topic, 0), number)
+        TopicPartition(one.topic_id or ids[one.topic], number)
         for one in request.owned
+        if one.topic_id or one.topic in ids
         for number in one.partitions
     )
     assignor = Assignor(request.assignor) if request.assignor else None
     return Beat(member, request.member_epoch, assignor, owned, request.leave)
+
+
+def expect_known(request: groups_pb2.HeartbeatRequest, ids: Mapping[str, int]) -> None:
+    """To be asked while `ids` may lack topics that there are: what a member has of one that is not known must not be
+    taken for given up. Raises NotReady."""
+    for position, one in enumerate(request.owned):
+        if not one.topic_id and one.topic not in ids:
+            raise NotReady(f"this node has yet to hear of topic {one.topic}", field=f"owned[{position}].topic")
 
 
 def wait_ms(request: groups_pb2.HeartbeatRequest) -> int:

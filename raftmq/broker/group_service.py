@@ -86,7 +86,10 @@ class GroupService:
         self, request: groups_pb2.HeartbeatRequest, context: CallContext
     ) -> groups_pb2.HeartbeatResponse:
         at = self.coordinator_of(request.group, create=False)
-        beat = group_requests.beat_of(request, self._ids())
+        ids = self._ids()
+        if not self._view.cluster.is_current():
+            group_requests.expect_known(request, ids)
+        beat = group_requests.beat_of(request, ids)
         wait_ms = min(group_requests.wait_ms(request), beat.member.session_timeout_ms // 3)
         wait_ms = min(wait_ms, max(0, context.remaining_ms - PENDING_INTERVAL_MS))
         standing = await self._coordinator.heartbeat(at, request.group, beat, wait_ms, context.within(LIMIT_MS))

@@ -20,7 +20,7 @@ from raftmq.groups.commands import Change, Commit, Confirm, Expire, Join, Leave,
 from raftmq.groups.group import ConsumerGroup
 from raftmq.groups.machine import GroupsMachine
 from raftmq.groups.types import Assignor, Member, TopicFacts, TopicPartition
-from raftmq.ids import GroupId
+from raftmq.ids import GroupId, Tick
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.ports import Clock
 from raftmq.records.topic_kinds import TopicKind
@@ -73,6 +73,7 @@ class Coordinator:
         self._clock = clock
         self._sessions: dict[GroupId, Sessions] = {}
         self._news: dict[tuple[GroupId, str], asyncio.Event] = {}
+        self._tending: dict[GroupId, asyncio.Task[None]] = {}
         self._checked: dict[GroupId, tuple[MetadataImage, int]] = {}
         # The image, and the sum of all groups' epochs, that the topics were last compared at.
 
@@ -196,12 +197,19 @@ class Coordinator:
 
     async def run(self) -> None:
         """Look after the groups that this node coordinates."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            await self.look()
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL_S)
+                self.look()
+        finally:
+            for task in self._tending.values():
+                task.cancel()
 
-    async def look(self) -> None:
-        """Once: expire members, follow topics, and wake those who wait at a node that coordinates no more."""
+    def look(self) -> None:
+        """Once: expire members, follow topics, and wake those who wait at a node that coordinates no more.
+
+        Each Raft group is tended by itself: one that has no quorum holds up none of the others.
+        """
         now = self._clock.tick()
         led = self._led()
         for at in self._sessions.keys() - set(led):
@@ -210,15 +218,28 @@ class Coordinator:
         for at, name in list(self._news):
             if at not in led:
                 self._tell(at, name)
-        due: list[tuple[GroupId, str, Change]] = []
+        for at, task in list(self._tending.items()):
+            if task.done():
+                del self._tending[at]
+                task.result()
         for at in led:
-            for name, member_id, why in self._session(at).lapsed(now):
-                _log.info("consumer is taken for dead", group=name, member=member_id, reason=why)
-                due.append((at, name, Expire(member_id, why)))
-            due += [(at, name, change) for name, change in self._changed_topics(at)]
+            if at not in self._tending and (due := self._due(at, now)):
+                self._tending[at] = asyncio.create_task(self._tend(at, due), name=f"tend-groups-{at}")
+
+    def _due(self, at: GroupId, now: Tick) -> list[tuple[str, Change]]:
+        due: list[tuple[str, Change]] = []
+        for name, member_id, why in self._session(at).lapsed(now):
+            _log.info("consumer is taken for dead", group=name, member=member_id, reason=why)
+            due.append((name, Expire(member_id, why)))
+        return due + self._changed_topics(at)
+
+    async def _tend(self, at: GroupId, due: list[tuple[str, Change]]) -> None:
+        """Whatever is refused, or not committed in time, is found due again."""
         answers = await asyncio.gather(
-            *(self.change(at, name, change, COMMAND_TIMEOUT_MS) for at, name, change in due), return_exceptions=True
+            *(self.change(at, name, change, COMMAND_TIMEOUT_MS) for name, change in due), return_exceptions=True
         )
+        if any(isinstance(answer, BaseException) for answer in answers):
+            self._checked.pop(at, None)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RaftmqError):
                 raise answer

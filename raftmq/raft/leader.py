@@ -51,11 +51,14 @@ class Leader(RoleBehaviour):
     # -- proposals -----------------------------------------------------------------------------------------------
 
     def propose(self, kind: EntryKind, payload: object, size: int) -> LogIndex:
+        self.expect_room(size)
+        return self._append(kind, payload, size)
+
+    def expect_room(self, size: int) -> None:
         self._refuse_in_transfer()
         limit = self.core.config.max_uncommitted_bytes
         if self._uncommitted_bytes and self._uncommitted_bytes + size > limit:
             raise TooMuchUncommitted(f"{self._uncommitted_bytes} bytes wait for a quorum, {limit} are allowed")
-        return self._append(kind, payload, size)
 
     def _append(self, kind: EntryKind, payload: object, size: int, membership: Membership | None = None) -> LogIndex:
         core = self.core

@@ -91,8 +91,8 @@ class RaftNode:
         self._core.role.tick()
 
     def set_clock(self, now: Tick) -> None:
-        """It is `now`, and nothing else has happened. To be said before anything leaves: patience is counted from the
-        moment that the core takes for the present, and in a group that was idle its last input is long ago."""
+        """It is `now`, and nothing else has happened. To be said before anything leaves: patience is counted from what
+        the core takes for the present, and in a group that was idle its last input is long ago."""
         self._core.advance_clock(now)
 
     def step(self, message: Message, now: Tick) -> None:
@@ -137,6 +137,9 @@ class RaftNode:
         """
         assert kind in (EntryKind.DATA, EntryKind.COMMAND), "no-ops and configurations are the core's own"
         return self._leader().propose(kind, payload, size)
+
+    def expect_room(self, size: int) -> None:  # raises what ``propose`` of so many bytes would
+        self._leader().expect_room(size)
 
     def change_membership(self, target: Membership) -> LogIndex:
         """Propose a new configuration. Needs a committed entry of this term and no change under way.

@@ -41,6 +41,8 @@ from raftmq.replica.together import Together
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
 
 OVERLOAD_RETRY_MS = 50
+TRIM_BYTES_MAX = 256
+"""Of a trim's entry; it is smaller."""
 LOOK_AGAIN_TICKS = 16
 """For so long, at most, the arrival of one request is taken for the arrival of its like."""
 
@@ -66,6 +68,13 @@ class GroupFollowers:
 
     def is_short(self, member: ReplicaId) -> bool:
         return self._nodes.is_short(member)
+
+
+def _told(refusal: raft.NotLeader | raft.TooMuchUncommitted) -> RaftmqError:
+    """What the core refuses, in the words of the API."""
+    if isinstance(refusal, raft.NotLeader):
+        return NoLeader("leadership is being handed over: try again")
+    return Overloaded("too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS)
 
 
 class Leadership:
@@ -149,7 +158,7 @@ class Leadership:
                 metadata={"log_end_offset": str(offset)},
             )  # fmt: skip
         if room is not None:
-            self._make_room(batch, room, stamp)
+            self._make_room(batch, room, draft)
         index = self._append(draft)
         if room is not None:
             self._gate.appended(index, batch)
@@ -161,10 +170,16 @@ class Leadership:
         )  # fmt: skip
         self._await(wait, now)
 
-    def _make_room(self, batch: CheckedBatch, room: Room, stamp: tuple[int, int]) -> None:
-        """Raises what refuses `batch` because of the partition's depth; else there is room for it afterwards."""
-        group = self.group
+    def _make_room(self, batch: CheckedBatch, room: Room, draft: Draft) -> None:
+        """Raises what refuses `batch`, which is in `draft`; else there is room for it afterwards. Nothing is dropped
+        for one that cannot be appended then."""
+        group, stamp = self.group, draft.stamp
         assert self._machine is not None
+        assert stamp is not None
+        try:
+            group.node.expect_room(draft.size + TRIM_BYTES_MAX)
+        except (raft.NotLeader, raft.TooMuchUncommitted) as refusal:
+            raise _told(refusal) from None
         start = self._gate.admit(
             batch, room, group.extents, self._machine.log_start_offset, group.end_offset, self._machine.applied_index,
             stamp[1],
@@ -176,12 +191,8 @@ class Leadership:
     def _append(self, draft: Draft, kind: EntryKind = EntryKind.DATA) -> LogIndex:
         try:
             return self.group.propose(kind, draft)
-        except raft.NotLeader:
-            raise NoLeader("leadership is being handed over: try again") from None
-        except raft.TooMuchUncommitted:
-            raise Overloaded(
-                "too much is waiting for a quorum on this partition", retry_after_ms=OVERLOAD_RETRY_MS
-            ) from None
+        except (raft.NotLeader, raft.TooMuchUncommitted) as refusal:
+            raise _told(refusal) from None
 
     def _refuse(self, acks: Acks, min_in_sync: int, now: Tick) -> None:
         if self._overlay is None:
