@@ -358,8 +358,8 @@ class MemoryPressure(Exhausted):
 
 
 class StorageFull(Exhausted):
-    """The disk of the leader, which is the ``node`` of the metadata, is almost full: it takes records again once there is
-    room. Reading and deleting go on. Leadership goes to a replica with more room if there is one in sync."""
+    """The disk of the leader, the ``node`` of the metadata, is almost full: it takes records again once there is room.
+    Reading and deleting go on. Leadership goes to a replica with more room if there is one in sync."""
 
     reason = "STORAGE_FULL"
     refresh_metadata = True

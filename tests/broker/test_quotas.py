@@ -16,9 +16,13 @@ from raftmq.broker import quotas as quotas_module
 from raftmq.broker.cluster import ClusterView
 from raftmq.broker.quotas import Bucket, Quotas, client_of
 from raftmq.errors import InvalidArgument, Outcome, QuotaExceeded
+from raftmq.ids import GroupId
+from raftmq.metadata.binding import bind
+from raftmq.metadata.events import ExchangeDeclared
+from raftmq.metadata.exchange import Binding, ExchangeKind
 from raftmq.metadata.quota import DEFAULT, ClientQuotaSet
 from raftmq.status import DETAILS_TRAILER
-from raftmq.v1 import broker_pb2, types_pb2
+from raftmq.v1 import broker_pb2, exchanges_pb2, types_pb2
 from tests.broker.cluster import Node, refusal
 from tests.broker.fakes import FakeCluster, image_of
 
@@ -165,6 +169,23 @@ async def test_the_listener_refuses_with_details(node: Node) -> None:
     await node.broker.Produce(produce())
     wrong = await refusal(node.broker.Produce(produce(), metadata=metadata("a b")))
     assert (type(wrong), wrong.field) == (InvalidArgument, "raftmq-client-id")
+
+
+async def test_a_publish_is_paid_for_once_whatever_it_reaches(node: Node) -> None:
+    node.host.leaders = dict.fromkeys(map(GroupId, range(5)), node.host.me)
+    image = node.cluster.image.replay(ExchangeDeclared("events", ExchangeKind.FANOUT, ""))
+    for topic in ("orders", "single"):
+        for event in bind(image, "events", Binding(topic=topic)):
+            image = image.replay(event)
+    quota = ClientQuotaSet("app", requests_per_s=1, produce_bytes_per_s=1_000_000)
+    node.cluster.image = replace(image, quotas={"app": quota})
+    request = exchanges_pb2.PublishRequest(exchange="events", records=[types_pb2.Record(value=b"v" * 1_000)])
+    answer = await node.exchanges.Publish(request, metadata=metadata("app"))
+    assert [one.topic for one in answer.results if not one.HasField("error")] == ["orders", "single"]
+    (buckets,) = node.calls.quotas._buckets.values()
+    paid = 1_000_000 / 3 - buckets["produce_bytes_per_s"]._tokens
+    assert paid == pytest.approx(request.ByteSize())
+    assert not node.calls.quotas.refused
 
 
 async def test_a_stream_is_slowed_down_instead(node: Node) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmq.errors import MessageTooLarge, Outcome, OverflowDropped, QueueFull
+from raftmq.errors import MessageTooLarge, NoLeader, Outcome, OverflowDropped, Overloaded, QueueFull
 from raftmq.ids import GroupId, LogIndex, Offset
 from raftmq.metadata.depth import DepthLimit, Overflow
 from raftmq.partition import commands
@@ -18,6 +18,7 @@ from raftmq.raft.types import EntryKind
 from raftmq.records.batch import CheckedBatch, check_batch, make_batch
 from raftmq.records.entry import LogEntry, seal
 from raftmq.replica.depth import Depth, Gate, Overflows, Room, measured, start_that_fits
+from raftmq.replica.host import ReplicaHost
 from raftmq.replica.retention import Extents
 from raftmq.replica.sealing import Draft
 from raftmq.replica.waits import Ack, Acks
@@ -312,3 +313,42 @@ def test_all_replicas_drop_the_same(partition: Partition) -> None:
     partition.until(lambda: {bounds(partition, number) for number in (1, 2, 3)} == {(20, 30)})
     overflows = partition.host(partition.lead).intake.overflows
     assert overflows.dropped == {(GroupId(GROUP), Overflow.DROP_OLDEST): 20}
+
+
+def test_nothing_is_dropped_for_a_batch_that_cannot_be_appended(partition: Partition) -> None:
+    limit = DepthLimit(max_records=3, overflow=Overflow.DROP_OLDEST)
+    lead = partition.lead
+    host, backlog = partition.host(lead), partition.host(lead).intake.backlog
+    partition.until(lambda: backlog.is_known(GROUP))
+    for _ in range(3):
+        produce(partition, limit, batch())
+    partition.hang_followers()
+    host.transfer(GROUP, None)
+    with pytest.raises(NoLeader):
+        produce(partition, limit, batch(), timeout_ms=50)
+    assert not host.intake.overflows.dropped
+    partition.hang_followers(hung=False)
+    partition.pass_time(2)
+    assert bounds(partition, partition.lead) == (0, 3)
+
+
+def test_those_who_wait_for_room_count_in_the_memory_that_producers_may_hold(partition: Partition) -> None:
+    limit = DepthLimit(max_records=1, overflow=Overflow.BLOCK)
+    produce(partition, limit, batch())
+    lead = partition.lead
+    host = partition.host(lead)
+    host.intake.memory_bytes = 3 * batch().size
+    waiting = [partition.process(lead).loop.create_task(_blocked(host, limit)) for _ in range(3)]
+    partition.pass_time(1)
+    assert host.held_bytes == 3 * batch().size
+    with pytest.raises(Overloaded):
+        produce(partition, DepthLimit(), batch())
+    for task in waiting:
+        task.cancel()
+    partition.pass_time(1)
+    assert host.held_bytes == 0
+    produce(partition, DepthLimit(), batch())
+
+
+async def _blocked(host: ReplicaHost, limit: DepthLimit) -> Ack:
+    return await host.produce(GROUP, batch(), Acks.ALL, 2, 30_000, None, limit)
