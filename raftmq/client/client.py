@@ -150,6 +150,7 @@ class Client(ExchangeClient):
         buffer_bytes: int = 64 * 1024 * 1024,
         delivery_timeout_ms: int = 120_000,
         request_timeout_ms: int = 5_000,
+        stream: bool = False,
     ) -> Producer:
         """A producer of one topic; see `Producer`.
 
@@ -164,6 +165,8 @@ class Client(ExchangeClient):
         buffer_bytes: what may wait for its acknowledgement.
         delivery_timeout_ms: from being handed in to failing for good.
         request_timeout_ms: one attempt; what a silent node costs before another way is tried.
+        stream: batches travel as messages of one stream to each node (ProduceStream), not in a call each, which costs
+        both sides less. The producers of a client share the streams, and 128 batches under way on each.
 
         Raises InvalidArgument, naming the parameter.
         """
@@ -195,6 +198,7 @@ class Client(ExchangeClient):
             request_timeout_ms=request_timeout_ms,
             idempotent=idempotent,
             compression=Compression[compression.upper()],
+            stream=stream,
         )
         return Producer(topic, self._router, settings, buffer_bytes=buffer_bytes)
 

@@ -11,9 +11,11 @@ import grpc
 import grpc.aio
 
 from raftmq import status
+from raftmq.client.produce_stream import ProduceStream
 from raftmq.errors import InvalidArgument, Outcome, RaftmqError, Unavailable
 from raftmq.v1 import (
     admin_pb2_grpc,
+    broker_pb2,
     broker_pb2_grpc,
     cluster_pb2_grpc,
     exchanges_pb2_grpc,
@@ -99,6 +101,7 @@ class NodeChannel:
         self.queue = queue_pb2_grpc.QueueStub(self._channel)
         self.exchanges = exchanges_pb2_grpc.ExchangesStub(self._channel)
         self.groups = groups_pb2_grpc.GroupsStub(self._channel)
+        self._stream = ProduceStream(lambda: self.broker.ProduceStream(None, metadata=self._metadata), self._translate)
         self._avoid_until = 0.0
 
     @property
@@ -149,6 +152,16 @@ class NodeChannel:
         # Outside the handler: the gRPC error repeats the text and would only lengthen every traceback.
         raise error
 
+    async def produce(self, request: broker_pb2.ProduceRequest, *, timeout_ms: int) -> broker_pb2.ProduceResponse:
+        """As `call` with Produce, on the one stream that all producers of this channel share."""
+        await self.ready()
+        try:
+            return await self._stream.produce(request, timeout_ms=timeout_ms)
+        except RaftmqError as error:
+            if status.is_bare(error):
+                self._failed()
+            raise
+
     def _translate(self, rpc_error: grpc.aio.AioRpcError) -> RaftmqError:
         trailers = cast("Iterable[tuple[str, str | bytes]]", rpc_error.trailing_metadata() or ())
         error = status.decode(rpc_error.code().name, rpc_error.details() or "", trailers)
@@ -159,6 +172,7 @@ class NodeChannel:
         return error
 
     async def close(self) -> None:
+        await self._stream.close()
         await self._channel.close(grace=None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import grpc.aio
@@ -14,7 +14,7 @@ from raftmq.client.connection import NodeChannel
 from raftmq.client.metadata import MetadataCache
 from raftmq.client.retry import Judgement, RetryPolicy
 from raftmq.errors import DeadlineExceeded, RaftmqError
-from raftmq.v1 import types_pb2
+from raftmq.v1 import broker_pb2, types_pb2
 
 
 class HasHeader(Protocol):
@@ -51,8 +51,22 @@ class Router:
         that the picture is stale, it is drawn anew before the error is raised, so that the next attempt goes elsewhere.
         """
         channel = (self._channel_in(rack, topic, partition) if rack else None) or self._channel_for(topic, partition)
+        return await self._learning(topic, partition, channel.call(select(channel), request, timeout_ms=timeout_ms))
+
+    async def produce(
+        self, topic: str, partition: int, request: broker_pb2.ProduceRequest, *, timeout_ms: int, stream: bool
+    ) -> broker_pb2.ProduceResponse:
+        """`to_partition` with Produce, in a call or (`stream`) on the channel's stream."""
+        if not stream:
+            return await self.to_partition(
+                topic, partition, lambda node: node.broker.Produce, request, timeout_ms=timeout_ms
+            )
+        channel = self._channel_for(topic, partition)
+        return await self._learning(topic, partition, channel.produce(request, timeout_ms=timeout_ms))
+
+    async def _learning(self, topic: str, partition: int, answer: Awaitable[Reply]) -> Reply:
         try:
-            reply = await channel.call(select(channel), request, timeout_ms=timeout_ms)
+            reply = await answer
         except RaftmqError as error:
             if error.refresh_metadata or status.is_bare(error) or isinstance(error, DeadlineExceeded):
                 await self.refresh_quietly()

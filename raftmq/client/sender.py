@@ -354,8 +354,8 @@ class PartitionSender:
         request.timeout.FromMilliseconds(timeout_ms)
         batch.attempts += 1
         try:
-            answer = await self._router.to_partition(
-                self._topic, self._partition, lambda node: node.broker.Produce, request, timeout_ms=timeout_ms
+            answer = await self._router.produce(
+                self._topic, self._partition, request, timeout_ms=timeout_ms, stream=self._settings.stream
             )
         except RaftmqError as error:
             batch.note(error.outcome)

@@ -23,3 +23,5 @@ class ProducerSettings:
     request_timeout_ms: int
     idempotent: bool
     compression: Compression
+    stream: bool = False
+    """Batches travel on ProduceStream."""

@@ -69,6 +69,9 @@ async def test_what_kills_nodes_on_nodes_of_its_own(tmp_path: Path) -> None:
         assert single.passed, single.checks
         streamed = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2, stream=True))
         assert streamed.passed, streamed.checks
+        packed = await calls.measure(stage, FLOORS, CallsSetting(0.5, concurrency=4, partitions=2, packed=True))
+        assert packed.passed, packed.checks
+        assert packed.figures[1].value >= 1, "records a message"
         queued = await queue.measure(stage, FLOORS, QueueSetting(0.5, messages=2_000, workers=2, partitions=2))
         assert [check for check in queued.checks if not check.passed and check.name in CERTAIN] == []
         assert len(CERTAIN & {check.name for check in queued.checks}) == len(CERTAIN)

@@ -46,6 +46,7 @@ from raftmq.v1 import (
     types_pb2,
 )
 from tests.client.fake_exchanges import FakeExchangeState, service
+from tests.client.fake_streams import FakeStreams
 
 MAX_BATCH_BYTES = 1024 * 1024
 Reply = TypeVar("Reply")
@@ -157,6 +158,7 @@ class FakeCluster:
         self.exchanges = FakeExchangeState()
         self.ports: dict[int, int] = {}
         self.version = 1
+        self.streams = FakeStreams(self.note_call, self.next_fault)
         self.calls: list[tuple[int, str]] = []
         self.next_producer_id = 1
         self.epochs: dict[int, int] = {}
@@ -298,37 +300,41 @@ class _Service:
 
 
 class FakeBroker(_Service, broker_pb2_grpc.BrokerServicer):
-    async def ProduceStream(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the client does not use it")
+    async def ProduceStream(self, request_iterator: Any, context: Any) -> Any:
+        async for told in self._cluster.streams.serve(self._node_id, request_iterator, context, self._appended):
+            yield told
 
     async def Subscribe(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the client does not use it")
 
     async def Produce(self, request: broker_pb2.ProduceRequest, context: Any) -> broker_pb2.ProduceResponse:
         async def work() -> broker_pb2.ProduceResponse:
-            partition = self._led(request.topic, request.partition)
-            batch = request.batch
-            if request.records:
-                batch = make_batch(request.records, message_id=request.message_id)
-            offset, duplicate = partition.append(
-                batch, request.expected_offset if request.HasField("expected_offset") else None
-            )
-            receipt = types_pb2.Receipt(
-                topic=request.topic,
-                partition=request.partition,
-                base_offset=offset,
-                count=batch.header.count,
-                leader_epoch=partition.epoch,
-                log_index=offset + 1,
-                append_time_ms=1_700_000_000_000,
-                replicas=[1, 2],
-                duplicate=duplicate,
-            )
-            return broker_pb2.ProduceResponse(
-                header=self._cluster.header(partition.leader, partition), receipt=receipt, high_watermark=partition.end
-            )
+            return self._appended(request)
 
         return await self._handle("Produce", context, work)
+
+    def _appended(self, request: broker_pb2.ProduceRequest) -> broker_pb2.ProduceResponse:
+        partition = self._led(request.topic, request.partition)
+        batch = request.batch
+        if request.records:
+            batch = make_batch(request.records, message_id=request.message_id)
+        offset, duplicate = partition.append(
+            batch, request.expected_offset if request.HasField("expected_offset") else None
+        )
+        receipt = types_pb2.Receipt(
+            topic=request.topic,
+            partition=request.partition,
+            base_offset=offset,
+            count=batch.header.count,
+            leader_epoch=partition.epoch,
+            log_index=offset + 1,
+            append_time_ms=1_700_000_000_000,
+            replicas=[1, 2],
+            duplicate=duplicate,
+        )
+        return broker_pb2.ProduceResponse(
+            header=self._cluster.header(partition.leader, partition), receipt=receipt, high_watermark=partition.end
+        )
 
     async def Fetch(self, request: broker_pb2.FetchRequest, context: Any) -> broker_pb2.FetchResponse:
         async def work() -> broker_pb2.FetchResponse:

@@ -1,4 +1,6 @@
-"""``raftmq bench calls``: single records, in unary calls or on a stream, as a thin client of bare stubs sends them."""
+"""``raftmq bench calls``: single records, as a thin client of bare stubs sends them, in unary calls or on a stream; or
+handed in by as many callers of the Python client, which packs them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import Annotated
 import grpc.aio
 import typer
 
+import raftmq
 from raftmq.cli.bench import echo, figures, produce
 from raftmq.cli.bench.common import (
     DIRECTORY,
@@ -35,7 +38,7 @@ from raftmq.cli.bench.workers import Signals, run_all, working
 from raftmq.cli.exits import CommandError
 from raftmq.cli.produce import AcksName
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target
-from raftmq.client import Acks
+from raftmq.client import Acks, TopicDescription
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 30.0
@@ -52,14 +55,26 @@ class CallsSetting:
     concurrency: int = MANY
     producers: int = 1
     stream: bool = False
+    packed: bool = False
 
     def __str__(self) -> str:
-        way = "on ProduceStream, results joined" if self.stream else "in unary calls"
         return (
             f"{self.seconds:g} s, {self.size:,} B, acks={self.acks.name.lower()}, "
             f"{plural(self.partitions, 'partition')}, {plural(self.producers, 'producer')}, "
-            f"{self.concurrency} in flight {way}, straight at the leader"
+            f"{self.concurrency} in flight {self._way}, straight at the leader"
         )
+
+    @property
+    def name(self) -> str:
+        if self.packed:
+            return "calls, packed on a stream"
+        return "calls on a stream" if self.stream else "calls"
+
+    @property
+    def _way(self) -> str:
+        if self.packed:
+            return "from as many callers of the client, which packs what they hand in into messages of ProduceStream"
+        return "on ProduceStream, a record a message, results joined" if self.stream else "in unary calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +161,43 @@ class Calls:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """The load: so many callers of one producer of the Python client, each with one record under way. While a batch is
+    under way the producer gathers what they hand in; what it has gathered is the next batch, and one message."""
+
+    addresses: str
+    topic: str
+    partitions: int
+    size: int
+    acks: Acks
+    concurrency: int
+    seconds: float
+
+    async def run(self, signals: Signals) -> Produced:
+        produced = Produced()
+        async with (
+            raftmq.connect(self.addresses) as client,
+            client.producer(self.topic, acks=self.acks, stream=True) as producer,
+        ):
+            await signals.started()
+            produced.began = time.monotonic()
+            places = range(self.concurrency)
+            await asyncio.gather(*(self._call(producer, place % self.partitions, produced) for place in places))
+        return produced
+
+    async def _call(self, producer: raftmq.Producer, partition: int, produced: Produced) -> None:
+        value = os.urandom(self.size)
+        while (began := time.monotonic()) - produced.began < self.seconds:
+            try:
+                receipt = await producer.send(value, partition=partition)
+            except raftmq.RaftmqError as error:
+                produced.fail(error, 1)
+                continue
+            produced.messages += receipt.position == 0
+            _note(produced, partition, began)
+
+
 def _note(produced: Produced, partition: int, began: float) -> None:
     now = time.monotonic()
     produced.acknowledged += 1
@@ -161,24 +213,41 @@ def calls(
     concurrency: Annotated[int, typer.Option(min=1, help="Calls under way from each producer.")] = MANY,
     producers: Annotated[int, typer.Option(min=1, help="Processes that call.")] = 1,
     stream: Annotated[bool, typer.Option("--stream", help="On ProduceStream instead of in unary calls.")] = False,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="By callers of the Python client, which packs what they hand in on ProduceStream."
+        ),
+    ] = False,
     chart: ChartOption = None,
     directory: DirectoryOption = DIRECTORY,
     bootstrap: BootstrapOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """One record in each call, straight at the leader: what a thin client gets."""
-    setting = CallsSetting(seconds, size, Acks[acks.name], partitions, concurrency, producers, stream)
+    """Single records, straight at the leader: one in each call, which is what a thin client gets, or packed."""
+    setting = CallsSetting(seconds, size, Acks[acks.name], partitions, concurrency, producers, stream, packed)
     run_benchmark(
         Setup(Target(bootstrap, config), cluster, directory, as_json, chart),
         lambda stage, floors: measure(stage, floors, setting),
     )
 
 
+async def _load(stage: Stage, topic: TopicDescription, setting: CallsSetting) -> Calls | Callers:
+    if setting.packed:
+        return Callers(
+            stage.addresses, topic.name, setting.partitions, setting.size, setting.acks, setting.concurrency,
+            setting.seconds,
+        )  # fmt: skip
+    leaders = await stage.leaders(topic)
+    return Calls(
+        topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds, setting.stream
+    )  # fmt: skip
+
+
 async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result:
     topic = await stage.create_topic("calls", setting.partitions)
-    leaders = await stage.leaders(topic)
-    load = Calls(topic.name, leaders, setting.size, setting.acks, setting.concurrency, setting.seconds, setting.stream)
+    load = await _load(stage, topic, setting)
     async with working([load] * setting.producers) as workers:
         clients = {f"caller {place}": worker.pid for place, worker in enumerate(workers, 1)}
         async with watching({**stage.processes, **clients}) as watch:
@@ -187,11 +256,12 @@ async def measure(stage: Stage, floors: Floors, setting: CallsSetting) -> Result
         raise CommandError(f"nothing was acknowledged; errors: {dict(produced.failures)}")
     checks = await produce.checked(stage, topic.name, produced)
     await stage.drop_topic(topic.name)
-    floor = floors.stream if setting.stream else floors.calls
+    packs = [Figure("packed", produced.acknowledged / produced.messages, "records a message")] if setting.packed else []
+    floor = floors.stream if setting.stream or setting.packed else floors.calls
     return Result(
-        benchmark="calls on a stream" if setting.stream else "calls",
+        benchmark=setting.name,
         setting=str(setting),
-        figures=(Figure("acknowledged", figures.rate(produced.samples, produced.began), "records/s", floor),),
+        figures=(Figure("acknowledged", figures.rate(produced.samples, produced.began), "records/s", floor), *packs),
         latencies=(Latency("acknowledgement", figures.spread(produced.samples)),),
         usage=watch.usage(),
         checks=checks,

@@ -40,6 +40,8 @@ class Produced:
     """Records that failed and may be there all the same."""
     failures: Counter[str] = field(default_factory=Counter)
     """Reason of the error -> records."""
+    messages: int = 0
+    """In which the acknowledged records travelled, where that was up to the client."""
 
     def fail(self, error: BaseException | None, records: int) -> None:
         assert isinstance(error, RaftmqError), error
@@ -135,6 +137,7 @@ def together(outcomes: Sequence[Produced]) -> Produced:
         acknowledged=sum(outcome.acknowledged for outcome in outcomes),
         unknown=sum(outcome.unknown for outcome in outcomes),
         failures=sum((outcome.failures for outcome in outcomes), Counter()),
+        messages=sum(outcome.messages for outcome in outcomes),
     )
 
 

@@ -105,6 +105,7 @@ def selection(seconds: float, kills: int, partitions: int, volume: int) -> Seque
         ("latency", lambda s, f: latency.measure(s, f, 100, Acks.ALL, seconds / 2)),
         ("calls", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2))),
         ("calls on a stream", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2, stream=True))),
+        ("calls, packed", lambda s, f: calls.measure(s, f, CallsSetting(seconds / 2, packed=True))),
         (
             "queue",
             lambda s, f: queue.measure(s, f, QueueSetting(seconds / 2, max(int(QUEUED_PER_SECOND * seconds), 1))),
