@@ -15,9 +15,9 @@ exactly what has been in the log, untouched, ever since it was issued.
 
 Marks come back in the order of the Readies, and two of them may look alike: (3, 10) before the truncation and
 (3, 10) after it. So each one counts, even of a Ready that had nothing to write, and the oldest that fits is
-meant. A host may leave out the marks of Readies that had nothing to write: then an older mark than the one meant
-may be found, which claims less. A leader is not held up by that: of the marks with a given last index, the first
-is the one whose batch wrote that entry. A mark that is not under way says nothing new and is ignored.
+meant. A host that leaves out the marks of Readies that had nothing to write says so: otherwise an older mark than
+the one meant may be found, which claims less, and an idle replica would take that for the truth until the next
+entry. A mark that is not under way says nothing new and is ignored.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ class Durability:
             newest.count += 1
         else:
             self._under_way.append(_Mark(term, last, last))
+
+    def withdraw(self) -> None:
+        """The mark that was issued last will not come back."""
+        newest = self._under_way[-1]
+        newest.count -= 1
+        if newest.count == 0:
+            self._under_way.pop()
 
     def truncated(self, index: LogIndex) -> None:
         """Entries at or after `index` have left the log: no mark issued so far speaks for them any more."""

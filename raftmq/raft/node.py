@@ -188,13 +188,14 @@ class RaftNode:
             self._core.role.member_restarted(member, is_new_process)
 
     def persisted(self, term: Term, index: LogIndex) -> None:
-        """The batches of every Ready up to the one with this mark are durable. Late or stale marks are ignored.
-
-        To be called at most once for every Ready, in their order: marks may look alike, and the oldest is meant.
-        Only a Ready without hard state, truncation and entries may be left out.
-        """
+        """The batches of every Ready up to the one with this mark are durable. To be called at most once for each, in
+        their order: marks may look alike, and the oldest is meant. Late or stale marks are ignored."""
         if self._core.durability.persisted(term, index):
             self._core.role.persisted()
+
+    def nothing_to_persist(self) -> None:
+        """The newest Ready has no hard state, truncation or entries, and its mark will not come back."""
+        self._core.durability.withdraw()
 
     def applied(self, index: LogIndex) -> None:
         """The state machine has taken everything up to `index` (at most the commit index; never less than before)."""

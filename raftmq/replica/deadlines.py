@@ -25,7 +25,10 @@ class Deadlines:
                 heappush(self._heap, (wanted, hosted.group.id))
 
     def nearest(self, otherwise: Tick) -> Tick:
-        """The first of all, `otherwise` included."""
+        """The first of all, `otherwise` included. A group that is written to moves its deadline at every entry: nobody
+        is to be woken for those that were overtaken."""
+        while self._heap and not self._counts(*self._heap[0]):
+            heappop(self._heap)
         return min(otherwise, self._heap[0][0]) if self._heap else otherwise
 
     def due(self, now: Tick) -> list[Hosted]:
@@ -33,8 +36,12 @@ class Deadlines:
         found: list[Hosted] = []
         while self._heap and self._heap[0][0] <= now:
             at, group_id = heappop(self._heap)
-            hosted = self._hosted.get(group_id)
-            if hosted is not None and hosted.scheduled == at:
+            if self._counts(at, group_id):
+                hosted = self._hosted[group_id]
                 hosted.scheduled = None
                 found.append(hosted)
         return found
+
+    def _counts(self, at: Tick, group_id: GroupId) -> bool:
+        hosted = self._hosted.get(group_id)
+        return hosted is not None and hosted.scheduled == at

@@ -233,9 +233,10 @@ class ReplicaGroup:
         if wrote or ready.send_after_persist:
             outbox.round.must_sync = outbox.round.must_sync or wrote
             outbox.round.marks.append(Mark(self.id, self.generation, ready.term, ready.persist_mark))
-            outbox.round.after.extend(
-                (message.target.node, GroupMessage(self.id, message)) for message in ready.send_after_persist
-            )
+            for message in ready.send_after_persist:
+                outbox.round.after.append((message.target.node, GroupMessage(self.id, message)))
+        else:
+            self.node.nothing_to_persist()
         if ready.snapshot is not None:
             self._observer.snapshot_ordered(self)
         for grant in ready.reads:

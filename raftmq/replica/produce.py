@@ -106,6 +106,8 @@ class Leadership:
         """What was found fit to be gathered last."""
         self._gathered = LogIndex(0)
         """The newest entry that was gathered: while it is not committed, the next one is filled."""
+        self._gathered_at, self._in_flight, self._took = now, False, 0
+        """When it was appended, whether it is not committed yet, and how long the last one needed that is."""
 
     @property
     def current(self) -> bool:
@@ -262,14 +264,14 @@ class Leadership:
         is_full = not self.gathering.fits(request.records, max_bytes)
         if is_full:
             self.flush(now, wall_ms)
-        return self.gathering.add(request) or is_full or self._is_due()
+        return self.gathering.add(request) or is_full or (self._is_due() and not self.gathering.is_waiting)
 
     def _is_due(self) -> bool:
         return self.gathering.is_urgent or self.group.node.commit_index >= self._gathered
 
     def flush_due(self, now: Tick, wall_ms: int) -> None:
         """At the beginning of a round: append what was gathered, unless the entry before it is still on its way."""
-        if len(self.gathering) and self._is_due():
+        if len(self.gathering) and self._is_due() and not self.gathering.waits_for_more(now, self._took):
             self.flush(now, wall_ms)
 
     def flush(self, now: Tick, wall_ms: int) -> None:
@@ -286,6 +288,7 @@ class Leadership:
         try:
             draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
             index = self._gathered = self._append(draft)
+            self._gathered_at, self._in_flight = now, True
         except (NoLeader, Overloaded) as refusal:
             for request in requests:
                 request.done(type(refusal)(refusal.message, retry_after_ms=refusal.retry_after_ms))
@@ -330,6 +333,8 @@ class Leadership:
         applied = self.group.machine.applied_index
         if self._overlay is not None:
             self._overlay.applied(applied)
+        if self._in_flight and applied >= self._gathered:
+            self._took, self._in_flight = now - self._gathered_at, False
         if not len(self.waits):
             return
         persisted = self.group.node.match_index(self.group.me)
@@ -367,8 +372,9 @@ class Leadership:
         self.gathering.expire(now)
 
     def deadline(self) -> Tick | None:
-        """When the next producer runs out of time."""
-        return min((at for at in (self.waits.deadline(), self.gathering.deadline) if at is not None), default=None)
+        """When the next producer runs out of time, or what was gathered is to be looked at again."""
+        times = (self.waits.deadline(), self.gathering.deadline, self.gathering.look_at)
+        return min((at for at in times if at is not None), default=None)
 
     def settled(self) -> bool:
         """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""

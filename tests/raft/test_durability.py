@@ -83,3 +83,23 @@ def test_nothing_is_called_durable_that_the_disk_does_not_hold(steps: list[tuple
     marks.issue(Term(1), LogIndex(len(log)))
     marks.persisted(Term(1), LogIndex(len(log)))
     assert marks.index == len(log), "and in the end everything is"
+
+
+def test_a_mark_that_does_not_come_back_is_not_taken_for_the_one_that_looks_like_it() -> None:
+    marks = Durability(Term(2), LogIndex(15))
+    marks.issue(Term(2), LogIndex(16))  # of a Ready that has nothing to write
+    marks.withdraw()
+    marks.truncated(LogIndex(16))
+    marks.issue(Term(2), LogIndex(16))  # of the one that writes entry 16 anew
+    assert marks.persisted(Term(2), LogIndex(16))
+    assert (marks.index, marks.under_way) == (16, 0)
+
+
+def test_of_marks_that_look_alike_only_the_last_one_is_withdrawn() -> None:
+    marks = Durability(Term(3), LogIndex(9))
+    for _ in range(2):
+        marks.issue(Term(3), LogIndex(10))
+    marks.withdraw()
+    assert marks.under_way == 1
+    assert marks.persisted(Term(3), LogIndex(10))
+    assert (marks.index, marks.under_way) == (10, 0)

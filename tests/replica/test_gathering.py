@@ -3,7 +3,8 @@
 import pytest
 
 from raftmq.errors import DeadlineExceeded, LeadershipLost, NotEnoughReplicas, NotLeader, Outcome, RaftmqError
-from raftmq.ids import NodeId
+from raftmq.ids import NodeId, Tick
+from raftmq.records.loose import LooseRecords
 from raftmq.replica import gathering
 from raftmq.replica.waits import Ack, Acks
 from tests.replica.world import World
@@ -182,3 +183,77 @@ def test_leadership_that_is_handed_over_refuses_all_that_was_gathered(world: Wor
     again = world.gather(target.node, b"a")
     assert world.run(5_000, lambda: bool(again))
     assert acked(again).base_offset == 1
+
+
+def one_after_the_other(world: World, leader: int) -> None:
+    """So that the leader knows how long an entry takes."""
+    alone = held_up(world, leader)
+    assert world.run(1_000, lambda: bool(alone))
+
+
+def crowd(world: World, leader: int, size: int) -> list[list[Ack | RaftmqError]]:
+    return [world.gather(leader, b"%d" % number) for number in range(size)]
+
+
+def test_while_callers_keep_coming_an_entry_waits_for_them_and_no_longer(world: World) -> None:
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    first = held_up(world, leader)
+    together = crowd(world, leader, gathering.PAUSE_FROM)
+    assert world.run(1_000, lambda: world.leadership(leader).gathering.is_waiting)
+    together += crowd(world, leader, 3)
+    assert world.run(5_000, lambda: bool(first) and all(together))
+    assert len({acked(answers).index for answers in together}) == 1
+    assert not world.leadership(leader).gathering.is_waiting
+
+
+def test_few_callers_wait_for_nobody(world: World) -> None:
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    held_up(world, leader)
+    few = crowd(world, leader, gathering.PAUSE_FROM - 1)
+    held = world.leadership(leader).gathering
+    assert not world.run(5_000, lambda: held.is_waiting)
+    assert all(few)
+
+
+def test_who_does_not_wait_for_a_commit_ends_the_wait_for_others(world: World) -> None:
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    held_up(world, leader)
+    together = crowd(world, leader, gathering.PAUSE_FROM)
+    assert world.run(1_000, lambda: world.leadership(leader).gathering.is_waiting)
+    hasty = world.gather(leader, b"hasty", acks=Acks.NONE)
+    world.run(0)
+    assert acked(hasty).index == world.group(leader).node.last_index
+    assert world.run(5_000, lambda: all(together))
+    assert {acked(answers).index for answers in together} == {acked(hasty).index}
+
+
+def test_an_entry_waits_on_only_while_somebody_comes_and_twice_as_long_as_the_last_one_took() -> None:
+    held = gathering.Gathering()
+
+    def come(count: int, now: int) -> None:
+        for _ in range(count):
+            records = LooseRecords(b"x", 1, 0, 0, 0)
+            held.add(gathering.Request(records, Acks.ALL, 1, Tick(now), Tick(9_000), lambda _: None))
+
+    come(gathering.PAUSE_FROM, 100)
+    assert held.waits_for_more(Tick(100), took=6)
+    assert held.look_at == 103
+    come(1, 102)
+    assert held.waits_for_more(Tick(102), took=6), "it is not time to look"
+    assert held.waits_for_more(Tick(103), took=6)
+    assert held.look_at == 106
+    assert not held.waits_for_more(Tick(106), took=6), "nobody has come"
+    held.take()
+    assert not held.is_waiting
+    for now in range(200, 212, 3):
+        come(gathering.PAUSE_FROM, now)
+        assert held.waits_for_more(Tick(now), took=6)
+    come(1, 212)
+    assert held.look_at == 212
+    assert not held.waits_for_more(Tick(212), took=6), "it has waited long enough"
+    held.take()
+    come(gathering.PAUSE_FROM, 300)
+    assert not held.waits_for_more(Tick(300), took=0)
