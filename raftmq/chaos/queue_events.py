@@ -27,6 +27,8 @@ from raftmq.chaos.history import NEVER, Outcome
 
 CLOSING = frozenset({"ack", "park"})
 """Verdicts after which a message is out of the way of those behind it."""
+ENDED = frozenset({"parked", "gone"})
+"""States of what has come to its end without an acknowledgement. "gone": dropped, too late, cancelled, removed."""
 Message = tuple[str, int]
 """Partition and offset."""
 
@@ -71,7 +73,7 @@ class Verdict:
 
 
 class Left(NamedTuple):
-    """A record that is not done when all is quiet."""
+    """A record that is not done when all is quiet, or that is done for another reason than an acknowledgement."""
 
     partition: str
     offset: int
@@ -94,6 +96,8 @@ class Queue:
     left: dict[Message, Left] = field(default_factory=dict)
     counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
     """By partition. Empty where the group could not be described in the end."""
+    expiry_fails: bool = True
+    """A lease that runs out is a failure."""
 
     @cached_property
     def by_message(self) -> dict[Message, list[Delivery]]:

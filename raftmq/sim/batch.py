@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent.parent
 SIMULATED = (
     "ids.py", "errors.py", "ports.py", "status.py", "assembly.py", "raft", "records", "partition", "metadata", "config",
     "groups", "exchanges", "machines.py", "replica", "coordinator", "controller", "broker", "client", "storage",
-    "rpc/codec.py", "sim",
+    "rpc/codec.py", "sim", "chaos/checks", "chaos/queue_events.py",
 )  # fmt: skip
 """What a verdict is about."""
 
@@ -33,6 +33,11 @@ WORTH_REACHING = (
     "members started", "members killed", "members overslept", "members stopped for a while", "members fenced",
     "partitions taken up", "partitions lost", "records processed by members", "committed offsets answered",
     "group commits ok", "group commits failed", "group commits unknown",
+    "messages handed out", "messages parked", "messages redriven", "messages gone", "queues sought", "queue pause",
+    "queue cancel", "queue peek", "records held beside the log", "verdict ack taken", "verdict retry taken",
+    "verdict release taken", "verdict park taken", "verdict extend taken", "verdict LEASE_EXPIRED",
+    "verdicts DUPLICATE", "verdicts PARKED", "verdicts DROPPED", "verdicts under another leader", "leases run out",
+    "leases run out while a worker was stopped", "call QUEUE_PAUSED", "workers: kill", "workers: pause", "workers: cut",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

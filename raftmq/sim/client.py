@@ -18,7 +18,7 @@ from raftmq.ids import NodeId
 from raftmq.sim.network import Network
 from raftmq.sim.node import CLIENT_PORT, NodeProcess
 from raftmq.sim.process import Process
-from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2, groups_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, cluster_pb2, exchanges_pb2, groups_pb2, queue_pb2
 
 
 class _Method:
@@ -43,6 +43,7 @@ _ADMIN = _Stub(admin_pb2.DESCRIPTOR.services_by_name["Admin"])
 _CLUSTER = _Stub(cluster_pb2.DESCRIPTOR.services_by_name["Cluster"])
 _EXCHANGES = _Stub(exchanges_pb2.DESCRIPTOR.services_by_name["Exchanges"])
 _GROUPS = _Stub(groups_pb2.DESCRIPTOR.services_by_name["Groups"])
+_QUEUE = _Stub(queue_pb2.DESCRIPTOR.services_by_name["Queue"])
 
 
 class SimChannel(NodeChannel):
@@ -55,6 +56,7 @@ class SimChannel(NodeChannel):
         self.cluster: Any = _CLUSTER
         self.exchanges: Any = _EXCHANGES
         self.groups: Any = _GROUPS
+        self.queue: Any = _QUEUE
         self._avoid_until = 0.0
         self._network = network
         self._process = process

@@ -109,6 +109,19 @@ class SimCluster:
                     return until is not None and until()
                 agenda.step()
 
+    def every_so_often(self, holds: Callable[[], bool]) -> Callable[[], bool]:
+        """For ``run``: asking after every step would cost more than the steps."""
+        asked = [-1]
+
+        def asks() -> bool:
+            now = self.agenda.now // 20_000
+            if now == asked[0]:
+                return False
+            asked[0] = now
+            return holds()
+
+        return asks
+
     def client(self, name: str = "client") -> tuple[Process, Client]:
         """A new client, in a process of its own."""
         process = self.client_process(name)

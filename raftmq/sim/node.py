@@ -289,8 +289,9 @@ class NodeProcess(Process):
         )
         links = self.links = Links(self._network, self, Random(self.rng.getrandbits(64)))
         assembly = _Observed(
-            config, formation, store, links, self.driver, self.driver.wake, self.clock, Random(self.rng.getrandbits(64))
-        )
+            config, formation, store, links, self.driver, self.driver.wake, self.clock,
+            Random(self.rng.getrandbits(64)), Random(f"secrets of {self.name}").randbytes,
+        )  # fmt: skip
         assembly.touched = set(assembly.replicas.groups)
         self.node.tune(assembly)
         self.assembly = assembly

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from raftmq.chaos.queue_events import Queue
 from raftmq.client.types import Acks, ConsumedRecord, PartitionOffsets, RecordReceipt
 from raftmq.errors import OffsetOutOfRange, Outcome, RaftmqError
 
@@ -102,6 +103,10 @@ class Oracle:
         """Highest watermark that any client was told."""
         self.topics_created: dict[int, str] = {}
         """Name by topic id, of creations that were told to have worked."""
+        self.queues: dict[str, Queue] = {}
+        """What workers of queue groups were given, and said; by topic and group."""
+        self.cancelled: set[tuple[Partition, int]] = set()
+        """Records that operators did not want to be delivered, whatever became of that."""
         self.counts: Counter[str] = Counter()
         self._heard = heard
 

@@ -14,6 +14,7 @@ from random import Random
 from raftmq.assembly import Assembly
 from raftmq.client.types import Acks
 from raftmq.sim.group_plan import GroupPlan, draw_group
+from raftmq.sim.queueing import SHARE, QueuePlan, draw_queues
 from raftmq.sim.retaining import RetentionPlan, draw_retention
 from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
@@ -71,6 +72,8 @@ class Plan:
     """Thin clients that send under message ids."""
     published: list[ThinPlan] = field(default_factory=list)
     """Clients that send to an exchange."""
+    queues: list[QueuePlan] = field(default_factory=list)
+    """Queue groups, and those who work for them."""
     consumers: int = 2
     churn: bool = False
     min_in_sync: int = 0
@@ -144,7 +147,28 @@ def draw(seed: int) -> Plan:
     if nodes >= 3 and rng.random() < 0.07:
         _outlive(rng, plan)
     plan.group = draw_group(Random(f"group {seed}"), plan)
+    rng = Random(f"queues {seed}")  # of its own, too
+    if rng.random() < SHARE and plan.group is None:
+        _work_on_queues(rng, plan)
     return plan
+
+
+def _work_on_queues(rng: Random, plan: Plan) -> None:
+    """Workers take the place of most of the other clients, so that the seed is no longer than others are."""
+    plan.queues = draw_queues(rng, sorted(plan.topics), plan.election_ms)
+    topic = plan.queues[0].topic
+    plan.producers = [
+        replace(producer, topic=topic, partitions=plan.topics[topic], pause_ms=rng.choice((30.0, 80.0)), burst=4)
+        for producer in plan.producers[:1]
+    ]
+    plan.thin, plan.named, plan.published = [], [], []
+    plan.consumers, plan.churn = 1, False
+    lease = max(queue.settings.lease_ms for queue in plan.queues)
+    plan.safety = max(plan.safety, min(6 * lease, 2_000) * 1000)
+    if any(kind == "wall_jump" for kind in (step.kind for step in plan.steps)):
+        plan.queues = [replace(queue, special=0.0) for queue in plan.queues]  # a time that never comes ends nothing
+    if any(queue.settings.retention != "log" for queue in plan.queues):
+        plan.retention = replace(plan.retention, size_bytes=0, age_ms=0, trim_ms=plan.election_ms // 5)
 
 
 def _outlive(rng: Random, plan: Plan) -> None:

@@ -47,7 +47,7 @@ class RetentionPlan:
 
     def tune(self, assembly: Assembly) -> None:
         """Have a node that is about to start behave so."""
-        if self.forgets:
+        if self.trim_ms < FOR_EVER:
             upkeep = assembly.replicas.upkeep
             upkeep.trim_interval, upkeep.waited_for = self.trim_ms, self.waited_for_ms
             upkeep.held_bytes_max = self.held_bytes

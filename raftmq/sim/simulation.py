@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -30,6 +31,7 @@ from raftmq.sim.process import Process
 from raftmq.sim.publishing import churn_bindings, publish
 from raftmq.sim.retaining import records
 from raftmq.sim.thin import ThinPlan, call_anybody, call_under_ids
+from raftmq.sim.workforce import Workforce
 from raftmq.sim.workload import Task
 
 FORM_MICROS = 60_000_000
@@ -131,6 +133,7 @@ class Simulation:
         self.cluster = SimCluster(plan, keep_trace=keep_trace)
         self.faults = Faults(self.cluster, Random(f"faults {plan.seed}"))
         self.members = Members(self.cluster, Random(f"members {plan.seed}"))
+        self.workforce = Workforce(self.cluster, Random(f"workers {plan.seed}"))
         self.cluster.storage_failed = self.faults.storage_failed
         self.memberships = None if plan.group is None else Memberships(self.cluster, plan.group)
         self._tasks: list[tuple[Process, Task]] = []
@@ -152,7 +155,7 @@ class Simulation:
         plan = self.plan
         task = self._task(process, client, "setup", 0)
         work = workload.create(task, plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention)
-        created = cluster.spawn(process, work)
+        created = cluster.spawn(process, self.workforce.create(task, work))
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")
         if self.memberships is not None:
@@ -163,7 +166,11 @@ class Simulation:
         plan, cluster = self.plan, self.cluster
         number = 0
         for producer in plan.producers:
-            self._client(f"p{number}", lambda task, producer=producer: workload.produce(task, producer))  # type: ignore[misc]
+            dress = partial(self.workforce.dress, producer.topic)
+            self._client(
+                f"p{number}",
+                lambda task, producer=producer, dress=dress: workload.produce(task, producer, dress),  # type: ignore[misc]
+            )
             number += 1
         for thin in plan.thin:
             self._thin(f"t{number}", thin, call_anybody)
@@ -198,6 +205,7 @@ class Simulation:
                 asks=True,
             )
             number += 1
+        self.workforce.start(self._client)
         if plan.named:
             self._client(
                 "alter", lambda task: workload.alter_topics(task, sorted(plan.topics), plan.election_ms), asks=True
@@ -220,6 +228,7 @@ class Simulation:
         self.members.mend()
         if self.memberships is not None:
             self.memberships.mend()
+        self.workforce.mend()
         for process, task in self._tasks:
             process.post(task.end)
         limit = HEAL_ELECTIONS * plan.election_ms * 1000 + 5_000_000
@@ -235,20 +244,12 @@ class Simulation:
             raise NotWell(f"not well after the last write: {self._unwell()}")
         if self.memberships is not None:
             self.memberships.end(limit + 20_000_000)
+        if amiss := self.workforce.finish(limit):
+            raise NotWell(amiss)
         self._judge()
 
     def _is_well_every_so_often(self) -> Callable[[], bool]:
-        """Asking after every step would cost more than the steps."""
-        asked = [-1]
-
-        def well() -> bool:
-            now = self.cluster.agenda.now // 20_000
-            if now == asked[0]:
-                return False
-            asked[0] = now
-            return not self._unwell()
-
-        return well
+        return self.cluster.every_so_often(lambda: not self._unwell())
 
     def _unwell(self) -> str:
         """Why the cluster is not as it should be; empty if it is."""
@@ -324,6 +325,7 @@ class Simulation:
         for node in final.nodes:
             assert node.assembly is not None
             node.assembly.replicas.upkeep.retention = {}  # what is read now is judged as a whole
+        self.workforce.rest()
         if not cluster.run(60_000_000, self._is_well_every_so_often()):  # a trim may be under way still
             raise NotWell(f"not well before the final read: {self._unwell()}")
         done = cluster.spawn(process, read())
@@ -334,6 +336,7 @@ class Simulation:
         ):  # settings may have been on their way to a leader
             raise NotWell(f"not well after the final read: {self._unwell()}")
         self._read_logs(final)
+        self.workforce.tell(final)
         cluster.checker.full()
         pending = [send for send in oracle.sends.values() if send.told is Told.PENDING]
         if pending:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from raftmq.client.client import Client
 from raftmq.client.producer import Producer
@@ -71,7 +72,11 @@ class ProducerPlan:
     request_ms: int
 
 
-async def produce(task: Task, plan: ProducerPlan) -> None:
+Dress = Callable[[Random], dict[str, Any]]
+"""What a record has besides its value: arguments of ``Producer.enqueue``."""
+
+
+async def produce(task: Task, plan: ProducerPlan, dress: Dress = lambda rng: {}) -> None:
     """Send bursts of records until told to stop; then wait for every answer."""
     number = 0
     while not task.stopping():
@@ -86,14 +91,14 @@ async def produce(task: Task, plan: ProducerPlan) -> None:
                 delivery_timeout_ms=plan.delivery_ms,
                 request_timeout_ms=plan.request_ms,
             ) as producer:
-                number = await _bursts(task, plan, producer, number)
+                number = await _bursts(task, plan, producer, number, dress)
         except RaftmqError as error:
             # A producer that was ended (fenced, a gap) is replaced by a new one, as a program would restart.
             task.oracle.counts[f"producer ended {error.reason}"] += 1
             await task.rest(0.2)
 
 
-async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: int) -> int:
+async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: int, dress: Dress) -> int:
     rng = task.rng
     while not task.stopping():
         partition = Partition(plan.topic, rng.randrange(plan.partitions))
@@ -102,7 +107,7 @@ async def _bursts(task: Task, plan: ProducerPlan, producer: Producer, number: in
             value = f"{task.name}:{number}".encode() + b"." * rng.choice((0, 0, 0, 200))
             send = task.oracle.sending(value, partition, plan.acks)
             try:
-                future = await producer.enqueue(value, partition=partition.number)
+                future = await producer.enqueue(value, partition=partition.number, **dress(rng))
             except RaftmqError as error:
                 task.oracle.unsent(send, error)
                 raise

@@ -24,6 +24,7 @@ from raftmq.v1 import (
     cluster_pb2_grpc,
     exchanges_pb2_grpc,
     groups_pb2_grpc,
+    queue_pb2_grpc,
 )
 from tests.broker.fakes import FakeCluster, FakeHost, FakeOperations, FakeQueues, image_of, topic_record
 from tests.coordinator.fakes import GroupsHost, ManualClock
@@ -69,6 +70,10 @@ class Node:
     @property
     def operators(self) -> cluster_pb2_grpc.ClusterAsyncStub:
         return cluster_pb2_grpc.ClusterStub(self.channel)
+
+    @property
+    def queue(self) -> queue_pb2_grpc.QueueAsyncStub:
+        return queue_pb2_grpc.QueueStub(self.channel)
 
     @property
     def exchanges(self) -> exchanges_pb2_grpc.ExchangesAsyncStub:

@@ -5,9 +5,10 @@ from google.protobuf.duration_pb2 import Duration
 
 import raftmq
 from raftmq.broker.broker_service import API_LEVEL
+from raftmq.broker.queues.tokens import pack
 from raftmq.errors import AlreadyExists, NotReady, Outcome, PreconditionFailed
 from raftmq.metadata.decisions import CreateTopic
-from raftmq.v1 import admin_pb2, broker_pb2
+from raftmq.v1 import admin_pb2, broker_pb2, queue_pb2
 from tests.broker.cluster import FACTS, LEADER_WAIT_S, ORDERS, SINGLE, Node, refusal
 from tests.broker.fakes import CLUSTER_ID, image_of, topic_record
 from tests.clock import LoopClock
@@ -105,6 +106,8 @@ async def test_what_the_controller_refuses_is_told(node: Node) -> None:
         ("broker", "ListOffsets", broker_pb2.ListOffsetsRequest(topic="new")),
         ("broker", "Fetch", broker_pb2.FetchRequest(topic="new", partition=0, offset=0)),
         ("admin", "DescribeTopic", admin_pb2.DescribeTopicRequest(name="new")),
+        ("queue", "Ack", queue_pb2.AckRequest(topic="single", group="new", tokens=[pack(0, 1, 0, bytes(16))])),
+        ("queue", "ResumeGroup", queue_pb2.ResumeGroupRequest(topic="single", group="new")),
     ],
 )
 async def test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist(

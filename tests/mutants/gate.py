@@ -159,11 +159,13 @@ def _run(seed: int) -> str:
 def told(error: str) -> str:
     """Which check it was that failed, from what it said."""
     head = error.partition(":")[0]
-    if len(head) > 3 and head[0] in "RLC" and head[1].isdigit():
+    if len(head) > 3 and head[0] in "RLCQ" and head[1].isdigit():
         return head
     for word in ("halted", "spins", "cannot follow", "no cluster was formed", "out of range"):
         if word in error:
             return {"halted": "a replica halts", "cannot follow": "the store's log order"}.get(word, word)
+    if error.startswith("queues are not done"):
+        return "queues are not done"
     if error.startswith("not well"):
         return "not well after the faults"
     return error.partition("\n")[0][:60]

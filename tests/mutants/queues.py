@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from raftmq import status
+from raftmq.client import settling
+from raftmq.client.queue_message import QueueMessage
+from raftmq.ids import Offset
 from raftmq.partition.queues import ops, rows
 from raftmq.partition.queues.commands import Status
 from raftmq.partition.queues.group import Now, QueueGroup
@@ -11,6 +16,7 @@ from raftmq.partition.queues.leases import Lease, Leases
 from raftmq.partition.queues.machine import Queues
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.partition.queues.parked import Parked
+from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.together import Together
 from tests.mutants.table import Patch, mutant
 
@@ -117,3 +123,54 @@ def known_work_published_again(patch: Patch) -> None:
 def verdicts_under_way_forgotten(patch: Patch) -> None:
     """A leader decides on a batch with verdicts as if those it has proposed already had never been."""
     patch.setattr(Together, "appended", lambda self, index, settles: None)
+
+
+# -- caught by workers in the simulation -------------------------------------------------------------------------------
+
+
+@mutant(AREA)
+def verdicts_told_taken(patch: Patch) -> None:
+    """A leader tells workers that their verdicts count, whatever became of them."""
+    settle = QueueHost.settle
+
+    async def settling(self: QueueHost, *asked: Any) -> list[Status]:
+        return [Status.OK for _ in await settle(self, *asked)]
+
+    patch.setattr(QueueHost, "settle", settling)
+
+
+@mutant(AREA)
+def lease_counted_from_the_answer(patch: Patch) -> None:
+    """A worker believes in its lease from when it heard of it, not from when it asked."""
+    init = QueueMessage.__init__
+
+    def beginning(self: QueueMessage, worker: Any, wire: Any, lease_ms: int, held_since: float) -> None:
+        init(self, worker, wire, lease_ms, asyncio.get_running_loop().time())
+
+    patch.setattr(QueueMessage, "__init__", beginning)
+
+
+@mutant(AREA)
+def doubtful_verdict_told_refused(patch: Patch) -> None:
+    """A client says that a verdict was surely not taken, of which an attempt before may have counted."""
+    patch.setattr(settling, "_refusal", lambda error, doubtful: status.from_message(error))
+
+
+@mutant(AREA)
+def leases_never_run_out(patch: Patch) -> None:
+    """What a worker took that died stays with it for ever."""
+    patch.setattr(Leases, "expire", lambda self, log_tick: [])
+    patch.setattr(Leases, "next_deadline", lambda self: None)
+
+
+@mutant(AREA)
+def delivered_at_another_offset(patch: Patch) -> None:
+    """A message of a batch that was handed out before comes with the record of its neighbour."""
+    deliver = QueueHost._deliver
+
+    async def delivering(self: QueueHost, desk: Any, line: Any, granted: Any, secret: bytes, most: int) -> Any:
+        found = await deliver(self, desk, line, granted, secret, most)
+        again = {one.offset: one for one in found if one.attempt > 1}
+        return [one._replace(record=again.get(Offset(one.offset + 1), one).record) for one in found]
+
+    patch.setattr(QueueHost, "_deliver", delivering)

@@ -9,6 +9,9 @@ from __future__ import annotations
 REGRESSIONS: dict[int, str] = {
     3: "client: without idempotence a batch of unknown outcome was sent again when its window was given up; "
     "tests/client/test_producer.py: test_without_idempotence_nothing_is_sent_again_from_the_window_either",
+    67: "broker: a node that replayed its metadata denied queue groups that had existed all along; "
+    "tests/broker/test_metadata.py: "
+    "test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist",
     6: "simulator: a timer in less than a clock can tell came in no time, again and again",
     2000385: "simulator: settings that travelled after the final read made replicas' logs differ for a moment",
     2000969: "controller: a node that was away while another joined and took over the controller never heard of it; "

@@ -11,18 +11,20 @@ import pytest
 from raftmq.sim.plan import draw
 from raftmq.sim.simulation import run_seed
 
+QUEUES = 4
+"""Workers of two groups, one of which is ordered by key."""
 PROGRAM = "from raftmq.sim.simulation import run_seed; print(run_seed({seed}).digest)"
 
 
-@pytest.mark.parametrize("seed", [1, 12])
+@pytest.mark.parametrize("seed", [1, 12, QUEUES])
 def test_a_seed_replays_bit_for_bit_in_one_process(seed: int) -> None:
     first, second = run_seed(seed), run_seed(seed)
     assert first.events > 500
     assert (first.digest, first.events, first.states) == (second.digest, second.events, second.states)
 
 
-def test_a_seed_replays_bit_for_bit_under_any_hash_seed() -> None:
-    seed = 12
+@pytest.mark.parametrize("seed", [12, QUEUES])
+def test_a_seed_replays_bit_for_bit_under_any_hash_seed(seed: int) -> None:
     digests = {run_seed(seed).digest}
     for hash_seed in ("0", "4242"):
         done = subprocess.run(

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from raftmq.broker.deadlines import CallContext, duration_ms
 from raftmq.broker.dispatch import Entry, Target
 from raftmq.broker.view import NAME_SHOWN, View
-from raftmq.errors import InvalidArgument, UnknownQueueGroup
+from raftmq.errors import InvalidArgument, NotReady, UnknownQueueGroup
 from raftmq.ids import CONTROLLER_GROUP
 from raftmq.metadata.queue_groups import (
     AtEnd,
@@ -58,12 +58,15 @@ class QueueGroupMethods:
     # -- finding -----------------------------------------------------------------------------------------------------
 
     def group(self, topic: str, name: str) -> QueueGroupRecord:
-        """A group that this node knows. Raises InvalidArgument, UnknownTopic, UnknownQueueGroup."""
+        """A group that this node knows. Raises InvalidArgument, UnknownTopic, UnknownQueueGroup, or NotReady where this
+        node cannot tell."""
         record = self._view.topic(topic)
         if not name:
             raise InvalidArgument("names no group", field="group")
         found = find(self._view.cluster.image.queue_groups, record.topic_id, name)
         if found is None:
+            if not self._view.cluster.is_current():
+                raise NotReady("this node has yet to learn from the controller which queue groups there are")
             raise UnknownQueueGroup(f"topic {record.name} has no queue group {name[:NAME_SHOWN]!r}", field="group")
         return found
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from raftmq.chaos.checks.findings import Findings
 from raftmq.chaos.history import History, Outcome
-from raftmq.chaos.queue_events import Delivery, Message, Queue
+from raftmq.chaos.queue_events import ENDED, Delivery, Message, Queue
 
 AT_LIMIT = frozenset({"LEASE_EXPIRED", "TOO_MANY_FAILURES"})
 
@@ -16,11 +16,15 @@ AT_LIMIT = frozenset({"LEASE_EXPIRED", "TOO_MANY_FAILURES"})
 def check(history: History) -> Findings:
     found = Findings()
     for queue in history.queues.values():
-        for deliveries in queue.by_message.values():
-            _deliveries(queue, deliveries, found)
-        if queue.counts:
-            _parked(queue, found)
+        judge(queue, found)
     return found
+
+
+def judge(queue: Queue, found: Findings) -> None:
+    for deliveries in queue.by_message.values():
+        _deliveries(queue, deliveries, found)
+    if queue.counts:
+        _parked(queue, found)
 
 
 def _deliveries(queue: Queue, deliveries: Sequence[Delivery], found: Findings) -> None:
@@ -47,7 +51,8 @@ def _failed(queue: Queue, delivery: Delivery) -> tuple[int, int]:
     sure = [one for one in ended if one.outcome == Outcome.OK]
     if sure:
         return (1, 1) if sure[0].kind == "retry" else (0, 0)
-    return (0, 1) if ended else (1, 1)
+    expired = 1 if queue.expiry_fails else 0
+    return (0, 1) if ended else (expired, expired)
 
 
 def _parked(queue: Queue, found: Findings) -> None:
@@ -65,7 +70,7 @@ def _parked(queue: Queue, found: Findings) -> None:
                 continue
             found.examined += 1
             is_last = verdict.kind == "park" or one.failures + 1 >= limit
-            is_parked = one.message in queue.left and queue.left[one.message].state == "parked"
+            is_parked = one.message in queue.left and queue.left[one.message].state in ENDED
             if is_last and not is_parked:
                 found.add(f"{_named(queue, one.message)}: {verdict.kind} after {one.failures} failures did not park it")
             if verdict.at_end and not is_last:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from raftmq.chaos.checks.findings import Findings, seconds
 from raftmq.chaos.history import History, Outcome
-from raftmq.chaos.queue_events import CLOSING, Delivery, Message, Queue
+from raftmq.chaos.queue_events import CLOSING, ENDED, Delivery, Message, Queue
 
 
 def check(history: History) -> Findings:
     found = Findings()
     for queue in history.queues.values():
         if queue.ordered:
-            _check(queue, found)
+            judge(queue, found)
     return found
 
 
-def _check(queue: Queue, found: Findings) -> None:
+def judge(queue: Queue, found: Findings) -> None:
     closed = _closed(queue)
     last: dict[tuple[str, str], Delivery] = {}
     for one in sorted(queue.deliveries, key=lambda one: (one.partition, one.lease, one.offset)):
@@ -42,7 +42,7 @@ def _closed(queue: Queue) -> dict[Message, int]:
     """
     closed = {one.message: one.time + 2**62 for one in queue.deliveries}
     for message, left in queue.left.items():
-        if left.state == "parked":
+        if left.state in ENDED:
             closed.pop(message, None)
     for verdict in queue.verdicts:
         message = (verdict.partition, verdict.offset)

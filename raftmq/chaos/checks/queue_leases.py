@@ -12,19 +12,23 @@ from raftmq.chaos.queue_events import Delivery, Queue
 def check(history: History) -> Findings:
     found = Findings()
     for queue in history.queues.values():
-        for deliveries in queue.by_message.values():
-            for place, one in enumerate(deliveries):
-                found.examined += 1
-                until = _until(queue, one)
-                following = deliveries[place + 1 :]
-                overlapping = next((new for new in following if one.time <= new.time < until), None)
-                if overlapping is not None:
-                    found.add(
-                        f"{queue.name}, {one}: {one.client} had it under lease {one.lease} from "
-                        f"{seconds(one.time)} until {seconds(until)}, {overlapping.client} under lease "
-                        f"{overlapping.lease} from {seconds(overlapping.time)}"
-                    )
+        judge(queue, found)
     return found
+
+
+def judge(queue: Queue, found: Findings) -> None:
+    for deliveries in queue.by_message.values():
+        for place, one in enumerate(deliveries):
+            found.examined += 1
+            until = _until(queue, one)
+            following = deliveries[place + 1 :]
+            overlapping = next((new for new in following if one.time <= new.time < until), None)
+            if overlapping is not None:
+                found.add(
+                    f"{queue.name}, {one}: {one.client} had it under lease {one.lease} from "
+                    f"{seconds(one.time)} until {seconds(until)}, {overlapping.client} under lease "
+                    f"{overlapping.lease} from {seconds(overlapping.time)}"
+                )
 
 
 def _until(queue: Queue, delivery: Delivery) -> int:

@@ -14,13 +14,17 @@ from raftmq.chaos.queue_events import Delivery, Queue, Verdict
 def check(history: History) -> Findings:
     found = Findings()
     for queue in history.queues.values():
-        for deliveries in queue.by_message.values():
-            for place, one in enumerate(deliveries):
-                found.examined += 1
-                if place and deliveries[place - 1].lease == one.lease:
-                    found.add(f"{queue.name}, {one}: lease {one.lease} was given out twice, at {seconds(one.time)} too")
-                _verdicts(queue, one, deliveries[place + 1 :], found)
+        judge(queue, found)
     return found
+
+
+def judge(queue: Queue, found: Findings) -> None:
+    for deliveries in queue.by_message.values():
+        for place, one in enumerate(deliveries):
+            found.examined += 1
+            if place and deliveries[place - 1].lease == one.lease:
+                found.add(f"{queue.name}, {one}: lease {one.lease} was given out twice, at {seconds(one.time)} too")
+            _verdicts(queue, one, deliveries[place + 1 :], found)
 
 
 def _verdicts(queue: Queue, delivery: Delivery, newer: Sequence[Delivery], found: Findings) -> None:

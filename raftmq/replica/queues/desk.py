@@ -72,7 +72,7 @@ class Desk:
         self._lines: dict[QueueId, Line] = {}
         self._watch: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     # -- what callers do ---------------------------------------------------------------------------------------------
 
@@ -123,8 +123,8 @@ class Desk:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, for as long as this leadership lasts."""
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     # -- passes ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,13 @@ from raftmq.sim.invariants.o03_fencing import Fencing
 from raftmq.sim.invariants.o04_one_owner import OneOwner
 from raftmq.sim.invariants.o05_nothing_skipped import NothingSkipped
 from raftmq.sim.invariants.o06_equal_groups import EqualGroups
+from raftmq.sim.invariants.q01_exclusive_token import ExclusiveToken
+from raftmq.sim.invariants.q02_no_redelivery import NoRedelivery
+from raftmq.sim.invariants.q03_no_vanish import NoVanish
+from raftmq.sim.invariants.q04_attempts import Attempts
+from raftmq.sim.invariants.q05_leases import LeasesApart
 from raftmq.sim.invariants.q06_one_place import OnePlace
+from raftmq.sim.invariants.q07_key_order import KeyOrder
 from raftmq.sim.invariants.r01_election_safety import ElectionSafety
 from raftmq.sim.invariants.r02_leader_append_only import LeaderAppendOnly
 from raftmq.sim.invariants.r03_log_matching import LogMatching
@@ -56,7 +62,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         Receipts(nodes),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
         Register(), OnlyGrowing(), Fencing(), OneOwner(), NothingSkipped(), EqualGroups(),
-        OnePlace(),
+        ExclusiveToken(), NoRedelivery(), NoVanish(), Attempts(), LeasesApart(), OnePlace(), KeyOrder(),
     ]  # fmt: skip
 
 

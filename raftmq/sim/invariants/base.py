@@ -11,6 +11,7 @@ from raftmq.raft.types import Role
 from raftmq.records.entry import LogEntry
 from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.oracle import Operation, Oracle, Partition
+from raftmq.sim.queue_truth import Judged
 
 if TYPE_CHECKING:
     from raftmq.sim.node import NodeProcess, SimNode
@@ -68,6 +69,10 @@ class Final:
     """Every replica's log, behind what was removed."""
     starts: dict[Partition, int] = field(default_factory=dict)
     """First offset that could still be read."""
+    queues: list[Judged] = field(default_factory=list)
+    """What became of every queue group."""
+    may_lease_end_early: bool = False
+    """Some node's clock ran faster than that of the workers."""
 
 
 class Invariant:
