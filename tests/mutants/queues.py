@@ -21,6 +21,7 @@ from raftmq.replica.together import Together
 from tests.mutants.table import Patch, mutant
 
 AREA = "queues"
+SETTLING = "tests/client/test_settling.py"
 LEASES = "tests/partition/queues/test_leases.py"
 ORDER = "tests/partition/queues/test_order_and_time.py"
 KEEPING = "tests/partition/queues/test_keeping.py"
@@ -139,7 +140,7 @@ def verdicts_told_taken(patch: Patch) -> None:
     patch.setattr(QueueHost, "settle", settling)
 
 
-@mutant(AREA)
+@mutant(AREA, SETTLING, "test_a_lease_is_counted_from_before_it_was_granted")
 def lease_counted_from_the_answer(patch: Patch) -> None:
     """A worker believes in its lease from when it heard of it, not from when it asked."""
     init = QueueMessage.__init__
