@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from raftmq import status
 from raftmq.errors import Outcome, RaftmqError, Unavailable
 from raftmq.ids import NodeId
+from raftmq.sim.loop import Handle
 from raftmq.sim.process import Process
 from raftmq.sim.weather import Cut
 
@@ -44,6 +45,8 @@ class Call:
         self._answer: asyncio.Future[bytes] = source.loop.create_future()
         self._task: asyncio.Task[None] | None = None
         self._target: NodeProcess | None = None
+        self._patience: Handle | None = None
+        """Of the target: the request names its deadline."""
 
     async def run(self) -> bytes:
         loop = self._source.loop
@@ -97,7 +100,7 @@ class Call:
     def _start(self) -> None:
         assert self._target is not None
         self._task = self._target.loop.create_task(self._work(self._target))
-        self._target.loop.call_later(self._timeout_s, self._cancel)
+        self._patience = self._target.loop.call_later(self._timeout_s, self._cancel)
 
     def _cancel(self) -> None:
         if self._target is not None and self._task is not None and self._target.is_alive:
@@ -116,6 +119,8 @@ class Call:
             self._reply(self._succeed, data)
         finally:
             target.calls.pop(self, None)
+            if self._patience is not None:
+                self._patience.cancel()
 
     def _reply(self, call: Callable[..., None], result: bytes | RaftmqError) -> None:
         if self._is_lost():

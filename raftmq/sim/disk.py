@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from raftmq.errors import DataLoss
-from raftmq.ids import Generation, LogIndex, Offset
+from raftmq.ids import Generation, LogIndex, Offset, Tick
 from raftmq.ports import BatchRow, StorageError, StorageStalled, WriteOp
 from raftmq.records.entry import LogEntry
 from raftmq.replica.manager import Replicas
@@ -67,6 +67,7 @@ class SimDriver:
         self._replicas: Replicas | None = None
         self._round_due = False
         self._timer: Handle | None = None
+        self._armed_for = Tick(0)
         self._queue: list[Round] = []
         self._is_busy = False
         self._unsynced: list[WriteOp] = []
@@ -134,12 +135,17 @@ class SimDriver:
 
     def _arm(self) -> None:
         assert self._replicas is not None
+        deadline = self._replicas.next_deadline()
         if self._timer is not None:
+            if deadline == self._armed_for:
+                return
             self._timer.cancel()
-        delay = max(0, self._replicas.next_deadline() - self._process.clock.tick()) / 1000
+        self._armed_for = deadline
+        delay = max(0, deadline - self._process.clock.tick()) / 1000
         self._timer = self._process.loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
+        self._timer = None
         if self._stopped or self._replicas is None:
             return
         self._replicas.tick()
