@@ -278,7 +278,7 @@ class ReplicaGroup:
         """Keep the replica's row equal to hard state, configurations and suspicion; write it when it changed."""
         commit = self._safe_commit(ready.committed_to)
         before, changed = self.row, rows.after_ready(self.row, ready, commit)
-        if changed != before:
+        if changed is not before:
             self.row = replace(changed, commit_index=commit)
             outbox.round.ops.extend([PutReplica(self.row), *rows.left_behind(before, self.row)])
             outbox.round.must_sync = True

@@ -39,19 +39,18 @@ def fresh_row(
 
 def after_ready(row: ReplicaRow, ready: Ready, commit: LogIndex) -> ReplicaRow:
     """With the hard state, the suspicion and the configurations that `ready` brings: of those the newest one at or
-    below `commit`, and every later one."""
+    below `commit`, and every later one. `row` itself where that changes nothing."""
     memberships = list(row.memberships)
     if ready.truncate_from is not None:
         memberships = [pair for pair in memberships if pair[0] < ready.truncate_from]
     memberships += [(entry.index, entry.membership) for entry in ready.entries if entry.membership is not None]
     settled = [pair for pair in memberships if pair[0] <= commit]
-    return replace(
-        row,
-        hard_state=ready.hard_state if ready.hard_state is not None else row.hard_state,
-        memberships=tuple(settled[-1:] + memberships[len(settled) :]),
-        suspect=ready.suspect,
-        damaged=row.damaged if ready.suspect else None,
-    )
+    hard_state = ready.hard_state if ready.hard_state is not None else row.hard_state
+    known = tuple(settled[-1:] + memberships[len(settled) :])
+    damaged = row.damaged if ready.suspect else None
+    if (hard_state, known, ready.suspect, damaged) == (row.hard_state, row.memberships, row.suspect, row.damaged):
+        return row  # as with most Readies
+    return replace(row, hard_state=hard_state, memberships=known, suspect=ready.suspect, damaged=damaged)
 
 
 def trimmed(row: ReplicaRow, last: LogEntry, log_start: Offset) -> tuple[ReplicaRow, list[WriteOp]]:

@@ -41,7 +41,7 @@ WORTH_REACHING = (
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 
-SEEDS_A_PROCESS = 200
+SEEDS_A_PROCESS = 1_000
 """After so many a process is replaced by a fresh one."""
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 from typing import Any, TypeVar
 
@@ -259,13 +260,24 @@ def describe(channel: Channel, frame: Frame) -> str:
     for addressed in frame.messages:
         message = addressed.message
         told = " ".join(
-            f"{name}={len(value) if isinstance(value, tuple) else value}"
+            f"{name}={_in_brief(value)}"
             for name in type(message).__slots__
             if (value := getattr(message, name)) is not None
         )
         parts.append(f"g{addressed.group} {type(message).__name__} t{message.term} {told}")
     parts += [f"g{one.group} leader {one.leader} t{one.term} {one.in_sync}" for one in frame.notices]
     return "; ".join(parts)
+
+
+def _in_brief(value: object) -> object:
+    if type(value) is ReplicaId:
+        return _name(value)
+    return len(value) if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=1_000)
+def _name(replica: ReplicaId) -> str:
+    return str(replica)
 
 
 def _config(plan: Plan, count: int) -> ClusterConfig:

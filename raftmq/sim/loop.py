@@ -117,9 +117,13 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def next_timer(self) -> int | None:
         """When the earliest timer is due, by the process's own clock."""
-        while self._timers and self._timers[0][2]._is_cancelled:
-            heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        while timers:
+            due, _, handle = timers[0]
+            if not handle._is_cancelled:
+                return due
+            heappop(timers)
+        return None
 
     # -- asyncio's side ----------------------------------------------------------------------------------------------
 
@@ -140,7 +144,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        return self.call_at(self._micros() / 1_000_000 + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None

@@ -309,9 +309,9 @@ class NodeProcess(Process):
 
     def after_turn(self) -> None:
         assembly = self.assembly
-        groups: set[GroupId] = set()
-        if assembly is not None:
-            groups, assembly.touched = assembly.touched, set()
+        groups: set[GroupId] = set() if assembly is None else assembly.touched
+        if assembly is not None and groups:
+            assembly.touched = set()
         self._watcher.turned(self, groups)
 
     # -- what other nodes send ---------------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ class Process:
         if due is None or not self.is_alive:
             return
         # A turn takes time: who asks for a timer in less than a clock can tell must not get one in no time.
-        at = self.agenda.now + max(1, self.clock.until(due))
+        delay = self.clock.until(due) or 1
+        at = self.agenda.now + delay
         if self._timer_at is None or at < self._timer_at:
             self._timer_at = at
-            self.agenda.after(at - self.agenda.now, self._timer, at)
+            self.agenda.after(delay, self._timer, at)
