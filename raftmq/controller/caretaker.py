@@ -13,6 +13,7 @@ from raftmq.errors import NoLeader, NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, GroupId, ReplicaId, Term
 from raftmq.metadata.balance import Transfer, plan_transfers
 from raftmq.metadata.events import NodeRegistered
+from raftmq.metadata.image import MetadataImage
 from raftmq.ports import Clock, DiskLevel
 from raftmq.replica.host import ReplicaHost
 from raftmq.v1 import cluster_pb2
@@ -54,6 +55,8 @@ class Caretaker:
         self._resting: dict[GroupId, int] = {}
         self._yielded: dict[GroupId, int] = {}
         self._complained: str | None = None
+        self._registered_in: MetadataImage | None = None
+        """Metadata that were found to know this node as it is."""
         self.metadata_group = MetadataGroup(host.replicas, clock, lambda one: self._silence(one) >= session_timeout_ms)
 
     async def run(self) -> None:
@@ -83,9 +86,12 @@ class Caretaker:
             _log.info("cluster upkeep waits", reason=error.reason, detail=error.message)
 
     async def _register(self) -> None:
-        known = self._controller.image.nodes.get(self._me.id.node)
         image = self._controller.image
+        if image is self._registered_in:
+            return
+        known = image.nodes.get(self._me.id.node)
         if known is not None and known.id == self._me.id and image.replay(self._me).nodes == image.nodes:
+            self._registered_in = image
             return
         if self.is_removed:
             raise NotReady("this node was removed from the cluster: stop it")

@@ -287,11 +287,11 @@ class Leader(RoleBehaviour):
         """The earliest of: heartbeat or repetition of a read round, retry, end of a transfer, loss of quorum."""
         core = self.core
         due = [self.replication.retry_at()]
-        if self.core.others(core.membership.all_voters):
+        if core.membership.all_voters - {core.me}:
             due.append(self._quorum_until)
         if self.transfer_target is not None:
             due.append(self._transfer_until)
-        heartbeats = core.config.group_heartbeats and core.others(core.membership.all)
+        heartbeats = core.config.group_heartbeats and core.membership.all - {core.me}
         if heartbeats or self.reads.unconfirmed:
             due.append(Tick(self._heartbeat_at + core.config.heartbeat_interval))
         return min((at for at in due if at is not None), default=None)

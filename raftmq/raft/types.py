@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from functools import lru_cache
 
 from raftmq.ids import LogIndex, ReplicaId, Term
 
@@ -51,12 +52,22 @@ class Membership:
     @property
     def all(self) -> frozenset[ReplicaId]:
         """Everyone who receives the log."""
-        return self.voters | self.outgoing | self.learners
+        return self.voters | self.outgoing | self.learners if self.outgoing or self.learners else self.voters
 
     @property
     def all_voters(self) -> frozenset[ReplicaId]:
         """Everyone whose vote counts in one of the two halves."""
-        return self.voters | self.outgoing
+        return self.voters | self.outgoing if self.outgoing else self.voters
+
+    @property
+    def voters_in_order(self) -> tuple[ReplicaId, ...]:
+        """``all_voters``, in an order that is the same everywhere."""
+        return _in_order(self.all_voters)
+
+
+@lru_cache(maxsize=1_000)
+def _in_order(members: frozenset[ReplicaId]) -> tuple[ReplicaId, ...]:
+    return tuple(sorted(members))
 
 
 @dataclass(frozen=True, slots=True)

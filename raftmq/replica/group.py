@@ -164,8 +164,8 @@ class ReplicaGroup:
         """How often the wall clock was too far off to be believed while this replica led."""
         return self._end.clock_jumps
 
-    def voters(self) -> list[ReplicaId]:
-        return sorted(self.node.membership.all_voters)
+    def voters(self) -> tuple[ReplicaId, ...]:
+        return self.node.membership.voters_in_order
 
     def deadline(self) -> Tick | None:
         return None if self.is_out_of_service else self.node.deadline()
