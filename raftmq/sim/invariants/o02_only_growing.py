@@ -15,6 +15,7 @@ Offsets = dict[tuple[str, TopicPartition], int]
 
 class OnlyGrowing(Invariant):
     name = "O2 committed offsets only grow"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._applied: dict[GroupId, tuple[LogIndex, Offsets]] = {}

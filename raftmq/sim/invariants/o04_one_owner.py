@@ -13,6 +13,7 @@ from raftmq.sim.oracle import Operation, Partition
 
 class OneOwner(Invariant):
     name = "O4 one owner"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, Partition, int], Who] = {}

@@ -12,6 +12,7 @@ from raftmq.sim.invariants.base import Invariant, Sight
 
 class EqualGroups(Invariant):
     name = "O6 equal groups"
+    sees_only_changes = True
 
     def __init__(self) -> None:
         self._rows: dict[tuple[GroupId, LogIndex], bytes] = {}
