@@ -126,7 +126,11 @@ def run_batch(seeds: Sequence[int], jobs: int) -> Iterator[tuple[Result, float]]
     Whoever stops taking results ends the processes.
     """
     if jobs == 1:
-        yield from map(_timed, seeds)
+        gc.freeze()
+        try:
+            yield from map(_timed, seeds)
+        finally:
+            gc.unfreeze()
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, _be_worker, maxtasksperchild=SEEDS_A_PROCESS) as pool:
@@ -134,7 +138,11 @@ def run_batch(seeds: Sequence[int], jobs: int) -> Iterator[tuple[Result, float]]
 
 
 def _be_worker() -> None:
-    """Ctrl-C reaches every process of a terminal; only the first one answers it."""
+    """Ctrl-C reaches every process of a terminal; only the first one answers it.
+
+    What is there by now, with everything imported, stays: it must not be looked through again after each seed. (That
+    this function is in this module is what has the modules imported before it runs.)
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
 
