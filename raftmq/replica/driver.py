@@ -42,6 +42,9 @@ _log = structlog.get_logger(__name__)
 STALL_PAUSE_S = 0.005
 STALL_WARN_S = 1.0
 IDLE_SETTLE_S = 0.05
+GATHER_S = 0.005
+"""The longest that a round waits for a disk that is busy syncing. What arrives meanwhile could not be synced sooner
+anyway, and shares the round's frames and writes; a disk that hangs delays heartbeats by no more than this."""
 
 
 class SystemClock:
@@ -80,6 +83,10 @@ class Driver:
         self._replicas: Replicas | None = None
         self._loop = asyncio.get_running_loop()
         self._round_due = False
+        self._gathering: asyncio.TimerHandle | None = None
+        """The round that waits for the disk, or for its time."""
+        self._syncing = 0
+        """Rounds whose sync has not been heard of."""
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = Tick(0)
         self._queue: SimpleQueue[Round | None] = SimpleQueue()
@@ -135,21 +142,29 @@ class Driver:
             raise DataLoss(f"{what} cannot be read on this node") from error
 
     def wake(self) -> None:
-        """There is work: make a round at the end of this pass of the loop."""
-        if not self._round_due and not self._stopped:
-            self._round_due = True
+        """There is work: make a round at the end of this pass of the loop, or soon if the disk is busy anyway."""
+        if self._round_due or self._stopped:
+            return
+        self._round_due = True
+        if self._syncing:
+            self._gathering = self._loop.call_later(GATHER_S, self._run_round)
+        else:
             self._loop.call_soon(self._run_round)
 
     # -- on the loop -------------------------------------------------------------------------------------------------
 
     def _run_round(self) -> None:
         self._round_due = False
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         if self._stopped or self._replicas is None:
             return
         with self.fatal():
             made, reads = self._replicas.round()
             if made is not None:
                 made.queued_at = time.monotonic()
+                self._syncing += made.must_sync
                 self._queue.put(made)
             for order in reads:
                 self._readers.submit(self._read, order)
@@ -178,9 +193,12 @@ class Driver:
     def _persisted(self, rounds: list[Round]) -> None:
         if self._stopped or self._replicas is None:
             return
+        self._syncing -= sum(done.must_sync for done in rounds)
         with self.fatal():
             for done in rounds:
                 self._replicas.persisted(done)
+        if self._gathering is not None:
+            self._run_round()
 
     def _read_back(self, result: ReadResult) -> None:
         if not self._stopped and self._replicas is not None:

@@ -74,6 +74,8 @@ class Pump:
         self.due: list[Round] = []
         self.reads: list[ReadOrder] = []
         self.told: list[str] = []
+        self.rounds = 0
+        self.went = asyncio.Event()
         self.ticks = 0
         self.deadline = Tick(1 << 50)
         self.error: BaseException | None = None
@@ -82,6 +84,8 @@ class Pump:
     def round(self) -> tuple[Round | None, list[ReadOrder]]:
         if self.error is not None:
             raise self.error
+        self.rounds += 1
+        self.went.set()
         reads, self.reads = self.reads, []
         return (self.due.pop(0) if self.due else None), reads
 
@@ -133,9 +137,10 @@ class Bench:
         for number in numbers:
             mark = Mark(GroupId(1), Generation(1), Term(1), LogIndex(number))
             self.pump.due.append(Round(number, [PutNode(str(number), b"")], [mark], must_sync=must_sync))
+            self.pump.went.clear()
             self.driver.wake()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            if not self.failures:
+                await self.pump.went.wait()
 
 
 @asynccontextmanager
@@ -167,6 +172,33 @@ async def test_rounds_that_come_during_a_sync_share_the_next_one() -> None:
         await bench.pump.until("persisted 4")
         assert bench.pump.told == [f"persisted {number}" for number in (1, 2, 3, 4)]
         assert bench.disk.happened[:4] == ["write 1", "sync", "write 2 3 4", "sync"]
+
+
+async def test_what_comes_during_a_sync_shares_a_round_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftmq.replica.driver.GATHER_S", 3_600.0)
+    async with running() as bench:
+        bench.disk.gate.clear()
+        await bench.put(1)
+        await on_thread(bench.disk.in_sync)
+        before = bench.pump.rounds
+        for _ in range(3):  # in passes of the loop of their own
+            bench.driver.wake()
+            await asyncio.sleep(0.001)
+        assert bench.pump.rounds == before
+        bench.disk.gate.set()
+        await bench.pump.until("persisted 1")
+        assert bench.pump.rounds == before + 1
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_rounds() -> None:
+    async with running() as bench:
+        bench.disk.gate.clear()
+        await bench.put(1)
+        await on_thread(bench.disk.in_sync)
+        bench.pump.went.clear()
+        bench.driver.wake()
+        await bench.pump.went.wait()
+        assert bench.pump.told == [], "the disk hangs still"
 
 
 async def test_a_round_that_needs_no_sync_gets_none() -> None:
