@@ -157,8 +157,21 @@ class LocalCluster:
         return False
 
     async def stop_all(self) -> tuple[NodeId, ...]:
-        """Stop every running node, one after the other. Returns those that had to be killed."""
-        return tuple([node for node in self.running if not await self.stop(node)])
+        """Stop every running node, one after the other. Returns those that had to be killed.
+
+        Raises SupervisorError, after all of them had their turn, for the first that does not end even so.
+        """
+        killed: list[NodeId] = []
+        stuck: list[SupervisorError] = []
+        for node in self.running:
+            try:
+                if not await self.stop(node):
+                    killed.append(node)
+            except SupervisorError as error:
+                stuck.append(error)
+        if stuck:
+            raise stuck[0]
+        return tuple(killed)
 
     async def kill(self, node: NodeId) -> None:
         """SIGKILL one node and wait for its end. Nothing happens if it does not run."""

@@ -121,6 +121,25 @@ async def test_a_node_that_is_deaf_is_killed(cluster: LocalCluster, monkeypatch:
     assert not cluster.running
 
 
+async def test_a_node_that_does_not_end_keeps_no_other_running(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in (N1, N2):
+        await cluster.start(node)
+        await cluster.wait_answering(node)
+    stop = cluster.stop
+
+    async def stuck(node: NodeId) -> bool:
+        if node == N1:
+            raise SupervisorError("does not end")
+        return await stop(node)
+
+    monkeypatch.setattr(cluster, "stop", stuck)
+    with pytest.raises(SupervisorError, match="does not end"):
+        await cluster.stop_all()
+    assert cluster.running == (N1,)
+
+
 async def test_a_paused_node_lives_and_can_be_stopped(cluster: LocalCluster) -> None:
     await cluster.start(N1)
     await cluster.wait_answering(N1)

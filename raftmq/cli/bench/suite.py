@@ -92,7 +92,7 @@ def selection(seconds: float, kills: int, partitions: int, volume: int) -> Seque
     """Name and benchmark, in the order in which they run."""
 
     def setting(count: int, size: int) -> Setting:
-        batch = max(100_000 // size, 1)
+        batch = 1000 if size < 1000 else 500
         return Setting(count, 1, size, batch, 8, Acks.ALL, SUSTAINED * seconds, None)
 
     backlog = Setting(3, 1, 100, 1000, 8, Acks.ALL, None, max(int(BACKLOG_PER_SECOND * seconds), 1))
