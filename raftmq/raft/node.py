@@ -43,15 +43,7 @@ from raftmq.raft.messages import (
 )
 from raftmq.raft.ready import Ready
 from raftmq.raft.transitions import Transitions
-from raftmq.raft.types import (
-    Entry,
-    EntryKind,
-    Membership,
-    RaftStatus,
-    Restored,
-    Role,
-    SnapshotMeta,
-)
+from raftmq.raft.types import Entry, EntryKind, Membership, RaftStatus, Restored, Role, SnapshotMeta
 
 
 class RaftNode:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from raftmq.ids import LogIndex, NodeId, ReplicaId, Tick
+from raftmq.replica.group import ReplicaGroup
+from raftmq.replica.heartbeats import NodeHeartbeats
 
 
 class Followers(Protocol):
@@ -97,3 +99,26 @@ class InSyncSet:
 def nodes_of(members: Iterable[ReplicaId]) -> tuple[NodeId, ...]:
     """Node numbers of replicas, sorted."""
     return tuple(sorted(member.node for member in members))
+
+
+class GroupFollowers:
+    """``in_sync.Followers`` of one group; the rest comes from the node's view of its peers."""
+
+    def __init__(self, group: ReplicaGroup, nodes: NodeHeartbeats) -> None:
+        self._group = group
+        self._nodes = nodes
+
+    def voters(self) -> Iterable[ReplicaId]:
+        return self._group.voters()
+
+    def match_index(self, member: ReplicaId) -> LogIndex:
+        return self._group.node.match_index(member)
+
+    def is_suspect(self, member: ReplicaId) -> bool:
+        return self._group.node.member_suspect(member)
+
+    def is_dead(self, member: ReplicaId) -> bool:
+        return self._nodes.is_dead(member)
+
+    def is_short(self, member: ReplicaId) -> bool:
+        return self._nodes.is_short(member)

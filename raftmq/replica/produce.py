@@ -7,7 +7,7 @@ place in the log at once; from then on the outcome of its producer's wait is APP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from raftmq.errors import (
     InvalidArgument,
@@ -35,7 +35,7 @@ from raftmq.replica.depth import Gate, Room
 from raftmq.replica.gathering import Gathering, Request
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
-from raftmq.replica.in_sync import InSyncSet, nodes_of
+from raftmq.replica.in_sync import GroupFollowers, InSyncSet, nodes_of
 from raftmq.replica.sealing import Draft
 from raftmq.replica.together import Together
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
@@ -45,29 +45,6 @@ TRIM_BYTES_MAX = 256
 """Of a trim's entry; it is smaller."""
 LOOK_AGAIN_TICKS = 16
 """For so long, at most, the arrival of one request is taken for the arrival of its like."""
-
-
-class GroupFollowers:
-    """``in_sync.Followers`` of one group; the rest comes from the node's view of its peers."""
-
-    def __init__(self, group: ReplicaGroup, nodes: NodeHeartbeats) -> None:
-        self._group = group
-        self._nodes = nodes
-
-    def voters(self) -> Iterable[ReplicaId]:
-        return self._group.voters()
-
-    def match_index(self, member: ReplicaId) -> LogIndex:
-        return self._group.node.match_index(member)
-
-    def is_suspect(self, member: ReplicaId) -> bool:
-        return self._group.node.member_suspect(member)
-
-    def is_dead(self, member: ReplicaId) -> bool:
-        return self._nodes.is_dead(member)
-
-    def is_short(self, member: ReplicaId) -> bool:
-        return self._nodes.is_short(member)
 
 
 def _told(refusal: raft.NotLeader | raft.TooMuchUncommitted) -> RaftmqError:
