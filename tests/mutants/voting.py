@@ -13,7 +13,7 @@ from raftmq.raft.ready import Ready
 from raftmq.raft.replication import Replication
 from raftmq.raft.transitions import Transitions
 from raftmq.raft.types import HardState, Role
-from raftmq.replica.produce import GroupFollowers
+from raftmq.replica.in_sync import GroupFollowers
 from raftmq.storage import memory, suspicion
 from tests.mutants.table import Patch, mutant
 
