@@ -180,6 +180,9 @@ def _note_verdicts(
             truth.counts["verdicts under another leader"] += 1
         if op.verdict is Verdict.ACK:
             said.add((op.group, offset))
+        elif op.verdict is Verdict.PARK or status in (Status.PARKED, Status.DROPPED):
+            # Here too, because whatever follows in this entry may begin the group anew.
+            group.ended[offset, group.life(offset)] = "gone" if status is Status.DROPPED else "parked"
 
 
 def _note_ends(truth: Truth, group: Group, before: tuple[set[int], set[int]], acked: set[int]) -> None:

@@ -4,15 +4,19 @@ wrote there must neither stop a queue nor get into an entry that replicas refuse
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import lz4.frame
 import pytest
 
 from raftmq.ids import LogIndex, Offset, QueueId, Term, WallMs
+from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
 from raftmq.partition import commands
 from raftmq.partition.queues.commands import Introduce, QueueCommand
 from raftmq.ports import BatchRow
 from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, make_batch
+from raftmq.replica.queues.desk import Desk
+from raftmq.replica.queues.line import Line
 from raftmq.replica.queues.records import Records, pack_held, special_of, unpack_held
 from raftmq.v1 import types_pb2
 
@@ -73,3 +77,27 @@ async def test_a_batch_that_cannot_be_read_has_records_all_the_same() -> None:
         kept = unpack_held(offset, pack_held(batch, offset))
         place = offset - batch.base_offset
         assert kept == replace(batch, base_offset=offset, records=[batch.records[place]], size=kept.size)
+
+
+async def test_behind_a_record_that_is_held_comes_the_rest_of_its_batch() -> None:
+    """Another group has it open, and the log is about to be trimmed: the batch that it is from can be read still. One
+    hash too many, and every replica would refuse the entry."""
+    batch = make_batch([types_pb2.Record(key=b"%d" % number, value=b"x", priority=1) for number in range(4)])
+
+    async def read(_: Offset, __: int) -> list[BatchRow]:
+        return [row(0, batch)]
+
+    held: dict[int, bytes] = {}
+    records = Records(read, lambda: held)
+    whole = await Records(read, dict).at(Offset(0))
+    assert whole is not None
+    held[1] = pack_held(whole, Offset(1))
+    found = [await records.at(Offset(1)), await records.at(Offset(2))]
+    ordered = QueueSettings(ordering=Ordering.KEY, fair_by="key")
+    line = Line(cast("Desk", None), QueueGroupRecord(1, 1, "workers", ordered, 1))
+    introduction = line._introduction(Offset(1), [one for one in found if one is not None])
+    assert (introduction.first, introduction.next) == (1, 4)
+    assert len(introduction.keys) == len(introduction.lanes) == 3
+    assert [special.offset for special in introduction.specials] == [1, 2, 3]
+    command = QueueCommand((introduction,))
+    assert commands.decode(commands.encode(command), commands.version_of(command)) == command

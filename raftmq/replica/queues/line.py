@@ -22,6 +22,7 @@ from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.settings import AtEnd, Backoff, Ordering, QueueRetention, QueueSettings
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.records import DecodedBatch, key_hash, lane_hash, special_of
+from raftmq.v1 import types_pb2
 
 if TYPE_CHECKING:
     from raftmq.replica.queues.desk import Desk
@@ -223,12 +224,12 @@ class Line:
 
     def _introduction(self, first: Offset, batches: list[DecodedBatch]) -> Introduce:
         settings = self._group.settings
-        records = [
-            (offset, record)
-            for batch in batches
-            for offset, record in enumerate(batch.records, batch.base_offset)
-            if offset >= first
-        ]
+        records: list[tuple[int, types_pb2.Record]] = []
+        following = first
+        for batch in batches:
+            # It may begin with what is known already: behind a record that is held comes the batch that it is from.
+            records += [one for one in enumerate(batch.records, batch.base_offset) if one[0] >= following]
+            following = batch.next_offset
         by_key = settings.ordering is rules.Ordering.KEY
         keys = [key_hash(record) for _, record in records] if by_key else ()
         lanes = [lane_hash(record, settings.fair_by) for _, record in records] if settings.fair_by else ()
@@ -236,7 +237,7 @@ class Line:
         return Introduce(
             self._queue,
             first,
-            batches[-1].next_offset,
+            following,
             keys if any(keys) else (),
             lanes if any(lanes) else (),
             specials,
