@@ -12,9 +12,10 @@ from random import Random
 from raftmq.errors import RaftmqError, UnknownGroup
 from raftmq.groups.types import TopicPartition
 from raftmq.sim.cluster import NotWell, SimCluster
-from raftmq.sim.group_history import NOTHING, GroupHistory
+from raftmq.sim.group_history import NOTHING, GroupEvent, GroupHistory
 from raftmq.sim.group_member import Circle, Member, enter
 from raftmq.sim.group_plan import GroupPlan, Life
+from raftmq.sim.loop import SimLoop
 from raftmq.sim.oracle import Partition
 from raftmq.sim.process import Process
 from raftmq.sim.workload import Task, until_done
@@ -28,7 +29,7 @@ class Memberships:
         self.cluster = cluster
         checker = cluster.checker
         self.history = GroupHistory(
-            plan.name, checker.ended, checker.oracle.counts, cluster.note, plan.is_timely, plan.commit == "before"
+            plan.name, self._heard, checker.oracle.counts, cluster.note, plan.is_timely, plan.commit == "before"
         )
         self._circle = Circle(cluster, plan, self.history)
         self.members: list[Member] = []
@@ -41,6 +42,16 @@ class Memberships:
             for topic, count in sorted(self.cluster.plan.topics.items())
             for number in range(count)
         ]
+
+    def _heard(self, event: GroupEvent) -> None:
+        """What is found in the middle of a library's own task must not end with that task."""
+        try:
+            self.cluster.checker.ended(event)
+        except AssertionError as violated:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, SimLoop)
+            loop.failures.append(violated)
+            raise
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -90,12 +101,12 @@ class Memberships:
             member.process.post(member.leave)
 
     def mend(self) -> None:
-        """Faults are over: whoever lives stays."""
+        """Faults are over: whoever lives stays. Those who fight over an instance id may all be gone in the end."""
         self._circle.is_over = True
         for member in self.members:
             if member.is_alive and member.process.is_paused:
                 member.process.resume()
-        if not any(member.is_alive and not member.is_leaving for member in self.members):
+        if not any(one.is_alive and not one.is_leaving and not one.life.instance for one in self.members):
             last = Member(self._circle, Life(0, 0, "stay"), "g-last")
             self.members.append(last)
             last.start()

@@ -13,7 +13,7 @@ import pytest
 Patch = pytest.MonkeyPatch
 Apply = Callable[[Patch], None]
 
-MODULES = ("consensus", "voting", "pump", "replicas", "machines", "queues", "control", "clients")
+MODULES = ("consensus", "voting", "pump", "replicas", "machines", "queues", "groups", "control", "clients")
 SEEDS = 500
 """How far the simulation is searched for a mutant."""
 SEEDS_WITH_TEST = 5
