@@ -1,4 +1,4 @@
-"""Bugs of consumer groups: of their state machine, their coordinator, and their members."""
+"""Bugs of consumer groups: of their state machine, of what is written of it, and of their members."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Any
 
 from raftmq.client.group_consumer import GroupConsumer
 from raftmq.client.group_types import Owned
-from raftmq.client.membership import Membership
 from raftmq.client.retry import Doubt
-from raftmq.coordinator.coordinator import Coordinator
-from raftmq.coordinator.sessions import Sessions
 from raftmq.groups import rows
 from raftmq.groups.group import ConsumerGroup
 from raftmq.groups.types import Ownership
@@ -19,7 +16,7 @@ from tests.mutants.table import Patch, mutant
 AREA = "consumer groups"
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/groups/test_groups_machine.py", "test_a_commit_counts_for_the_owner_only_and_since_it_became_one")
 def zombie_commits_count(patch: Patch) -> None:
     """Whoever commits is not asked whether it is a member that owns the partition."""
     refusal = ConsumerGroup._refusal
@@ -29,7 +26,7 @@ def zombie_commits_count(patch: Patch) -> None:
     )
 
 
-@mutant(AREA)
+@mutant(AREA, "tests/groups/test_groups_machine.py", "test_a_partition_moves_by_stop_confirmed_start")
 def partition_not_waited_for(patch: Patch) -> None:
     """A partition goes to its target before its owner has given it up."""
 
@@ -55,35 +52,6 @@ def revocation_not_written(patch: Patch) -> None:
         return group
 
     patch.setattr(rows, "decode_group", decoding)
-
-
-@mutant(AREA)
-def committed_offsets_unconfirmed(patch: Patch) -> None:
-    """A coordinator answers for what is committed without asking whether it still is the coordinator."""
-
-    async def confirmed(self: Coordinator, at: Any, timeout_ms: int) -> Any:
-        return self.machine(at)
-
-    patch.setattr(Coordinator, "confirmed", confirmed)
-
-
-@mutant(AREA)
-def sessions_end_with_the_coordinator(patch: Patch) -> None:
-    """A coordinator that has only just been elected takes everybody for dead whom it has not heard."""
-    begin = Sessions.__init__
-
-    def beginning(self: Sessions, *args: Any) -> None:
-        begin(self, *args)
-        for session in self._of.values():
-            session.deadline = session.heard
-
-    patch.setattr(Sessions, "__init__", beginning)
-
-
-@mutant(AREA)
-def member_reads_on(patch: Patch) -> None:
-    """A member does not ask whether its session may have lapsed."""
-    patch.setattr(Membership, "is_valid", property(lambda self: self.epoch > 0))
 
 
 @mutant(AREA)
