@@ -7,8 +7,8 @@ here do. The seeds are run all the same.
 from __future__ import annotations
 
 REGRESSIONS: dict[int, str] = {
-    137: "simulator: of two members that fought over an instance id the one that stayed to the end was fenced by the one "
-    "that left, and nobody was there to read",
+    137: "simulator: of two members that fought over an instance id the one that stayed was fenced by the one that "
+    "left, and nobody was there to read",
     3: "client: without idempotence a batch of unknown outcome was sent again when its window was given up; "
     "tests/client/test_producer.py: test_without_idempotence_nothing_is_sent_again_from_the_window_either",
     67: "broker: a node that replayed its metadata denied queue groups that had existed all along; "
