@@ -126,7 +126,7 @@ class Assembly(Events):
         limits = cluster.limits
         self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
-        self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules)
+        self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules, limits.queue_held_bytes)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         self._reconciler = Reconciler(self.replicas, self.controller.is_current)

@@ -196,6 +196,8 @@ class Limits(Model):
     free_space_percent: Annotated[int, Field(ge=0, le=90)] = 5
     free_space_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
     """With less room on the file system of its data than the smaller of the two, a node takes no records; 0: never."""
+    queue_held_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    """Of one partition: records that queues need although the log is to be trimmed. Beyond it the log is not trimmed."""
     max_topics: Annotated[int, Field(ge=1)] = 10_000
     """Of the cluster; one more is refused."""
     max_partitions: Annotated[int, Field(ge=1)] = 20_000

@@ -39,8 +39,9 @@ class Upkeep:
         """What partitions want to keep at least; those that are not named keep everything."""
         self.windows: Mapping[GroupId, Window] = {}
         """How long each partition is to remember message ids."""
-        self.hold: Callable[[GroupId, Offset], None] = lambda group, below: None
-        """Told what is to be trimmed, where queues need some of it: it is to be held beside the log."""
+        self.hold: Callable[[GroupId, Offset], bool] = lambda group, below: True
+        """Told what is to be trimmed, where queues need some of it: it is to be held beside the log. False: there is no
+        room for it there."""
         self.backlog = Backlog(lambda group: None if (found := hosted.get(group)) is None else found.group)
         self.tails = TailBudget(settings.tail_bytes)
         self._hosted = hosted
@@ -132,9 +133,11 @@ class Upkeep:
         )
         if command is None:
             return False
-        if queues and queues.pinned(command.log_start_offset, 1):
-            self.hold(group.id, command.log_start_offset)
-            return False  # what a queue still needs is put aside first; then it goes like the rest
+        pinned = queues.pinned(command.log_start_offset, 1) if queues else []
+        if pinned and (self.hold(group.id, command.log_start_offset) or pinned[0] <= group.machine.log_start_offset):
+            # What a queue still needs is put aside first; then it goes like the rest. Where it cannot be, it stays, and
+            # so does everything behind it: the trim ends there when it is applied.
+            return False
 
         def done(_answer: object) -> None:
             hosted.is_trimming = False

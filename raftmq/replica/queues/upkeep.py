@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from raftmq.errors import RaftmqError
 from raftmq.ids import GroupId, Offset
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -22,10 +24,14 @@ from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.queues.records import pack_held
 from raftmq.replica.sealing import Draft
 
+_log = structlog.get_logger(__name__)
+
 INTERVAL_S = 1.0
 HOLD_STEP = 64
 """Records of one entry: each goes into the log once more, whole."""
 HOLD_LIMIT_MS = 10_000
+HELD_BYTES_MAX = 64 * 1024 * 1024
+"""In one partition. They are in memory, on each of its replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,18 @@ class Rules:
 
 
 class QueueUpkeep:
-    """``rules``: of a partition; None where this node cannot tell."""
+    """``rules``: of a partition; None where this node cannot tell. `held_bytes_max`: of records that are held beside the
+    log of one partition."""
 
-    def __init__(self, host: QueueHost, rules: Callable[[GroupId], Rules | None]) -> None:
+    def __init__(
+        self, host: QueueHost, rules: Callable[[GroupId], Rules | None], held_bytes_max: int = HELD_BYTES_MAX
+    ) -> None:
+        self.held_bytes_max = held_bytes_max
         self._host = host
         self._rules = rules
         self._tasks: dict[GroupId, asyncio.Task[None]] = {}
+        self._full: dict[GroupId, tuple[int, Offset | None]] = {}
+        """How many bytes were held when another record did not fit, and which."""
         host.replicas.upkeep.hold = self.hold
 
     async def run(self) -> None:
@@ -82,23 +94,37 @@ class QueueUpkeep:
 
     # -- holding -----------------------------------------------------------------------------------------------------
 
-    def hold(self, group_id: GroupId, below: Offset) -> None:
-        """Put aside what queues need below an offset, one task for each partition."""
+    def hold(self, group_id: GroupId, below: Offset) -> bool:
+        """Put aside what queues need below an offset, one task for each partition. False: there is no room for it."""
+        machine = self._host.replicas.groups[group_id].machine
+        assert isinstance(machine, PartitionMachine)
+        size, offset = self._full.pop(group_id, (machine.queues.held.bytes + 1, None))
+        if machine.queues.held.bytes >= size and offset in machine.queues.pinned(below, HOLD_STEP):
+            self._full[group_id] = size, offset
+            return False
         if group_id not in self._tasks:
             task = asyncio.get_running_loop().create_task(self._hold(group_id, below), name=f"queue-hold-{group_id}")
             self._tasks[group_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(group_id, None))
+        return True
 
     async def _hold(self, group_id: GroupId, below: Offset) -> None:
         try:
             desk = self._host.desk_of(group_id)
             while not desk.is_closed and (pinned := desk.machine.queues.pinned(below, HOLD_STEP)):
                 async with asyncio.timeout(HOLD_LIMIT_MS / 1000):
-                    ops = []
+                    ops: list[Hold] = []
+                    size = desk.machine.queues.held.bytes
                     for offset in pinned:
                         batch = await desk.records.at(offset)
+                        record = b"" if batch is None else pack_held(batch, offset)
+                        if size + len(record) > self.held_bytes_max:
+                            self._full[group_id] = size, offset
+                            _log.warning("no more records are held for queues", group=group_id, bytes=size)
+                            break
                         if batch is not None:
-                            ops.append(Hold(offset, pack_held(batch, offset)))
+                            ops.append(Hold(offset, record))
+                            size += len(record)
                     if not ops:
                         return
                     await asyncio.gather(*(desk.ask(op) for op in ops))
