@@ -123,7 +123,7 @@ class Assembly(Events):
         cluster = config.cluster
         self.snapshots = SnapshotSender(self.replicas, reader, cluster.limits.snapshot_bytes_per_s)
         self.received = SnapshotReceiver(self.replicas, links.fetch_snapshot)
-        limits = cluster.limits
+        limits, timeouts = cluster.limits, cluster.timeouts
         self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
         self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules, limits.queue_held_bytes)
@@ -146,7 +146,9 @@ class Assembly(Events):
             self.controller, self.host, self._groups, self._caretaker.metadata_group, links.identify, clock
         )
         self.routed = RoutingCounts()
-        self.coordinator = Coordinator(self.host, lambda: self.controller.image, self.controller.is_current, clock)
+        self.coordinator = Coordinator(
+            self.host, lambda: self.controller.image, self.controller.is_current, clock, timeouts.offsets_retention_ms
+        )
         self._positions = Positions(self.coordinator, self.host, forwarder, self.controller, clock)
         view = View(self.host, self.controller, self.queues)
         leaders = Leaders(view, forwarder, rng)

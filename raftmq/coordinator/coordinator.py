@@ -16,17 +16,22 @@ import structlog
 from raftmq.coordinator.proposals import COMMAND_TIMEOUT_MS, Host, Proposals
 from raftmq.coordinator.sessions import GRACE_MS, Sessions
 from raftmq.errors import RaftmqError, StaleMember, UnknownGroup, UnknownMember
-from raftmq.groups.commands import Change, Commit, Confirm, Expire, Join, Leave, TopicsChanged
+from raftmq.groups.commands import Change, Commit, Confirm, Expire, Forget, Join, Leave, Rest, TopicsChanged
 from raftmq.groups.group import ConsumerGroup
 from raftmq.groups.machine import GroupsMachine
 from raftmq.groups.types import Assignor, Member, TopicFacts, TopicPartition
 from raftmq.ids import GroupId, Tick
+from raftmq.metadata.features import OFFSETS_EXPIRE
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.ports import Clock
 from raftmq.records.topic_kinds import TopicKind
 
 _log = structlog.get_logger(__name__)
 
+REST_LOOK_MS = 60_000
+"""How often groups without members are looked for."""
+TIME_PASSES_MS = 3_600_000
+"""A new leader knows no later time than that of the last entry: so much of a group's rest is lost to it at most."""
 INTERVAL_S = 0.2
 """How often lapsed sessions and changed topics are looked for."""
 
@@ -59,10 +64,16 @@ class Coordinator:
     """One per node; it acts for the groups that the node leads. ``run`` until cancelled.
 
     `image`: the metadata as this node knows it; `is_current`: what it does not show does not exist.
+    `offsets_retention_ms`: how long a group without members is remembered; 0: for ever.
     """
 
     def __init__(
-        self, host: Host, image: Callable[[], MetadataImage], is_current: Callable[[], bool], clock: Clock
+        self,
+        host: Host,
+        image: Callable[[], MetadataImage],
+        is_current: Callable[[], bool],
+        clock: Clock,
+        offsets_retention_ms: int = 0,
     ) -> None:
         self.proposals = Proposals(host, clock)
         self.grace_ms = GRACE_MS
@@ -73,6 +84,8 @@ class Coordinator:
         self._clock = clock
         self._sessions: dict[GroupId, Sessions] = {}
         self._news: dict[tuple[GroupId, str], asyncio.Event] = {}
+        self._offsets_retention_ms = offsets_retention_ms
+        self._next_rest: dict[GroupId, Tick] = {}
         self._tending: dict[GroupId, asyncio.Task[None]] = {}
         self._checked: dict[GroupId, tuple[MetadataImage, int]] = {}
         # The image, and the sum of all groups' epochs, that the topics were last compared at.
@@ -231,7 +244,7 @@ class Coordinator:
         for name, member_id, why in self._session(at).lapsed(now):
             _log.info("consumer is taken for dead", group=name, member=member_id, reason=why)
             due.append((name, Expire(member_id, why)))
-        return due + self._changed_topics(at)
+        return due + self._changed_topics(at) + self._resting(at, now)
 
     async def _tend(self, at: GroupId, due: list[tuple[str, Change]]) -> None:
         """Whatever is refused, or not committed in time, is found due again."""
@@ -258,6 +271,26 @@ class Coordinator:
         if known is None or known.term != group.node.term:
             known = self._sessions[at] = Sessions(group.node.term, self.machine(at), self._clock.tick(), self.grace_ms)
         return known
+
+    def _resting(self, at: GroupId, now: Tick) -> list[tuple[str, Change]]:
+        """For groups without members: that they rest, and in the end that they are forgotten. Time is the log's, which
+        only passes while somebody leads; entries take it along, so one comes now and then while a group rests."""
+        if now < self._next_rest.get(at, Tick(0)) or self._image().cluster_version < OFFSETS_EXPIRE:
+            return []
+        self._next_rest[at] = Tick(now + REST_LOOK_MS)
+        machine, retention = self.machine(at), self._offsets_retention_ms
+        log_tick = self.proposals.led(at).stamp(now, self._clock.wall_ms())[0]
+        due: list[tuple[str, Change]] = []
+        for name, group in sorted(machine.groups.items()):
+            if group.members or not retention:
+                continue
+            if not group.resting_since:
+                due.append((name, Rest()))
+            elif log_tick - retention >= max(group.resting_since, group.last_committed):
+                due.append((name, Forget(group.resting_since, log_tick - retention)))
+            elif not due and log_tick - machine.log_tick >= TIME_PASSES_MS:
+                due.append((name, Rest()))
+        return due
 
     def _changed_topics(self, at: GroupId) -> list[tuple[str, Change]]:
         """For groups that know other topics than there are. Not while this node may not know of all."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from raftmq.errors import DeadlineExceeded, NoLeader, NotLeader, Outcome, RaftmqError
-from raftmq.groups.commands import VERSION, Change, Changes, encode
+from raftmq.groups.commands import Change, Changes, encode, version_of
 from raftmq.groups.machine import GroupsMachine, Result
 from raftmq.ids import GroupId
 from raftmq.ports import Clock
@@ -108,10 +108,12 @@ class Proposals:
             group = self.led(at)
             assert isinstance(group.machine, GroupsMachine)
             stamp = group.stamp(self._clock.tick(), self._clock.wall_ms())
-            body = encode(Changes(tuple((one.name, one.change) for one in part)))
+            changes = Changes(tuple((one.name, one.change) for one in part))
             self.entries += 1
             self.changes += len(part)
-            answer = await self._host.command(at, Draft(VERSION, 0, body, stamp=stamp), COMMAND_TIMEOUT_MS)
+            answer = await self._host.command(
+                at, Draft(version_of(changes), 0, encode(changes), stamp=stamp), COMMAND_TIMEOUT_MS
+            )
         except RaftmqError as error:
             for one in part:
                 if not one.answer.done():

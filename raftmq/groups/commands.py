@@ -15,7 +15,9 @@ from raftmq.internal.v1 import groups_pb2, storage_pb2
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
-"""Newest version of commands that this code can apply."""
+"""Of everything but what stands at the next one."""
+RESTING_VERSION = 2
+"""Of commands with a group that rests, or is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,22 @@ class DeleteGroup:
     """The group, and its offsets."""
 
 
-Change = Join | Leave | Expire | Confirm | Commit | TopicsChanged | SetOffsets | DeleteOffsets | DeleteGroup
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The group has no members: from here on it counts how long that has been, if it does not yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The group, and its offsets, if it rests since then and has committed nothing after `as_of`. Log ticks."""
+
+    resting_since: int
+    as_of: int
+
+
+Change = (
+    Rest | Forget | Join | Leave | Expire | Confirm | Commit | TopicsChanged | SetOffsets | DeleteOffsets | DeleteGroup
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +118,15 @@ class Changes:
 GroupsCommand = Trim | Changes
 
 
+def version_of(command: GroupsCommand) -> int:
+    """The one version in which `command` may be proposed, once the cluster version allows it."""
+    if isinstance(command, Changes) and any(isinstance(change, Rest | Forget) for _, change in command.changes):
+        return RESTING_VERSION
+    return VERSION
+
+
 def encode(command: GroupsCommand) -> bytes:
-    """The body of `command`, of version `VERSION`."""
+    """The body of `command`, of the version that ``version_of`` says."""
     match command:
         case Trim(raft_start):
             message = groups_pb2.GroupsCommand(trim=storage_pb2.TrimCommand(raft_start=raft_start))
@@ -115,18 +139,28 @@ def encode(command: GroupsCommand) -> bytes:
 
 def decode(body: bytes, version: int) -> GroupsCommand:
     """The command in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
-    if version != VERSION:
-        raise PoisonEntry(f"a command of version {version}; this node understands {VERSION} and must be upgraded")
+    if version not in (VERSION, RESTING_VERSION):
+        raise PoisonEntry(
+            f"a command of version {version}; this node understands {RESTING_VERSION} and must be upgraded"
+        )
     try:
-        message = parse_strictly(groups_pb2.GroupsCommand, body)
-        match message.WhichOneof("command"):
-            case "trim":
-                return Trim(LogIndex(message.trim.raft_start))
-            case "changes":
-                return Changes(tuple((one.group, _from_proto(one)) for one in message.changes.changes))
+        command = _read(parse_strictly(groups_pb2.GroupsCommand, body))
     except ValueError as error:
         raise PoisonEntry(f"a command that cannot be read: {error}") from None
-    raise PoisonEntry("a command without content")
+    if version != version_of(command):
+        raise PoisonEntry(f"what it says is of version {version_of(command)}, its header says {version}")
+    return command
+
+
+def _read(message: groups_pb2.GroupsCommand) -> GroupsCommand:
+    """Raises ValueError."""
+    match message.WhichOneof("command"):
+        case "trim":
+            return Trim(LogIndex(message.trim.raft_start))
+        case "changes":
+            return Changes(tuple((one.group, _from_proto(one)) for one in message.changes.changes))
+        case _:
+            raise ValueError("a command without content")
 
 
 def _to_proto(group: str, change: Change) -> groups_pb2.GroupChange:
@@ -159,6 +193,11 @@ def _to_proto(group: str, change: Change) -> groups_pb2.GroupChange:
             return groups_pb2.GroupChange(group=group, delete_offsets=gone)
         case DeleteGroup():
             return groups_pb2.GroupChange(group=group, delete_group=groups_pb2.DeleteGroup())
+        case Rest():
+            return groups_pb2.GroupChange(group=group, rest=groups_pb2.RestGroup())
+        case Forget(resting_since, as_of):
+            gone_by = groups_pb2.ForgetGroup(resting_since=resting_since, as_of=as_of)
+            return groups_pb2.GroupChange(group=group, forget=gone_by)
 
 
 def _from_proto(message: groups_pb2.GroupChange) -> Change:
@@ -184,6 +223,10 @@ def _from_proto(message: groups_pb2.GroupChange) -> Change:
             return DeleteOffsets(keys_from_proto(message.delete_offsets.partitions))
         case "delete_group":
             return DeleteGroup()
+        case "rest":
+            return Rest()
+        case "forget":
+            return Forget(message.forget.resting_since, message.forget.as_of)
         case _:
             raise ValueError("a change without content")
 

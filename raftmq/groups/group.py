@@ -44,6 +44,8 @@ class ConsumerGroup:
         """No change of it was applied yet."""
         self.epoch = 0
         """Grows with every change of who should read what."""
+        self.resting_since = 0
+        """Log tick since which it is known to have no members; 0: it is not."""
         self.assignor = Assignor.STICKY
         self.facts: dict[str, TopicFacts] = {}
         """Topics that members read, by name, as far as they exist."""
@@ -106,6 +108,7 @@ class ConsumerGroup:
         self._know(facts)
         if known == wish and chosen is self.assignor and self.facts == before:
             return
+        self.resting_since = 0
         if holder is not None and known is None:
             self._succeed(holder.member_id, wish.member_id)
         self.members[wish.member_id] = wish
@@ -249,6 +252,22 @@ class ConsumerGroup:
         self.expect_empty()
         for key in partitions:
             self.offsets.pop(key, None)
+
+    def rest(self, log_tick: int) -> None:
+        """Raises GroupNotEmpty."""
+        self.expect_empty()
+        self.resting_since = self.resting_since or max(1, log_tick)
+
+    def expect_forgotten(self, resting_since: int, as_of: int) -> None:
+        """Nothing was heard of the group between the two. Raises GroupNotEmpty, PreconditionFailed."""
+        self.expect_empty()
+        if self.resting_since != resting_since or self.last_committed > as_of:
+            raise PreconditionFailed(f"group {self.name} was heard of meanwhile", field="group")
+
+    @property
+    def last_committed(self) -> int:
+        """Log tick of its newest offset; 0: it has none."""
+        return max((committed.log_tick for committed in self.offsets.values()), default=0)
 
     def expect_empty(self) -> None:
         """Raises GroupNotEmpty."""

@@ -21,8 +21,10 @@ from raftmq.groups.commands import (
     DeleteGroup,
     DeleteOffsets,
     Expire,
+    Forget,
     Join,
     Leave,
+    Rest,
     SetOffsets,
     TopicsChanged,
     Trim,
@@ -208,7 +210,7 @@ class GroupsMachine:
                 group.member(member_id)
             case Commit(member_id):
                 group.expect_committer(member_id)
-            case SetOffsets() | DeleteOffsets() | DeleteGroup():
+            case SetOffsets() | DeleteOffsets() | DeleteGroup() | Rest() | Forget():
                 group.expect_empty()
 
     def _decide(self, group: ConsumerGroup, change: Change, entry: LogEntry) -> Result:
@@ -233,8 +235,12 @@ class GroupsMachine:
             case DeleteOffsets(partitions):
                 group.delete_offsets(partitions)
                 self._dirty_offsets.update((group.name, key) for key in partitions)
-            case DeleteGroup():
+            case Rest():
+                group.rest(entry.log_tick)
+            case DeleteGroup() | Forget():
                 group.expect_empty()
+                if isinstance(change, Forget):
+                    group.expect_forgotten(change.resting_since, change.as_of)
                 self._dirty_offsets.update((group.name, key) for key in group.offsets)
                 group.offsets.clear()
         return None

@@ -24,6 +24,7 @@ def encode_group(group: ConsumerGroup) -> bytes:
         epoch=group.epoch,
         assignor=group.assignor,
         facts=facts_to_proto(topic for _, topic in sorted(group.facts.items())),
+        resting_since=group.resting_since,
     )
     for _, member in sorted(group.members.items()):
         row.members.add(
@@ -54,6 +55,7 @@ def decode_group(key: bytes, value: bytes) -> ConsumerGroup:
     group = ConsumerGroup(key.decode())
     group.is_new = False
     group.epoch = row.epoch
+    group.resting_since = row.resting_since
     group.assignor = Assignor(row.assignor)
     group.facts = {topic.name: topic for topic in facts_from_proto(row.facts)}
     for one in row.members:

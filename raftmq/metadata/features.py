@@ -7,7 +7,7 @@ says when it registers how far it does, and one that is too old for the cluster 
 | Version | Brought |
 |---|---|
 | 1 | topics, producers, message ids, sessions, operations |
-| 2 | exchanges, queue groups, consumer groups, limits on depth, quotas of clients |
+| 2 | exchanges, queue groups, consumer groups and their expiry, limits on depth, quotas of clients |
 
 Commands in partitions need no check of their own: those about queue groups, and all of consumer groups, can only follow
 an event that is checked here. A command that does not follow from such an event has to look at ``cluster_version``.
@@ -26,6 +26,8 @@ from raftmq.records.topic_kinds import TopicKind
 
 CLUSTER_VERSION = 2
 """The newest that this code understands."""
+OFFSETS_EXPIRE = 2
+"""From this one on coordinators may let groups without members expire."""
 
 
 def needed_for(event: Event) -> int:

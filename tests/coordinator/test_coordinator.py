@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 
-from raftmq.coordinator.coordinator import Beat, Coordinator
+from raftmq.coordinator.coordinator import REST_LOOK_MS, Beat, Coordinator
 from raftmq.coordinator.sessions import GRACE_MS
 from raftmq.errors import DeadlineExceeded, FencedMember, NotLeader, Outcome, StaleMember, UnknownGroup, UnknownMember
 from raftmq.groups.commands import Commit
+from raftmq.groups.machine import GroupsMachine
 from raftmq.groups.types import Member, Position, TopicPartition
 from raftmq.ids import GroupId
+from raftmq.metadata.events import ClusterVersionRaised
 from raftmq.metadata.image import MetadataImage
 from raftmq.replica.sealing import Draft
 from tests.broker.fakes import image_of, topic_record
@@ -20,6 +22,7 @@ from tests.coordinator.fakes import GroupsHost, ManualClock
 AT, OTHER = GroupId(21), GroupId(22)
 ORDERS = topic_record("orders", [1, 2])
 SESSION_MS = 6_000
+RETENTION_MS = 86_400_000
 
 
 class StuckHost(GroupsHost):
@@ -45,7 +48,7 @@ class Setting:
         self.host, self.clock = StuckHost(), ManualClock()
         self.image: MetadataImage = image_of(ORDERS)
         self.is_current = True
-        self.coordinator = Coordinator(self.host, lambda: self.image, lambda: self.is_current, self.clock)
+        self.coordinator = Coordinator(self.host, lambda: self.image, lambda: self.is_current, self.clock, RETENTION_MS)
 
     async def beat(
         self, at: GroupId, member_id: str, epoch: int = 0, *owned: int, wait_ms: int = 0, leave: bool = False
@@ -61,6 +64,12 @@ class Setting:
         self.coordinator.look()
         for _ in range(10):
             await asyncio.sleep(0)
+
+    async def pass_time(self, milliseconds: int) -> None:
+        """And look then."""
+        self.clock.now += milliseconds
+        await self.look()
+        await self.look()
 
     def members(self, at: GroupId) -> set[str]:
         group = self.coordinator.machine(at).groups.get("g")
@@ -183,3 +192,54 @@ async def test_commits_of_one_pass_share_an_entry_and_are_refused_one_by_one(set
     assert setting.coordinator.group(AT, "g").offsets[key].position.offset == 5
     with pytest.raises(UnknownGroup):
         setting.coordinator.group(AT, "nobody")
+
+
+async def test_a_group_without_members_is_forgotten_in_the_end(setting: Setting) -> None:
+    setting.image = setting.image.replay(ClusterVersionRaised(2))
+    key = TopicPartition(ORDERS.topic_id, 0)
+    await setting.beat(AT, "a")
+    await setting.coordinator.change(AT, "g", Commit("a", 1, ((key, Position(5)),)), 5_000)
+    setting.clock.now += RETENTION_MS
+    await setting.look()
+    await setting.pass_time(REST_LOOK_MS)
+    groups = setting.coordinator.machine(AT).groups
+    assert groups["g"].resting_since, "time begins to count when nobody is there any more, whatever was committed when"
+    await setting.pass_time(RETENTION_MS // 2)
+    await setting.coordinator.change(AT, "g", Commit("", 0, ((key, Position(6)),)), 5_000)
+    await setting.pass_time(RETENTION_MS // 2)
+    assert "g" in groups, "somebody from outside has committed"
+    await setting.beat(AT, "b")
+    await setting.beat(AT, "b", 3, leave=True)
+    await setting.pass_time(RETENTION_MS // 2)
+    await setting.pass_time(RETENTION_MS // 2)
+    assert "g" in groups, "it had a member again"
+    await setting.pass_time(RETENTION_MS)
+    assert "g" not in groups
+    again = GroupsMachine()
+    again.restore(setting.coordinator.machine(AT).all_rows())
+    assert again.groups == {}
+
+
+async def test_nothing_is_forgotten_before_the_cluster_understands_it_nor_without_a_limit(setting: Setting) -> None:
+    key = TopicPartition(ORDERS.topic_id, 0)
+    await setting.coordinator.change(AT, "g", Commit("", 0, ((key, Position(6)),)), 5_000)
+    entries = setting.host.entries
+    for _ in range(3):
+        await setting.pass_time(2 * RETENTION_MS)
+    assert setting.host.entries == entries
+    setting.image = setting.image.replay(ClusterVersionRaised(2))
+    setting.coordinator._offsets_retention_ms = 0
+    for _ in range(3):
+        await setting.pass_time(2 * RETENTION_MS)
+    assert setting.host.entries == entries
+
+
+async def test_a_group_that_rests_writes_now_and_then_so_that_time_is_not_lost(setting: Setting) -> None:
+    setting.image = setting.image.replay(ClusterVersionRaised(2))
+    key = TopicPartition(ORDERS.topic_id, 0)
+    await setting.coordinator.change(AT, "g", Commit("", 0, ((key, Position(6)),)), 5_000)
+    await setting.pass_time(REST_LOOK_MS)
+    entries = setting.host.entries
+    for _ in range(120):
+        await setting.pass_time(REST_LOOK_MS)
+    assert setting.host.entries == entries + 2

@@ -255,6 +255,6 @@ def test_what_cannot_be_understood_is_poison_and_changes_nothing(body: bytes) ->
     before = log.machine.all_rows()
     with pytest.raises(PoisonEntry):
         log.machine.apply(entry(log.machine, body, tick=log.tick))
-    with pytest.raises(PoisonEntry, match="version 2"):
-        log.machine.apply(entry(log.machine, commands.encode(Trim(LogIndex(1))), tick=log.tick, version=2))
+    with pytest.raises(PoisonEntry, match="version 3"):
+        log.machine.apply(entry(log.machine, commands.encode(Trim(LogIndex(1))), tick=log.tick, version=3))
     assert log.machine.all_rows() == before

@@ -23,7 +23,7 @@ TRIMMED_S = 8
 class Queue(Partition):
     """One partition that keeps next to nothing, and a queue group."""
 
-    def begin(self) -> None:
+    def form(self) -> None:
         leader = self.leader()
         wish = CreateTopic("orders", partitions=1, replication_factor=3, retention_bytes=1)
         self.do(leader, self.at(leader).create_topic(wish, 20_000))
@@ -58,7 +58,7 @@ class Queue(Partition):
 @pytest.fixture
 def queue() -> Iterator[Queue]:
     with formed(Queue()) as cluster:
-        cluster.begin()
+        cluster.form()
         yield cluster
 
 

@@ -89,6 +89,8 @@ class GroupChange(_message.Message):
     SET_OFFSETS_FIELD_NUMBER: _builtins.int
     DELETE_OFFSETS_FIELD_NUMBER: _builtins.int
     DELETE_GROUP_FIELD_NUMBER: _builtins.int
+    REST_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The consumer group's name."""
     @_builtins.property
@@ -111,6 +113,12 @@ class GroupChange(_message.Message):
     def delete_offsets(self) -> Global___DeleteOffsets: ...
     @_builtins.property
     def delete_group(self) -> Global___DeleteGroup: ...
+    @_builtins.property
+    def rest(self) -> Global___RestGroup:
+        """Version 2 and later."""
+
+    @_builtins.property
+    def forget(self) -> Global___ForgetGroup: ...
     def __init__(
         self,
         *,
@@ -124,12 +132,14 @@ class GroupChange(_message.Message):
         set_offsets: Global___SetOffsets | None = ...,
         delete_offsets: Global___DeleteOffsets | None = ...,
         delete_group: Global___DeleteGroup | None = ...,
+        rest: Global___RestGroup | None = ...,
+        forget: Global___ForgetGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "commit", b"commit", "confirm", b"confirm", "delete_group", b"delete_group", "delete_offsets", b"delete_offsets", "expire", b"expire", "join", b"join", "leave", b"leave", "set_offsets", b"set_offsets", "topics_changed", b"topics_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "commit", b"commit", "confirm", b"confirm", "delete_group", b"delete_group", "delete_offsets", b"delete_offsets", "expire", b"expire", "forget", b"forget", "join", b"join", "leave", b"leave", "rest", b"rest", "set_offsets", b"set_offsets", "topics_changed", b"topics_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "commit", b"commit", "confirm", b"confirm", "delete_group", b"delete_group", "delete_offsets", b"delete_offsets", "expire", b"expire", "group", b"group", "join", b"join", "leave", b"leave", "set_offsets", b"set_offsets", "topics_changed", b"topics_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "commit", b"commit", "confirm", b"confirm", "delete_group", b"delete_group", "delete_offsets", b"delete_offsets", "expire", b"expire", "forget", b"forget", "group", b"group", "join", b"join", "leave", b"leave", "rest", b"rest", "set_offsets", b"set_offsets", "topics_changed", b"topics_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["join", "leave", "expire", "confirm", "commit", "topics_changed", "set_offsets", "delete_offsets", "delete_group"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["join", "leave", "expire", "confirm", "commit", "topics_changed", "set_offsets", "delete_offsets", "delete_group", "rest", "forget"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -465,6 +475,48 @@ class DeleteGroup(_message.Message):
 Global___DeleteGroup: _TypeAlias = DeleteGroup  # noqa: Y015
 
 @_typing.final
+class RestGroup(_message.Message):
+    """The group has no members: time begins to count after which it is forgotten, unless it does already."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestGroup: _TypeAlias = RestGroup  # noqa: Y015
+
+@_typing.final
+class ForgetGroup(_message.Message):
+    """The group goes, and its offsets, if it has rested since then and has committed nothing after `as_of`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTING_SINCE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    resting_since: _builtins.int
+    as_of: _builtins.int
+    """Log ticks, both."""
+    def __init__(
+        self,
+        *,
+        resting_since: _builtins.int = ...,
+        as_of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "resting_since", b"resting_since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetGroup: _TypeAlias = ForgetGroup  # noqa: Y015
+
+@_typing.final
 class ConsumerGroupRow(_message.Message):
     """Value of a group's row in the `state` family; the key is its name."""
 
@@ -475,8 +527,11 @@ class ConsumerGroupRow(_message.Message):
     FACTS_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
+    RESTING_SINCE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     assignor: _builtins.int
+    resting_since: _builtins.int
+    """Log tick; 0: it does not rest."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicFacts]: ...
     @_builtins.property
@@ -491,10 +546,11 @@ class ConsumerGroupRow(_message.Message):
         facts: _abc.Iterable[Global___TopicFacts] | None = ...,
         members: _abc.Iterable[Global___MemberRow] | None = ...,
         owners: _abc.Iterable[Global___OwnershipRow] | None = ...,
+        resting_since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignor", b"assignor", "epoch", b"epoch", "facts", b"facts", "members", b"members", "owners", b"owners"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignor", b"assignor", "epoch", b"epoch", "facts", b"facts", "members", b"members", "owners", b"owners", "resting_since", b"resting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

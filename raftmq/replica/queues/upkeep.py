@@ -44,8 +44,8 @@ class Rules:
 
 
 class QueueUpkeep:
-    """``rules``: of a partition; None where this node cannot tell. `held_bytes_max`: of records that are held beside the
-    log of one partition."""
+    """``rules``: of a partition; None where this node cannot tell. `held_bytes_max`: what may be held beside the log of
+    one partition."""
 
     def __init__(
         self, host: QueueHost, rules: Callable[[GroupId], Rules | None], held_bytes_max: int = HELD_BYTES_MAX
