@@ -174,8 +174,7 @@ class Timeouts(Model):
     """A node that the controller has not heard of for so long is fenced: no new replicas or leaders."""
     produce_timeout_ms: Milliseconds = 30_000
     """How long a produce call that names no time may wait for its acknowledgement."""
-    offsets_retention_ms: Annotated[int, Field(ge=0, le=10 * 365 * 86_400_000)] = 7 * 86_400_000
-    """A consumer group that has had no members, and committed nothing, for so long is forgotten; 0: never."""
+    offsets_retention_ms: Annotated[int, Field(ge=0)] = 7 * 86_400_000  # of groups without members; 0: for ever
     shutdown_timeout_ms: Milliseconds = 10_000
     """How long a node that stops may take to hand over its leaderships and answer what is under way."""
 
@@ -198,12 +197,9 @@ class Limits(Model):
     free_space_percent: Annotated[int, Field(ge=0, le=90)] = 5
     free_space_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
     """With less room on the file system of its data than the smaller of the two, a node takes no records; 0: never."""
-    queue_held_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
-    """Of one partition: records that queues need although the log is to be trimmed. Beyond it the log stays."""
-    max_topics: Annotated[int, Field(ge=1)] = 10_000
-    """Of the cluster; one more is refused."""
-    max_partitions: Annotated[int, Field(ge=1)] = 20_000
-    """Of all topics together."""
+    queue_held_bytes: Annotated[int, Field(ge=0)] = 64 * MIB  # of a partition: what queues need of a trimmed log
+    max_topics: Annotated[int, Field(ge=1)] = 10_000  # of the cluster; one more is refused
+    max_partitions: Annotated[int, Field(ge=1)] = 20_000  # of all topics together
 
 
 class ClusterConfig(Model):

@@ -123,14 +123,13 @@ class RaftNode:
         core.send_after_persist(reply)
 
     def propose(self, kind: EntryKind, payload: object, size: int) -> LogIndex:
-        """Append an entry as leader; the entry comes out in the next Ready with this index and ``self.term``.
-
-        Raises NotLeader (also while leadership is being transferred away) or TooMuchUncommitted; nothing changed then.
-        """
+        """Append an entry as leader; it comes out in the next Ready with this index and ``self.term``. Raises NotLeader
+        (also while leadership is being transferred away) or TooMuchUncommitted; nothing changed then."""
         assert kind in (EntryKind.DATA, EntryKind.COMMAND), "no-ops and configurations are the core's own"
         return self._leader().propose(kind, payload, size)
 
-    def expect_room(self, size: int) -> None:  # raises what ``propose`` of so many bytes would
+    def expect_room(self, size: int) -> None:
+        """Raises what ``propose`` of so many bytes would."""
         self._leader().expect_room(size)
 
     def change_membership(self, target: Membership) -> LogIndex:

@@ -41,8 +41,7 @@ from raftmq.replica.together import Together
 from raftmq.replica.waits import Ack, Acks, AckWaits, Wait
 
 OVERLOAD_RETRY_MS = 50
-TRIM_BYTES_MAX = 256
-"""Of a trim's entry; it is smaller."""
+TRIM_BYTES_MAX = 256  # of a trim's entry, which is smaller
 LOOK_AGAIN_TICKS = 16
 """For so long, at most, the arrival of one request is taken for the arrival of its like."""
 
