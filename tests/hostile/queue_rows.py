@@ -116,6 +116,12 @@ def _handed_over(topic: str) -> Iterator[Parts]:
     yield find("no topic", "topic", topic="")
     yield find("no group", "group", group="")
     yield find("an unknown group", "group", "UNKNOWN_QUEUE_GROUP")
+    yield find("no keys", "keys", keys=[])
+    yield find("a thousand and one keys", "keys", keys=[b"k"] * 1_001)
+    yield find("an empty key", "keys[1]", keys=[b"k", b""])
+    yield find("a key of a mebibyte", "keys[0]", keys=[bytes(2**20)])
+    yield find("an unknown partition", "partitions[0]", "UNKNOWN_PARTITION", partitions=[2**32 - 1])
+    yield find("ten thousand and one partitions", "partitions", partitions=[0] * 10_001)
 
 
 def _groups(topic: str) -> Iterator[Parts]:

@@ -31,10 +31,12 @@ class ProcessedKeys:
     def target(self, request: queue_pb2.FindProcessedKeysRequest) -> Target:
         """Where `request` goes; all of it is checked. Several partitions make several parts."""
         topic = self._view.topic(request.topic)
-        self._groups.group(request.topic, request.group)
+        if not request.group:
+            raise InvalidArgument("names no group", field="group")
         _check(request)
         for position, number in enumerate(request.partitions):
             self._view.partition(topic, number, f"partitions[{position}]")
+        self._groups.group(request.topic, request.group)
         wanted = sorted(set(request.partitions)) or [one.partition for one in topic.partitions]
         group = topic.partitions[wanted[0]].group
         if len(wanted) == 1:
