@@ -19,6 +19,7 @@ from raftmq.broker import Forwarder, RoutingCounts, ServerFacts, assemble
 from raftmq.broker.lag_watch import LagWatch
 from raftmq.broker.leaders import Leaders
 from raftmq.broker.offsets import Offsets
+from raftmq.broker.queues.dead_letters import DeadLetters
 from raftmq.broker.view import View
 from raftmq.config import NodeConfig
 from raftmq.controller.acquaintances import Acquaintances
@@ -166,6 +167,7 @@ class Assembly(Events):
             clock,
             self.routed,
         )
+        self._dead_letters = DeadLetters(view, self.calls)
 
     @property
     def is_removed(self) -> bool:
@@ -192,6 +194,7 @@ class Assembly(Events):
             self._positions.run(),
             self.lag.run(),
             self._queue_upkeep.run(),
+            self._dead_letters.run(),
         )
 
     # -- what other nodes send ---------------------------------------------------------------------------------------

@@ -251,6 +251,8 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
         paused=settings.paused,
         expiry_is_no_failure=not settings.expiry_is_failure,
         redrives_max=settings.redrives_max,
+        dead_letter_topic=settings.dead_letter_topic,
+        dead_letter_remove=settings.dead_letter_remove,
     )
 
 
@@ -275,6 +277,8 @@ def _group(wire: queue_pb2.QueueGroupInfo) -> QueueGroupDescription:
         paused=told.paused,
         expiry_is_failure=not told.expiry_is_no_failure,
         redrives_max=told.redrives_max,
+        dead_letter_topic=told.dead_letter_topic,
+        dead_letter_remove=told.dead_letter_remove,
     )
     return QueueGroupDescription(wire.topic, wire.group, settings, wire.version)
 
@@ -296,6 +300,7 @@ def _peeked(partition: int, wire: queue_pb2.PeekedMessage) -> PeekedMessage:
         error=wire.error,
         parked_at_ms=wire.parked_at.ToMilliseconds() if wire.HasField("parked_at") else None,
         redrives=wire.redrives,
+        routed=wire.routed,
     )
 
 

@@ -38,6 +38,10 @@ class QueueSettings:
     paused: bool = False
     expiry_is_failure: bool = True
     redrives_max: int = 10
+    dead_letter_topic: str = ""
+    """Parked messages are copied to it, with headers that say why; empty: to none."""
+    dead_letter_remove: bool = False
+    """A message whose copy is acknowledged is parked no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class QueueCounts:
     dropped: int
     expired: int
     skipped: int
+    unrouted: int = 0
+    """Parked, and not in the topic of dead letters yet."""
 
     @property
     def backlog(self) -> int:
@@ -94,6 +100,8 @@ class PeekedMessage:
     error: str
     parked_at_ms: int | None
     redrives: int
+    routed: bool = False
+    """Its copy in the topic of dead letters is acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,14 +79,10 @@ class QueueGroups:
 
 def _set(image: MetadataImage, wish: SetQueueGroup) -> list[Event]:
     topic = image.topics.get(wish.topic)
-    return [
-        *queue_groups.set_group(
-            None if topic is None else topic.topic_id,
-            image.queue_groups,
-            image.next_queue_group_id,
-            wish,
-        )
-    ]
+    topic_id = None if topic is None else topic.topic_id
+    decided = queue_groups.set_group(topic_id, image.queue_groups, image.next_queue_group_id, wish)
+    queue_groups.check_dead_letters(wish, image.topics)
+    return [*decided]
 
 
 def _found(image: MetadataImage, wish: SetQueueGroup) -> QueueGroupRecord:

@@ -7,7 +7,7 @@ leaders take a new version of the rules into them (``replica.queueing``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 
@@ -83,6 +83,10 @@ class QueueSettings:
     expiry_is_failure: bool = True
     redrives_max: int = 10
     """Of one record."""
+    dead_letter_topic: str = ""
+    """Parked records are copied to it; empty: to none."""
+    dead_letter_remove: bool = False
+    """Whoever has been copied is parked no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,20 @@ def check_settings(settings: QueueSettings) -> None:
     _in_range(settings.redrives_max, 1, 255, "redrives_max")
     if not _FAIR_BY.fullmatch(settings.fair_by):
         raise InvalidArgument('is neither "key" nor "header:NAME"', field="settings.fair_by")
+
+
+def check_dead_letters(wish: SetQueueGroup, topics: Container[str]) -> None:
+    """`topics`: that there are. Raises InvalidArgument, UnknownTopic."""
+    name, field = wish.settings.dead_letter_topic, "settings.dead_letter_topic"
+    if not name:
+        if wish.settings.dead_letter_remove:
+            raise InvalidArgument("is required to remove what is copied to it", field=field)
+    elif name == wish.topic:
+        raise InvalidArgument("is the group's own topic: what failed would be handed out once more", field=field)
+    elif name.startswith("__"):
+        raise InvalidArgument("topics that begin with __ are reserved", field=field)
+    elif name not in topics:
+        raise UnknownTopic(f"there is no topic {name[:249]!r}", field=field)
 
 
 def _check_unchangeable(present: QueueSettings, wanted: QueueSettings) -> None:

@@ -86,7 +86,7 @@ QUEUE_RECORDS = _gauge(
 )
 QUEUE_SETTLED = _counter(
     "queue_outcomes_total",
-    "What became of hand-outs in partitions led here: acked, released, retried, lease_expired, parked, dropped.",
+    "What became of messages in partitions led here: acked, released, retried, lease_expired, parked, dropped, routed.",
     "topic",
     "group",
     "outcome",

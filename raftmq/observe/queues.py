@@ -11,7 +11,7 @@ from raftmq.observe.metrics import Readings
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.tally import Counter as Tally
 
-OUTCOMES = (Tally.ACKED, Tally.RELEASED, Tally.RETRIED, Tally.LEASE_EXPIRED, Tally.PARKED, Tally.DROPPED)
+OUTCOMES = (Tally.ACKED, Tally.RELEASED, Tally.RETRIED, Tally.LEASE_EXPIRED, Tally.PARKED, Tally.DROPPED, Tally.ROUTED)
 
 
 def collect(readings: Readings, assembly: Assembly) -> None:

@@ -196,6 +196,8 @@ class QueueGroupSettings(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     EXPIRY_IS_NO_FAILURE_FIELD_NUMBER: _builtins.int
     REDRIVES_MAX_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_TOPIC_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_REMOVE_FIELD_NUMBER: _builtins.int
     start: Global___QueueStart.ValueType
     ordering: Global___QueueOrdering.ValueType
     """Cannot be altered."""
@@ -221,6 +223,14 @@ class QueueGroupSettings(_message.Message):
     """A lease that expires is no failure; it counts as an attempt only."""
     redrives_max: _builtins.int
     """How often one message may be redriven: what comes back again and again goes round in a loop. 0: 10. At most 255."""
+    dead_letter_topic: _builtins.str
+    """Parked messages are also copied to this topic, by their keys, at least once: under a message id, so that the topic's
+    window makes it once. Another topic than the group's own, which exists. Headers tell where each comes from and what
+    went wrong: raftmq-dead-letter-topic, -partition, -offset, -group, -reason, -error, -attempts, -failures, as text. Empty:
+    none. What cannot be copied is tried again, and stays parked meanwhile (QueueCounts.unrouted).
+    """
+    dead_letter_remove: _builtins.bool
+    """A message whose copy is acknowledged is done here; else it stays parked as well."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long a worker has a message, unless it asks otherwise; unset: 30 s. 100 ms to 12 h."""
@@ -249,10 +259,12 @@ class QueueGroupSettings(_message.Message):
         paused: _builtins.bool = ...,
         expiry_is_no_failure: _builtins.bool = ...,
         redrives_max: _builtins.int = ...,
+        dead_letter_topic: _builtins.str = ...,
+        dead_letter_remove: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "breaker_pause", b"breaker_pause", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff", b"backoff", "breaker_failures", b"breaker_failures", "breaker_pause", b"breaker_pause", "dead_letter_remove", b"dead_letter_remove", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "fair_by", b"fair_by", "lease", b"lease", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -894,6 +906,7 @@ class PeekedMessage(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PARKED_AT_FIELD_NUMBER: _builtins.int
     REDRIVES_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     attempts: _builtins.int
     failures: _builtins.int
@@ -906,6 +919,8 @@ class PeekedMessage(_message.Message):
     """What the last failure told."""
     redrives: _builtins.int
     """How often it was redriven."""
+    routed: _builtins.bool
+    """Of parked messages: the copy in the group's `dead_letter_topic` is acknowledged."""
     @_builtins.property
     def record(self) -> _types_pb2.Record: ...
     @_builtins.property
@@ -930,10 +945,11 @@ class PeekedMessage(_message.Message):
         error: _builtins.str = ...,
         parked_at: _timestamp_pb2.Timestamp | None = ...,
         redrives: _builtins.int = ...,
+        routed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parked_at", b"parked_at", "record", b"record", "remaining", b"remaining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_time_ms", b"append_time_ms", "attempts", b"attempts", "error", b"error", "failures", b"failures", "offset", b"offset", "parked_at", b"parked_at", "reason", b"reason", "record", b"record", "redrives", b"redrives", "remaining", b"remaining", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_time_ms", b"append_time_ms", "attempts", b"attempts", "error", b"error", "failures", b"failures", "offset", b"offset", "parked_at", b"parked_at", "reason", b"reason", "record", b"record", "redrives", b"redrives", "remaining", b"remaining", "routed", b"routed", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1313,6 +1329,7 @@ class QueueCounts(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    UNROUTED_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     ready: _builtins.int
     leased: _builtins.int
@@ -1337,6 +1354,8 @@ class QueueCounts(_message.Message):
     dropped: _builtins.int
     expired: _builtins.int
     skipped: _builtins.int
+    unrouted: _builtins.int
+    """Parked, and not yet in the group's `dead_letter_topic`; 0 where it has none."""
     def __init__(
         self,
         *,
@@ -1357,10 +1376,11 @@ class QueueCounts(_message.Message):
         dropped: _builtins.int = ...,
         expired: _builtins.int = ...,
         skipped: _builtins.int = ...,
+        unrouted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "delayed", b"delayed", "done", b"done", "dropped", b"dropped", "expired", b"expired", "expired_leases", b"expired_leases", "leased", b"leased", "leases", b"leases", "lowest_unfinished", b"lowest_unfinished", "parked", b"parked", "partition", b"partition", "ready", b"ready", "retried", b"retried", "skipped", b"skipped", "start", b"start", "unseen", b"unseen", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "delayed", b"delayed", "done", b"done", "dropped", b"dropped", "expired", b"expired", "expired_leases", b"expired_leases", "leased", b"leased", "leases", b"leases", "lowest_unfinished", b"lowest_unfinished", "parked", b"parked", "partition", b"partition", "ready", b"ready", "retried", b"retried", "skipped", b"skipped", "start", b"start", "unrouted", b"unrouted", "unseen", b"unseen", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

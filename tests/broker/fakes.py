@@ -440,6 +440,9 @@ class FakeQueues:
     ) -> tuple[list[Peeked], Offset | None]:
         raise NotLeader("nobody leads it")
 
+    async def unrouted(self, group_id: GroupId, group: QueueGroupRecord, offset: int, most: int) -> list[Peeked]:
+        raise NotLeader("nobody leads it")
+
     async def redrive(
         self, group_id: GroupId, group: QueueGroupRecord, wanted: ParkedFilter, pace: Pace, timeout_ms: int
     ) -> RedriveCount:

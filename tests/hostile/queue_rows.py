@@ -125,10 +125,10 @@ def _handed_over(topic: str) -> Iterator[Parts]:
 
 
 def _groups(topic: str) -> Iterator[Parts]:
-    def settings(what: str, field: str, **values: Any) -> Parts:
+    def settings(what: str, field: str, reason: str = "INVALID_ARGUMENT", **values: Any) -> Parts:
         told: Any = queue_pb2.QueueGroupSettings
         request = queue_pb2.SetGroupRequest(topic=topic, group="g", settings=told(**values))
-        return _row("SetGroup", what, request, f"settings.{field}")
+        return _row("SetGroup", what, request, f"settings.{field}", reason)
 
     for name in ("SetGroup", "DeleteGroup", "DescribeGroup"):
         kind: Any = getattr(queue_pb2, f"{name}Request")
@@ -161,6 +161,10 @@ def _groups(topic: str) -> Iterator[Parts]:
     yield settings("four billion keys", "processed_keys_max", processed_keys_max=2**32 - 1)
     yield settings("four billion failures", "breaker_failures", breaker_failures=2**32 - 1)
     yield settings("four billion redrives", "redrives_max", redrives_max=2**32 - 1)
+    yield settings("dead letters to itself", "dead_letter_topic", dead_letter_topic=topic)
+    yield settings("dead letters to a reserved topic", "dead_letter_topic", dead_letter_topic="__groups")
+    yield settings("dead letters removed, to nowhere", "dead_letter_topic", dead_letter_remove=True)
+    yield settings("dead letters to an unknown topic", "dead_letter_topic", "UNKNOWN_TOPIC", dead_letter_topic="nope")
     yield settings("a pause backwards", "breaker_pause", breaker_pause=Duration(seconds=-1))
 
 

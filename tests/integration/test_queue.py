@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Any, cast
 
 import lz4.frame
@@ -237,6 +238,49 @@ async def test_what_is_done_is_removed_and_what_is_parked_outlives_the_log(clien
     await client.queues.delete_group(TOPIC, "tidy")
     with pytest.raises(UnknownQueueGroup):
         await client.queues.describe_group(TOPIC, "tidy")
+
+
+async def test_dead_letters_are_copied_to_a_topic(client: Client, cluster: LocalCluster) -> None:
+    await client.admin.create_topic("letters", partitions=1, replication_factor=3)
+    kept = QueueSettings(attempts_max=1, dead_letter_topic="letters")
+    await client.queues.set_group(TOPIC, "kept", kept)
+    await client.queues.set_group(TOPIC, "moved", replace(kept, dead_letter_remove=True))
+    await fill(client, 2)
+
+    async def park_all(group: str) -> None:
+        async with client.queue(TOPIC, group) as worker:
+            for _ in range(2):
+                message = await worker.get(PATIENCE_MS)
+                assert message is not None
+                await message.retry(error="no such customer")
+
+    async def numbers(group: str) -> tuple[int, int, int]:
+        _, counts = await client.queues.describe_group(TOPIC, group)
+        return sum(one.parked for one in counts), sum(one.unrouted for one in counts), sum(one.done for one in counts)
+
+    await park_all("kept")
+    leader = (await client.admin.describe_topic("letters")).partitions[0].leader
+    assert leader is not None
+    await cluster.kill(NodeId(leader))
+    await park_all("moved")
+    await until(lambda: _same(numbers("kept"), (2, 0, 0)))
+    await until(lambda: _same(numbers("moved"), (0, 0, 2)))
+    async with client.consumer("letters", start="earliest", until="high_watermark") as consumer:
+        letters = [record async for record in consumer]
+    told = [{name.removeprefix("raftmq-dead-letter-"): value for name, value in one.headers} for one in letters]
+    assert sorted((one.value, head["group"]) for one, head in zip(letters, told, strict=True)) == [
+        (b"0", b"kept"), (b"0", b"moved"), (b"1", b"kept"), (b"1", b"moved")
+    ]  # fmt: skip
+    assert all(one.key == one.value for one in letters)
+    assert {(head["topic"], head["reason"], head["error"], head["failures"]) for head in told} == {
+        (TOPIC.encode(), b"TOO_MANY_FAILURES", b"no such customer", b"1")
+    }
+    peeked = [await client.queues.peek(TOPIC, "kept", partition) for partition in range(3)]
+    assert [one.routed for found, _ in peeked for one in found] == [True, True]
+
+
+async def _same(asked: Awaitable[tuple[int, int, int]], expected: tuple[int, int, int]) -> bool:
+    return await asked == expected
 
 
 async def test_the_worked_examples(cluster: LocalCluster) -> None:

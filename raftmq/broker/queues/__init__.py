@@ -5,6 +5,7 @@
     verdicts    Ack and its kin: a token says which partition they are for
     handing     AckAndPublish: messages acknowledged and records appended as one entry
     processed   FindProcessedKeys: work that is known to be done
+    dead_letters  copies of parked messages in a topic of their own
     work        Work: both of them in one stream
     tokens      what a delivery token says
 

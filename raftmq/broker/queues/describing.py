@@ -64,7 +64,10 @@ class Describing:
         depth = await self._view.queues.depth(partition.group, group)
         response = self._response(request.topic, group)
         response.header.CopyFrom(self._view.header(partition.group))
-        response.partitions.append(_counts(partition.partition, depth))
+        counts = _counts(partition.partition, depth)
+        if depth.places is not None and group.settings.dead_letter_topic:
+            counts.unrouted = depth.places.parked - depth.places.routed
+        response.partitions.append(counts)
         return response
 
     def join(

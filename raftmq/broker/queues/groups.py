@@ -157,6 +157,8 @@ def settings_of(message: queue_pb2.QueueGroupSettings) -> QueueSettings:
         paused=message.paused,
         expiry_is_failure=not message.expiry_is_no_failure,
         redrives_max=message.redrives_max or defaults.redrives_max,
+        dead_letter_topic=message.dead_letter_topic,
+        dead_letter_remove=message.dead_letter_remove,
     )
 
 
@@ -182,6 +184,8 @@ def settings_to_proto(settings: QueueSettings) -> queue_pb2.QueueGroupSettings:
         paused=settings.paused,
         expiry_is_no_failure=not settings.expiry_is_failure,
         redrives_max=settings.redrives_max,
+        dead_letter_topic=settings.dead_letter_topic,
+        dead_letter_remove=settings.dead_letter_remove,
     )
 
 

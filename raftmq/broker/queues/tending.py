@@ -305,6 +305,7 @@ def _peeked_to_proto(one: Peeked) -> queue_pb2.PeekedMessage:
         reason=one.reason,
         error=one.error,
         redrives=one.redrives,
+        routed=one.is_routed,
     )
     if one.parked_ms:
         message.parked_at.FromMilliseconds(one.parked_ms)

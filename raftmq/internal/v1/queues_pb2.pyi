@@ -57,6 +57,7 @@ class QueueOp(_message.Message):
     REDRIVE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     group: _builtins.int
     """Number of the queue group; 0 where the op is not about one."""
     @_builtins.property
@@ -83,6 +84,8 @@ class QueueOp(_message.Message):
     def cancel(self) -> Global___QueueCancel: ...
     @_builtins.property
     def hold(self) -> Global___QueueHold: ...
+    @_builtins.property
+    def routed(self) -> Global___QueueRouted: ...
     def __init__(
         self,
         *,
@@ -99,12 +102,13 @@ class QueueOp(_message.Message):
         redrive: Global___QueueRedrive | None = ...,
         cancel: Global___QueueCancel | None = ...,
         hold: Global___QueueHold | None = ...,
+        routed: Global___QueueRouted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "configure", b"configure", "extend", b"extend", "grant", b"grant", "hold", b"hold", "introduce", b"introduce", "op", b"op", "pause", b"pause", "redrive", b"redrive", "remove", b"remove", "resume", b"resume", "seek", b"seek", "settle", b"settle"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "configure", b"configure", "extend", b"extend", "grant", b"grant", "hold", b"hold", "introduce", b"introduce", "op", b"op", "pause", b"pause", "redrive", b"redrive", "remove", b"remove", "resume", b"resume", "routed", b"routed", "seek", b"seek", "settle", b"settle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "configure", b"configure", "extend", b"extend", "grant", b"grant", "group", b"group", "hold", b"hold", "introduce", b"introduce", "op", b"op", "pause", b"pause", "redrive", b"redrive", "remove", b"remove", "resume", b"resume", "seek", b"seek", "settle", b"settle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "configure", b"configure", "extend", b"extend", "grant", b"grant", "group", b"group", "hold", b"hold", "introduce", b"introduce", "op", b"op", "pause", b"pause", "redrive", b"redrive", "remove", b"remove", "resume", b"resume", "routed", b"routed", "seek", b"seek", "settle", b"settle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_op: _TypeAlias = _typing.Literal["configure", "remove", "introduce", "grant", "settle", "extend", "seek", "pause", "resume", "redrive", "cancel", "hold"]  # noqa: Y015
+    _WhichOneofReturnType_op: _TypeAlias = _typing.Literal["configure", "remove", "introduce", "grant", "settle", "extend", "seek", "pause", "resume", "redrive", "cancel", "hold", "routed"]  # noqa: Y015
     _WhichOneofArgType_op: _TypeAlias = _typing.Literal["op", b"op"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_op) -> _WhichOneofReturnType_op | None: ...
 
@@ -507,6 +511,29 @@ class QueueCancel(_message.Message):
 Global___QueueCancel: _TypeAlias = QueueCancel  # noqa: Y015
 
 @_typing.final
+class QueueRouted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    remove: _builtins.bool
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        offsets: _abc.Iterable[_builtins.int] | None = ...,
+        remove: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueRouted: _TypeAlias = QueueRouted  # noqa: Y015
+
+@_typing.final
 class QueueHold(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -719,10 +746,13 @@ class QueueParkedRow(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     LOG_TICK_FIELD_NUMBER: _builtins.int
     WALL_MS_FIELD_NUMBER: _builtins.int
+    ROUTED_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     error: _builtins.str
     log_tick: _builtins.int
     wall_ms: _builtins.int
+    routed: _builtins.bool
+    """It stands in the group's topic of dead letters, too."""
     def __init__(
         self,
         *,
@@ -730,10 +760,11 @@ class QueueParkedRow(_message.Message):
         error: _builtins.str = ...,
         log_tick: _builtins.int = ...,
         wall_ms: _builtins.int = ...,
+        routed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "log_tick", b"log_tick", "reason", b"reason", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "log_tick", b"log_tick", "reason", b"reason", "routed", b"routed", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

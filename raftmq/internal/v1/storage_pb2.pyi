@@ -1126,6 +1126,8 @@ class QueueGroupSet(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     EXPIRY_IS_FAILURE_FIELD_NUMBER: _builtins.int
     REDRIVES_MAX_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_TOPIC_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_REMOVE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     topic_id: _builtins.int
     name: _builtins.str
@@ -1147,6 +1149,8 @@ class QueueGroupSet(_message.Message):
     paused: _builtins.bool
     expiry_is_failure: _builtins.bool
     redrives_max: _builtins.int
+    dead_letter_topic: _builtins.str
+    dead_letter_remove: _builtins.bool
     def __init__(
         self,
         *,
@@ -1171,10 +1175,12 @@ class QueueGroupSet(_message.Message):
         paused: _builtins.bool = ...,
         expiry_is_failure: _builtins.bool = ...,
         redrives_max: _builtins.int = ...,
+        dead_letter_topic: _builtins.str = ...,
+        dead_letter_remove: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "drain_per_s", b"drain_per_s", "expiry_is_failure", b"expiry_is_failure", "fair_by", b"fair_by", "id", b"id", "lease_ms", b"lease_ms", "name", b"name", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "dead_letter_remove", b"dead_letter_remove", "dead_letter_topic", b"dead_letter_topic", "drain_per_s", b"drain_per_s", "expiry_is_failure", b"expiry_is_failure", "fair_by", b"fair_by", "id", b"id", "lease_ms", b"lease_ms", "name", b"name", "ordering", b"ordering", "paused", b"paused", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "start", b"start", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,8 @@ class Depth:
     leased: int
     delayed: int
     parked: int
+    routed: int
+    """Parked, and in a topic of dead letters too."""
     leases: int
     counters: dict[Counter, int]
 
@@ -40,6 +42,7 @@ def depth(group: QueueGroup) -> Depth:
         group.leases.outstanding,
         len(group.delayed),
         len(group.parked.offsets),
+        len(group.parked.routed),
         len(group.leases),
         {counter: group.counters[counter] for counter in Counter},
     )
@@ -77,6 +80,7 @@ def _check_places(group: QueueGroup) -> None:
     for offset in group.open:
         assert group.start <= offset < group.frontier, f"offset {offset} was never introduced"
         assert where.pop(offset, None), f"offset {offset} is open and nowhere"
+    assert all(offset in group.parked.offsets for offset in group.parked.routed), "routed, and not parked"
     assert not where, f"closed records are somewhere: {sorted(where.items())[:5]}"
 
 

@@ -27,6 +27,7 @@ from raftmq.partition.queues.commands import (
     Redrive,
     Remove,
     Resume,
+    Routed,
     Seek,
     Settle,
     Special,
@@ -90,6 +91,8 @@ def _op_to_proto(op: QueueOp) -> queues_pb2.QueueOp:
             return make(group=group, resume=queues_pb2.QueueResume())
         case Redrive(group, offsets):
             return make(group=group, redrive=queues_pb2.QueueRedrive(offsets=offsets))
+        case Routed(group, offsets, remove):
+            return make(group=group, routed=queues_pb2.QueueRouted(offsets=offsets, remove=remove))
         case Cancel(group, offset):
             return make(group=group, cancel=queues_pb2.QueueCancel(offset=offset))
         case Hold(offset, record):
@@ -195,6 +198,7 @@ _READERS: dict[str, Callable[[QueueId, Any], QueueOp]] = {
     "pause": lambda group, _: Pause(group),
     "resume": lambda group, _: Resume(group),
     "redrive": lambda group, message: Redrive(group, tuple(message.offsets)),
+    "routed": lambda group, message: Routed(group, tuple(message.offsets), message.remove),
     "cancel": lambda group, message: Cancel(group, Offset(message.offset)),
     "hold": lambda _, message: Hold(Offset(message.offset), message.record),
 }

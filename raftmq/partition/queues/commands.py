@@ -162,6 +162,16 @@ class Redrive:
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """Parked records stand in a topic of dead letters, too; `remove`: and are final here. Those that are not parked are
+    passed over. Answer: Done."""
+
+    group: QueueId
+    offsets: Sequence[int]
+    remove: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Do not deliver a record that is not due yet, nor later.
 
@@ -184,7 +194,9 @@ class Hold:
     """Whatever the leader needs to deliver it."""
 
 
-QueueOp = Configure | Remove | Introduce | Grant | Settle | Extend | Seek | Pause | Resume | Redrive | Cancel | Hold
+QueueOp = (
+    Configure | Remove | Introduce | Grant | Settle | Extend | Seek | Pause | Resume | Redrive | Routed | Cancel | Hold
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,11 @@ class QueueGroup:
         self.close(offset, how, now)
         return True
 
+    def close_parked(self, offset: int, how: Counter) -> None:
+        """A parked record is final. It stands in no line."""
+        self.parked.remove(offset)
+        self._close(offset, how, 0)
+
     def close_many(self, offsets: Sequence[int], how: Counter) -> None:
         """Records that are in no place are final: `offsets`, ascending, of a group without order."""
         assert not self.is_ordered

@@ -26,6 +26,7 @@ from raftmq.partition.queues.commands import (
     Refused,
     Remove,
     Resume,
+    Routed,
     Seek,
     Settle,
     Sought,
@@ -279,6 +280,8 @@ class Queues:
                 return ops.configure(group, op, now)
             case Redrive():
                 return ops.redrive(group, op, now)
+            case Routed():
+                return ops.routed(group, op)
             case Cancel():
                 return ops.cancel(group, op, now)
             case Seek():

@@ -21,6 +21,7 @@ from raftmq.partition.queues.commands import (
     Redriven,
     Refusal,
     Refused,
+    Routed,
     Settle,
     Settled,
     Status,
@@ -211,6 +212,18 @@ def redrive(group: QueueGroup, op: Redrive, now: Now) -> Redriven:
             group.counters[Counter.REDRIVEN] += 1
             group.admit(offset, now)
     return Redriven(tuple(driven), tuple(not_parked), tuple(looping))
+
+
+def routed(group: QueueGroup, op: Routed) -> Done:
+    """Parked records have been copied to a topic of dead letters."""
+    for offset in op.offsets:
+        if offset not in group.parked.offsets:
+            continue
+        if op.remove:
+            group.close_parked(offset, Counter.ROUTED)
+        elif group.parked.mark_routed(offset):
+            group.counters[Counter.ROUTED] += 1
+    return DONE
 
 
 def cancel(group: QueueGroup, op: Cancel, now: Now) -> Done | Refused:

@@ -18,6 +18,8 @@ class ParkedRecord:
     error: str
     log_tick: int
     wall_ms: WallMs
+    is_routed: bool = False
+    """It stands in a topic of dead letters, too."""
 
 
 class Parked:
@@ -25,6 +27,8 @@ class Parked:
 
     def __init__(self) -> None:
         self.offsets = OffsetSet()
+        self.routed = OffsetSet()
+        """Those of them that stand in a topic of dead letters, too."""
         self.changed: set[int] = set()
         self._cause = Column("I")
         self._log_tick = Column("Q")
@@ -38,7 +42,7 @@ class Parked:
         if offset not in self.offsets:
             return None
         reason, error = self._texts[self._cause[offset]]
-        return ParkedRecord(reason, error, self._log_tick[offset], WallMs(self._wall_ms[offset]))
+        return ParkedRecord(reason, error, self._log_tick[offset], WallMs(self._wall_ms[offset]), offset in self.routed)
 
     def add(self, offset: int, record: ParkedRecord) -> None:
         """It is parked, and was not."""
@@ -50,12 +54,36 @@ class Parked:
             self._next += 1
         self._uses[number] = self._uses.get(number, 0) + 1
         self.offsets.add(offset)
+        if record.is_routed:
+            self.routed.add(offset)
         self._cause[offset], self._log_tick[offset], self._wall_ms[offset] = number, record.log_tick, record.wall_ms
         self.changed.add(offset)
+
+    def mark_routed(self, offset: int) -> bool:
+        """One that is parked stands in a topic of dead letters, too. Returns whether that is new."""
+        if offset in self.routed:
+            return False
+        self.routed.add(offset)
+        self.changed.add(offset)
+        return True
+
+    def unrouted(self, first: int, most: int) -> list[int]:
+        """Up to `most` of those that stand in no topic of dead letters, from an offset on, ascending."""
+        found: list[int] = []
+        if len(self.routed) == len(self.offsets):
+            return found
+        for begin, after in self.offsets.runs(first):
+            for offset in range(max(begin, first), after):
+                if offset not in self.routed:
+                    found.append(offset)
+                    if len(found) == most:
+                        return found
+        return found
 
     def remove(self, offset: int) -> None:
         """It is parked no longer."""
         self.offsets.discard(offset)
+        self.routed.discard(offset)
         self.changed.add(offset)
         number = self._cause[offset]
         self._uses[number] -= 1
@@ -72,11 +100,15 @@ class Parked:
         if record is None:
             return None
         return queues_pb2.QueueParkedRow(
-            reason=record.reason, error=record.error, log_tick=record.log_tick, wall_ms=record.wall_ms
+            reason=record.reason,
+            error=record.error,
+            log_tick=record.log_tick,
+            wall_ms=record.wall_ms,
+            routed=record.is_routed,
         ).SerializeToString()
 
     @staticmethod
     def decode(value: bytes) -> ParkedRecord:
         """Raises DecodeError."""
         row = queues_pb2.QueueParkedRow.FromString(value)
-        return ParkedRecord(row.reason, row.error, row.log_tick, WallMs(row.wall_ms))
+        return ParkedRecord(row.reason, row.error, row.log_tick, WallMs(row.wall_ms), row.routed)

@@ -24,3 +24,5 @@ class Counter(IntEnum):
     SKIPPED = 10
     """Taken by the topic's retention before anybody had them."""
     BREAKER_OPENED = 11
+    ROUTED = 12
+    """Copied to a topic of dead letters."""

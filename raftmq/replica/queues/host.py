@@ -259,13 +259,26 @@ class QueueHost:
         if state is None:
             return [], None
         found = looking.offsets_in(state, place, offset, most + 1)
-        peeked = [looking.told(state, place, at, desk.stamp()) for at in found[:most]]
-        for one in peeked:
+        peeked = await self._peeked(desk, [looking.told(state, place, at, desk.stamp()) for at in found[:most]])
+        return peeked, Offset(found[most]) if len(found) > most else None
+
+    async def unrouted(self, group_id: GroupId, group: QueueGroupRecord, offset: int, most: int) -> list[Peeked]:
+        """Parked records that are not in the group's topic of dead letters yet, from an offset on."""
+        desk = await self._desk(group_id)
+        state = desk.machine.queues.groups.get(QueueId(group.id))
+        if state is None:
+            return []
+        found = state.parked.unrouted(offset, most)
+        return await self._peeked(desk, [looking.told(state, Place.PARKED, at, desk.stamp()) for at in found])
+
+    async def _peeked(self, desk: Desk, told: list[Peeked]) -> list[Peeked]:
+        """`told`, with the records themselves."""
+        for one in told:
             batch = await desk.records.at(Offset(one.offset))
             if batch is not None:
                 one.record.CopyFrom(batch.records[one.offset - batch.base_offset])
                 one.append_time_ms = batch.wall_ms
-        return peeked, Offset(found[most]) if len(found) > most else None
+        return told
 
     async def redrive(
         self, group_id: GroupId, group: QueueGroupRecord, wanted: ParkedFilter, pace: Pace, timeout_ms: int

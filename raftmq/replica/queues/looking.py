@@ -40,6 +40,8 @@ class Peeked:
     """Wall stamp; 0: it is not parked."""
     record: types_pb2.Record = field(default_factory=types_pb2.Record)
     append_time_ms: int = 0
+    is_routed: bool = False
+    """Parked, and in the group's topic of dead letters too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def told(group: QueueGroup, place: Place, offset: int, now: tuple[int, int]) -> 
         parked = group.parked.get(offset)
         if parked is not None:
             peeked.reason, peeked.error, peeked.parked_ms = parked.reason, parked.error, parked.wall_ms
+            peeked.is_routed = parked.is_routed
     return peeked
 
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raftmq.ids import Offset, QueueId
-from raftmq.partition.queues.commands import DONE, Configure, Hold, Refusal, Refused, Seek, Sought, Status, Verdict
-from raftmq.partition.queues.settings import AtEnd, QueueRetention, QueueSettings
+from raftmq.partition.queues.commands import (
+    DONE,
+    Configure,
+    Hold,
+    Refusal,
+    Refused,
+    Routed,
+    Seek,
+    Sought,
+    Status,
+    Verdict,
+)
+from raftmq.partition.queues.settings import AtEnd, Ordering, QueueRetention, QueueSettings
 from raftmq.partition.queues.tally import Counter
 from raftmq.records.state_kinds import StateKind
 from tests.partition.queues.build import GROUP, Partition
@@ -134,3 +147,36 @@ def test_a_group_that_deletes_on_acknowledgement_keeps_what_is_not_acknowledged(
     partition.ack(granted.lease, 3)
     assert partition.trim(10) == 4
     assert partition.machine.raft_start == 1
+
+
+def test_what_stands_in_a_topic_of_dead_letters_is_known_until_it_is_redriven() -> None:
+    partition = Partition(QueueSettings(), 3)
+    lease = partition.grant(3).lease
+    partition.settle(lease, Verdict.PARK, 0, 1, 2)
+    assert partition.group.parked.unrouted(0, 9) == [0, 1, 2]
+    assert partition.ask(Routed(GROUP, (0, 1, 7), False)) == DONE
+    assert partition.ask(Routed(GROUP, (0,), False)) == DONE
+    assert partition.group.counters[Counter.ROUTED] == 2
+    partition.restart()
+    assert partition.group.parked.unrouted(0, 9) == [2]
+    assert partition.machine.queues.depth(GROUP).routed == 2
+    partition.redrive(0)
+    lease = partition.grant(1).lease
+    partition.settle(lease, Verdict.PARK, 0)
+    assert partition.group.parked.unrouted(0, 1) == [0]
+    assert partition.group.parked.unrouted(1, 9) == [2]
+
+
+@pytest.mark.parametrize("ordering", list(Ordering))
+def test_a_dead_letter_that_was_moved_is_final(ordering: Ordering) -> None:
+    partition = Partition(QueueSettings(ordering=ordering))
+    partition.publish(2)
+    partition.introduce(0, 2, keys=(5, 5) if ordering is Ordering.KEY else ())
+    lease = partition.grant(1).lease
+    partition.settle(lease, Verdict.PARK, 0)
+    assert partition.ask(Routed(GROUP, (0,), True)) == DONE
+    assert partition.ask(Routed(GROUP, (0,), True)) == DONE
+    depth = partition.machine.queues.depth(GROUP)
+    assert (depth.parked, depth.routed, depth.closed, depth.ready) == (0, 0, 1, 1)
+    partition.restart()
+    assert partition.machine.queues.depth(GROUP) == depth

@@ -27,6 +27,7 @@ from raftmq.partition.queues.commands import (
     Redrive,
     Remove,
     Resume,
+    Routed,
     Seek,
     Settle,
     Special,
@@ -55,6 +56,8 @@ OPS: list[QueueOp] = [
     Pause(GROUP),
     Resume(GROUP),
     Redrive(GROUP, (1, 2)),
+    Routed(GROUP, (1, 2), True),
+    Routed(GROUP, (3,), False),
     Cancel(GROUP, Offset(8)),
     Hold(Offset(8), b"record"),
 ]

@@ -1,0 +1,136 @@
+"""Copies of parked messages in topics of dead letters, made by the leaders of the partitions where they are parked.
+
+    parked ──Produce, under a message id──> topic of dead letters ──acknowledged──> Routed, in the partition's own log
+
+At least once: whoever dies in between leaves a copy that its successor sends again, under the same id. What cannot be
+copied stays parked, is tried again, and is told: in the log, and by DescribeGroup as `unrouted`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from raftmq.broker.deadlines import CallContext
+from raftmq.broker.view import View
+from raftmq.errors import RaftmqError
+from raftmq.ids import Offset, QueueId
+from raftmq.metadata.image import PartitionRecord, TopicRecord
+from raftmq.metadata.queue_groups import QueueGroupRecord
+from raftmq.partition.queues.commands import Routed
+from raftmq.records.batch import PRIORITY_MAX, RECORD_HEADERS_MAX, TIMESTAMP_MAX_MS
+from raftmq.replica.queues.looking import Peeked
+from raftmq.v1 import broker_pb2, types_pb2
+
+PRODUCE = "/raftmq.v1.Broker/Produce"
+INTERVAL_S = 1.0
+BATCH = 100
+"""Messages that are copied at once, of one partition and group."""
+LIMIT_MS = 10_000
+TELL_EVERY_S = 10.0
+PREFIX = "raftmq-dead-letter-"
+
+_log = structlog.get_logger(__name__)
+
+
+class Ways(Protocol):
+    """What is asked of ``raftmq.broker.calls.Calls``."""
+
+    async def target(self, name: str, request: Any, context: CallContext) -> Any: ...
+    async def answer(self, name: str, request: Any, target: Any, context: CallContext) -> Any: ...
+
+
+class DeadLetters:
+    """See the module docstring."""
+
+    def __init__(self, view: View, calls: Ways) -> None:
+        self._view = view
+        self._calls = calls
+        self._next: dict[tuple[int, int], int] = {}
+        """By group and partition: where to go on. One that cannot be copied must not keep those behind it."""
+        self._told_at: dict[int, float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Copy what is parked in partitions that are led here: of each a batch."""
+        image = self._view.cluster.image
+        topics = {topic.topic_id: topic for topic in image.topics.values()}
+        for _, group in sorted(image.queue_groups.items()):
+            topic = topics.get(group.topic_id)
+            if not group.settings.dead_letter_topic or topic is None:
+                continue
+            for partition in topic.partitions:
+                if self._view.host.leads(partition.group):
+                    await self._look(topic, partition, group)
+
+    async def _look(self, topic: TopicRecord, partition: PartitionRecord, group: QueueGroupRecord) -> None:
+        place = (group.id, partition.group)
+        try:
+            letters = await self._view.queues.unrouted(partition.group, group, self._next.get(place, 0), BATCH)
+            self._next[place] = letters[-1].offset + 1 if len(letters) == BATCH else 0
+            sent = await asyncio.gather(*(self._send(topic, partition, group, one) for one in letters))
+            done = [Offset(one.offset) for one, was_sent in zip(letters, sent, strict=True) if was_sent]
+            if done:
+                routed = Routed(QueueId(group.id), done, group.settings.dead_letter_remove)
+                await self._view.queues.ask(partition.group, group, routed, LIMIT_MS)
+        except RaftmqError as error:
+            self._failed(group, error)  # leadership has moved on, most likely: the next leader looks as well
+
+    async def _send(
+        self, topic: TopicRecord, partition: PartitionRecord, group: QueueGroupRecord, letter: Peeked
+    ) -> bool:
+        """Whether the copy is acknowledged."""
+        request = broker_pb2.ProduceRequest(
+            topic=group.settings.dead_letter_topic,
+            records=[_copy(topic.name, partition.partition, group.name, letter)],
+            # Parked once more after it was redriven, it is another letter.
+            message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.redrives}",
+        )
+        context = CallContext.starting(LIMIT_MS)
+        try:
+            target = await self._calls.target(PRODUCE, request, context)
+            await self._calls.answer(PRODUCE, request, target, context)
+        except RaftmqError as error:
+            self._failed(group, error)
+            return False
+        return True
+
+    def _failed(self, group: QueueGroupRecord, error: RaftmqError) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at.get(group.id, -TELL_EVERY_S) >= TELL_EVERY_S:
+            self._told_at[group.id] = now
+            wanted = group.settings.dead_letter_topic
+            _log.warning("dead letters wait", group=group.name, to=wanted, reason=error.reason, detail=error.message)
+
+
+def _copy(topic: str, partition: int, group: str, letter: Peeked) -> types_pb2.Record:
+    """The record as it was, with what became of it. What a queue makes of records (schedule, expiry) it leaves out."""
+    told: Sequence[tuple[str, object]] = (
+        ("topic", topic),
+        ("partition", partition),
+        ("offset", letter.offset),
+        ("group", group),
+        ("reason", letter.reason),
+        ("error", letter.error),
+        ("attempts", letter.attempts),
+        ("failures", letter.failures),
+    )
+    # What a batch holds is its sender's affair until somebody looks: a number out of range must not stop its copy.
+    timestamp_ms = letter.record.timestamp_ms if 0 <= letter.record.timestamp_ms <= TIMESTAMP_MAX_MS else 0
+    record = types_pb2.Record(timestamp_ms=timestamp_ms, priority=min(PRIORITY_MAX, letter.record.priority))
+    if letter.record.HasField("key"):
+        record.key = letter.record.key
+    if letter.record.HasField("value"):
+        record.value = letter.record.value
+    record.headers.extend(letter.record.headers[: RECORD_HEADERS_MAX - len(told)])
+    for name, value in told:
+        record.headers.add(name=PREFIX + name, value=str(value).encode())
+    return record
