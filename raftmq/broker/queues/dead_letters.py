@@ -91,8 +91,8 @@ class DeadLetters:
         request = broker_pb2.ProduceRequest(
             topic=group.settings.dead_letter_topic,
             records=[_copy(topic.name, partition.partition, group.name, letter)],
-            # Parked once more after it was redriven, it is another letter.
-            message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.redrives}",
+            # Parked once more, later, it is another letter.
+            message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.parked_ms}",
         )
         context = CallContext.starting(LIMIT_MS)
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raftmq.ids import WallMs
 from raftmq.internal.v1 import queues_pb2
+from raftmq.partition.queues.offset_set import WIDTH as PAGE
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.partition.queues.records import SHIFT, WIDTH, Column
 
@@ -70,14 +71,12 @@ class Parked:
     def unrouted(self, first: int, most: int) -> list[int]:
         """Up to `most` of those that stand in no topic of dead letters, from an offset on, ascending."""
         found: list[int] = []
-        if len(self.routed) == len(self.offsets):
-            return found
-        for begin, after in self.offsets.runs(first):
-            for offset in range(max(begin, first), after):
-                if offset not in self.routed:
-                    found.append(offset)
-                    if len(found) == most:
-                        return found
+        for page in self.offsets.pages():
+            base = page * PAGE
+            bits = (self.offsets.page(page) & ~self.routed.page(page)) >> max(0, first - base) << max(0, first - base)
+            while bits and len(found) < most:
+                found.append(base + (bits & -bits).bit_length() - 1)
+                bits &= bits - 1
         return found
 
     def remove(self, offset: int) -> None:
