@@ -1,0 +1,112 @@
+"""Copies of parked messages: what goes to their topic, what is said of it afterwards, and what stays."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from raftmq.broker.queues.dead_letters import BATCH, DeadLetters
+from raftmq.errors import NotLeader, UnknownTopic
+from raftmq.ids import GroupId
+from raftmq.metadata.queue_groups import QueueGroupRecord, QueueSettings
+from raftmq.partition.queues.commands import Routed
+from raftmq.replica.queues.looking import Peeked
+from raftmq.v1 import broker_pb2, types_pb2
+
+PARTITION = GroupId(9)
+
+
+class Node:
+    """Leads one partition, where these are parked; ``refused``: values that the topic of dead letters does not take."""
+
+    def __init__(self, parked: list[Peeked], *, remove: bool = False) -> None:
+        settings = QueueSettings(dead_letter_topic="letters", dead_letter_remove=remove)
+        partition = SimpleNamespace(partition=0, group=PARTITION)
+        topic = SimpleNamespace(topic_id=1, name="orders", partitions=(partition,))
+        groups = {5: QueueGroupRecord(5, 1, "billing", settings), 6: QueueGroupRecord(6, 1, "plain", QueueSettings())}
+        self.image = SimpleNamespace(topics={"orders": topic}, queue_groups=groups)
+        self.parked = parked
+        self.refused: set[bytes] = set()
+        self.requests: list[broker_pb2.ProduceRequest] = []
+        self.routed: list[Routed] = []
+        self.is_leader = True
+        view: Any = SimpleNamespace(cluster=self, host=self, queues=self)
+        self.letters = DeadLetters(view, self)
+
+    def leads(self, group: GroupId) -> bool:
+        return group == PARTITION
+
+    async def unrouted(self, _partition: GroupId, group: QueueGroupRecord, offset: int, most: int) -> list[Peeked]:
+        assert group.id == 5
+        if not self.is_leader:
+            raise NotLeader("somebody else does")
+        return [one for one in self.parked if one.offset >= offset][:most]
+
+    async def ask(self, _partition: GroupId, _group: QueueGroupRecord, op: Routed, _limit_ms: int) -> None:
+        self.routed.append(op)
+        self.parked = [one for one in self.parked if one.offset not in op.offsets]
+
+    async def target(self, _name: str, request: Any, _context: object) -> Any:
+        if request.records[0].value in self.refused:
+            raise UnknownTopic("it is gone")
+
+    async def answer(self, _name: str, request: Any, _target: object, _context: object) -> Any:
+        self.requests.append(request)
+
+
+def letter(offset: int, **known: Any) -> Peeked:
+    record = types_pb2.Record(key=b"ann", value=b"%d" % offset, headers=[types_pb2.Header(name="own", value=b"one")])
+    told: dict[str, Any] = {"reason": "TOO_MANY_FAILURES", "error": "no such customer", "parked_ms": 77}
+    return Peeked(offset, 4, 3, 0, **(told | {"record": record} | known))
+
+
+async def test_a_copy_tells_where_it_comes_from_and_why() -> None:
+    node = Node([letter(0)], remove=True)
+    await node.letters.look()
+    (request,) = node.requests
+    (record,) = request.records
+    assert (request.topic, record.key, record.value) == ("letters", b"ann", b"0")
+    assert {header.name.removeprefix("raftmq-dead-letter-"): header.value for header in record.headers} == {
+        "own": b"one", "topic": b"orders", "partition": b"0", "offset": b"0", "group": b"billing",
+        "reason": b"TOO_MANY_FAILURES", "error": b"no such customer", "attempts": b"4", "failures": b"3",
+    }  # fmt: skip
+    assert [(list(op.offsets), op.remove) for op in node.routed] == [([0], True)]
+
+
+async def test_what_cannot_be_copied_stays_and_keeps_nobody_behind_it() -> None:
+    stuck = [letter(offset) for offset in range(BATCH)]
+    node = Node([*stuck, letter(BATCH)])
+    node.refused = {one.record.value for one in stuck}
+    await node.letters.look()
+    assert node.routed == []
+    await node.letters.look()
+    assert [list(op.offsets) for op in node.routed] == [[BATCH]]
+    node.refused.clear()
+    await node.letters.look()
+    assert node.parked == []
+
+
+async def test_a_copy_goes_again_under_the_same_id_and_the_next_parking_under_another() -> None:
+    node = Node([letter(0)])
+    for again in ([letter(0)], [letter(0, parked_ms=78)], []):
+        await node.letters.look()
+        node.parked = again
+    first, repeated, parked_again = (request.message_id for request in node.requests)
+    assert first == repeated != parked_again
+
+
+async def test_a_record_that_breaks_limits_is_copied_within_them() -> None:
+    wild = types_pb2.Record(timestamp_ms=-1, priority=200, deliver_at_ms=-1, expires_at_ms=-1)
+    wild.headers.extend([types_pb2.Header(name="x")] * 300)
+    node = Node([letter(0, record=wild)])
+    await node.letters.look()
+    (record,) = node.requests[0].records
+    assert (record.timestamp_ms, record.priority, record.deliver_at_ms, len(record.headers)) == (0, 9, 0, 256)
+    assert not record.HasField("key")
+
+
+async def test_who_leads_no_more_leaves_it_to_the_next_leader() -> None:
+    node = Node([letter(0)])
+    node.is_leader = False
+    await node.letters.look()
+    assert (node.requests, node.routed) == ([], [])
