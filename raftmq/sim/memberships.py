@@ -33,6 +33,8 @@ class Memberships:
         )
         self._circle = Circle(cluster, plan, self.history)
         self.members: list[Member] = []
+        self._told: set[str] = set()
+        """Members that are to leave; one that is stopped does not know yet."""
         self._asking: tuple[Process, Task, asyncio.Task[None]] | None = None
 
     @property
@@ -98,6 +100,7 @@ class Memberships:
             self.history.counts["members killed"] += 1
             member.process.kill()
         else:
+            self._told.add(member.name)
             member.process.post(member.leave)
 
     def mend(self) -> None:
@@ -106,7 +109,8 @@ class Memberships:
         for member in self.members:
             if member.is_alive and member.process.is_paused:
                 member.process.resume()
-        if not any(one.is_alive and not one.is_leaving and not one.life.instance for one in self.members):
+        staying = [one for one in self.members if one.is_alive and not one.is_leaving and one.name not in self._told]
+        if not any(not one.life.instance for one in staying):
             last = Member(self._circle, Life(0, 0, "stay"), "g-last")
             self.members.append(last)
             last.start()
