@@ -191,6 +191,9 @@ class Membership:
 
     def _take(self, answer: groups_pb2.HeartbeatResponse, began: float) -> None:
         self._valid_until = began + self._settings.session_timeout_ms / 1000
+        if asyncio.get_running_loop().time() >= self._valid_until:
+            self._lose()  # on its way for a whole session: others may have been told since that it is theirs
+            return
         self._renewed.set()
         self.epoch = answer.member_epoch
         assigned = frozenset((one.topic, number) for one in answer.assigned for number in one.partitions)

@@ -362,8 +362,9 @@ class Simulation:
                         final.logs.setdefault(key, []).append(removed + stored)
                         final.starts[key] = group.machine.log_start_offset
         for key, start_offset in final.starts.items():
-            removed_records = [record for record in records(final.logs[key][0]) if record[0] < start_offset]
-            final.read[key] = removed_records + final.read[key]
+            read = final.read[key]
+            before = min([start_offset, *(offset for offset, _, _ in read[:1])])  # read, then removed: it was read
+            final.read[key] = [record for record in records(final.logs[key][0]) if record[0] < before] + read
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
