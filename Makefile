@@ -45,7 +45,8 @@ bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table
 # does not PASS that this machine can run.
 CHAOS ?= kill-leader kill-all pause-leader die-at-sync isolate-leader mute-leader deaf-leader one-link black-hole \
 	hold-then-deliver disk-full sync-error slow-sync power-cut bit-flip clock-jump moving-replicas outlived-follower \
-	zombie-producer timed-out-sends wiped-directory metadata-churn not-idempotent
+	zombie-producer timed-out-sends wiped-directory metadata-churn not-idempotent \
+	queue-kill-leader queue-paused-worker queue-ordered group-zombie group-coordinator-killed
 
 chaos: $(STAMP) ## Experiments on real processes, each with a verdict; CHAOS="a b" names others
 	@failed=; missed=; for name in $(CHAOS); do $(BIN)/raftmq chaos run $$name; case $$? in \
