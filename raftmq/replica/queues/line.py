@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raftmq.errors import NotReady, RaftmqError
+from raftmq.errors import NotReady, Outcome, RaftmqError
 from raftmq.ids import LeaseId, Offset, QueueId
 from raftmq.metadata import queue_groups as rules
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -181,11 +181,18 @@ class Line:
             return
         self._is_configuring = True
 
-        def told(_answer: QueueAnswer | RaftmqError) -> None:
+        def told(answer: QueueAnswer | RaftmqError) -> None:
             self._is_configuring = False
+            self._refused(answer)
 
         settings = settings_of(self._group, self._desk.partitions)
         self._desk.submit(commands.Configure(self._queue, settings, self._start()), told)
+
+    def _refused(self, answer: QueueAnswer | RaftmqError) -> None:
+        """What those who wait need first cannot be had now: they are told so, and come again. Asked for anew at once, it
+        would be refused in every pass of the loop, for as long as leadership is being handed over."""
+        if isinstance(answer, RaftmqError) and answer.outcome is Outcome.NOT_APPLIED:
+            self.close(answer)
 
     def _start(self) -> Offset:
         """Where the group begins if it is new here."""
@@ -203,9 +210,10 @@ class Line:
             self._is_introducing = False
             return
 
-        def told(_answer: QueueAnswer | RaftmqError) -> None:
+        def told(answer: QueueAnswer | RaftmqError) -> None:
             self._is_introducing = False
             self._arriving = 0
+            self._refused(answer)
 
         introduction = self._introduction(first, batches)
         self._arriving = introduction.next - first - len(introduction.specials)
