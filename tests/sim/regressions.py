@@ -25,7 +25,7 @@ REGRESSIONS: dict[int, str] = {
     70007: "replica: what was gathered was appended by a request that was refused itself; it waited for the next event "
     "to be written",
     1038: "simulator: a node that had joined and left again was asked in once more, which is refused for good",
-    4002555: "queues: while leadership was handed over, rules that the partition had to be told first were proposed, and "
+    4002555: "queues: while leadership was handed over, rules that the partition had to be told were proposed, and "
     "refused, in every pass of the loop; tests/replica/test_queue_host.py",
     3000143: "client: a member took up what an answer assigned that had been on its way for a whole session; and "
     "simulator: who was told late under an older epoch was taken for the owner; tests/client/test_membership.py",
