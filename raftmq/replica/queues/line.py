@@ -189,8 +189,8 @@ class Line:
         self._desk.submit(commands.Configure(self._queue, settings, self._start()), told)
 
     def _refused(self, answer: QueueAnswer | RaftmqError) -> None:
-        """What those who wait need first cannot be had now: they are told so, and come again. Asked for anew, it would be
-        refused in every pass of the loop, for as long as leadership is being handed over."""
+        """What those who wait need first cannot be had now: they are told so, and come again. Asked for anew here, it
+        would be refused in every pass of the loop, for as long as leadership is being handed over."""
         if isinstance(answer, RaftmqError) and answer.outcome is Outcome.NOT_APPLIED:
             self.close(answer)
 
