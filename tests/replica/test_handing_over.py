@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from raftmq.errors import DeadlineExceeded, NotLeader, Outcome
-from raftmq.ids import LeaseId, NodeId
+from raftmq.errors import DeadlineExceeded, MessageTooLarge, NotLeader, Outcome
+from raftmq.ids import LeaseId, NodeId, Offset
 from raftmq.metadata.depth import NO_LIMIT
 from raftmq.metadata.queue_groups import QueueGroupRecord, QueueSettings
-from raftmq.partition.queues.commands import Extend, Extended
+from raftmq.partition.queues.commands import Extend, Extended, Hold, Settle, Verdict
 from raftmq.records.batch import check_batch, make_batch
 from raftmq.replica.intake import Intake
 from raftmq.replica.queues.calls import Claim, Handover
+from raftmq.replica.queues.desk import ENTRY_BYTES
 from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import types_pb2
@@ -104,3 +105,42 @@ async def test_whose_turn_does_not_come_has_surely_done_nothing() -> None:
         await late
     await drive(world, before)
     assert depths(world) == [(0, 1)] * 3
+
+
+async def test_what_is_gathered_becomes_entries_that_other_nodes_take() -> None:
+    """While a turn is waited for ops gather without end; together they could be more than a message may hold."""
+    world = leased()
+    host = host_of(world)
+    desk = host.desk_of(PARTITION)
+    keys = tuple(bytes([number]) * 250 for number in range(200))
+    op = Settle(GROUP, LeaseId(99), SECRET, Verdict.ACK, tuple(range(200)), processed_keys=keys)
+    before = world.group(world.elect()).node.last_index
+    tasks = [asyncio.create_task(desk.ask(op)) for _ in range(60)]
+    await drive(world, *tasks)
+    written = world.group(world.elect()).node.last_index - before
+    assert written >= 60 * 200 * 250 // ENTRY_BYTES
+    assert written < 60, "they share entries all the same"
+
+
+async def test_an_op_that_no_other_node_would_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftmq.replica.queues.desk.OP_BYTES_MAX", 10_000)
+    world = leased()
+    desk = host_of(world).desk_of(PARTITION)
+    before = world.group(world.elect()).node.last_index
+    task = asyncio.create_task(desk.ask(Hold(Offset(0), bytes(20_000))))
+    with pytest.raises(MessageTooLarge):
+        await task
+    assert world.group(world.elect()).node.last_index == before
+
+
+async def test_a_turn_that_nobody_waits_for_is_not_kept() -> None:
+    world = leased()
+    host = host_of(world)
+    desk = host.desk_of(PARTITION)
+    before = asyncio.create_task(desk.ask(Extend(GROUP, LeaseId(1), SECRET, 400)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it is under way
+    with pytest.raises(DeadlineExceeded):  # the world stands still
+        await hand_over(host, handover(0, b"one"), limit_ms=1)
+    assert not desk._turns
+    await drive(world, before)

@@ -16,6 +16,8 @@ LIMIT_MS = 10_000
 KEYS_MAX = 1_000
 PARTITIONS_MAX = 10_000
 """In one request, repeated ones too."""
+FAN_OUT_BYTES_MAX = 16 * 1024 * 1024
+"""Of the requests to all partitions together, each of which has all the keys."""
 
 
 class ProcessedKeys:
@@ -42,6 +44,13 @@ class ProcessedKeys:
         if len(wanted) == 1:
             request.partitions[:] = wanted
             return Target(group, LIMIT_MS, amended=True)
+        size = len(wanted) * request.ByteSize()
+        if size > FAN_OUT_BYTES_MAX:
+            raise InvalidArgument(
+                f"{len(request.keys)} keys for each of {len(wanted)} partitions are {size} bytes, at most "
+                f"{FAN_OUT_BYTES_MAX}: ask for fewer of them at a time",
+                field="keys",
+            )
         parts = []
         for number in wanted:
             part = queue_pb2.FindProcessedKeysRequest()

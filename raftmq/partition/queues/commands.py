@@ -199,6 +199,24 @@ QueueOp = (
 )
 
 
+def bytes_at_most(op: QueueOp) -> int:
+    """What `op` adds to an entry, roughly and rather too much, without encoding it."""
+    match op:
+        case Settle():
+            texts = 4 * (len(op.reason) + len(op.error))
+            return 64 + 10 * len(op.offsets) + texts + sum(len(key) + 3 for key in op.processed_keys)
+        case Introduce():
+            return 64 + 10 * (len(op.keys) + len(op.lanes)) + 48 * len(op.specials)
+        case Hold():
+            return 32 + len(op.record)
+        case Redrive() | Routed():
+            return 32 + 10 * len(op.offsets)
+        case Grant():
+            return 64 + 4 * len(op.worker)
+        case _:
+            return 256
+
+
 @dataclass(frozen=True, slots=True)
 class QueueCommand:
     """The body of one entry."""

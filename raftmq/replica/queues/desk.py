@@ -14,12 +14,15 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from raftmq.errors import NotLeader, Overloaded, RaftmqError, UnknownQueueGroup
+import structlog
+
+from raftmq.config.models import MESSAGE_BYTES_MAX
+from raftmq.errors import MessageTooLarge, NotLeader, Overloaded, RaftmqError, UnknownQueueGroup
 from raftmq.ids import Offset, QueueId
 from raftmq.metadata.queue_groups import QueueGroupRecord
 from raftmq.partition import commands
 from raftmq.partition.machine import Applied, PartitionMachine
-from raftmq.partition.queues.commands import QueueAnswer, QueueCommand, QueueOp
+from raftmq.partition.queues.commands import QueueAnswer, QueueCommand, QueueOp, bytes_at_most
 from raftmq.ports import Clock
 from raftmq.raft import errors as raft
 from raftmq.replica.barriers import Barriers
@@ -30,9 +33,15 @@ from raftmq.replica.queues.line import Line
 from raftmq.replica.queues.records import Records
 from raftmq.replica.sealing import Draft
 
+_log = structlog.get_logger(__name__)
+
 IN_FLIGHT_MAX = 2
 OPS_MAX = 4_096
 """Of one entry."""
+ENTRY_BYTES = 1024 * 1024
+"""Where the next op would make an entry larger, that op begins another. One alone may be larger by far ..."""
+OP_BYTES_MAX = MESSAGE_BYTES_MAX // 2
+"""... but not so large that no other node would take the message that brings the entry."""
 
 Tell = Callable[[QueueAnswer | RaftmqError], None]
 Turn = Callable[[RaftmqError | None], None]
@@ -99,6 +108,11 @@ class Desk:
         self._turns.append(turn)
         self.look()
 
+    def withdraw(self, turn: Turn) -> None:
+        """Nobody waits for `turn` any more; nothing happens where it has been called."""
+        if turn in self._turns:
+            self._turns.remove(turn)
+
     def line(self, group: QueueGroupRecord) -> Line:
         """Those who wait for messages of `group`; with the newest rules that anybody has told."""
         queue = QueueId(group.id)
@@ -147,15 +161,29 @@ class Desk:
             for line in self._lines.values():
                 line.serve()
             while self._gathered and self._in_flight < IN_FLIGHT_MAX and not self.is_closed:
-                taken, self._gathered = self._gathered[:OPS_MAX], self._gathered[OPS_MAX:]
-                self._propose(taken)
+                self._propose(self._take())
         if not self.is_closed:
             self._wait()
+
+    def _take(self) -> list[tuple[QueueOp, Tell]]:
+        """The first of what was gathered, as much as belongs into one entry."""
+        count = size = 0
+        for op, _ in self._gathered[:OPS_MAX]:
+            size += bytes_at_most(op)
+            if count and size > ENTRY_BYTES:
+                break
+            count += 1
+        taken, self._gathered = self._gathered[:count], self._gathered[count:]
+        return taken
 
     def _propose(self, taken: list[tuple[QueueOp, Tell]]) -> None:
         command = QueueCommand(tuple([op for op, _ in taken]))
         tells = [tell for _, tell in taken]
         draft = Draft(commands.version_of(command), 0, commands.encode(command), stamp=self.stamp())
+        if draft.size > OP_BYTES_MAX:
+            _log.warning("an entry would be too large for the other nodes", group=self._group.id, bytes=draft.size)
+            _tell_all(tells, MessageTooLarge(f"this would take {draft.size} bytes of the log, at most {OP_BYTES_MAX}"))
+            return
         try:
             self._group.propose_command(draft, partial(self._applied, tells))
         except raft.NotLeader:

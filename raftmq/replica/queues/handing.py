@@ -49,6 +49,7 @@ class Handing:
             return await self._answer
         finally:
             late.cancel()
+            self._desk.withdraw(turn)
 
     def _begin(self, settles: list[Settle], deadline: Tick) -> None:
         asked = self._handover

@@ -190,7 +190,9 @@ class QueueHost:
         left_ms = max(1, deadline - self._clock.tick())
         statuses = await self.settle(group_id, group, [claims[at] for at in others], ruling, left_ms)
         if Status.LEASE_EXPIRED in statuses:
-            raise LeaseExpired("the lease is over of a message whose work was done before")
+            # Others of the messages were acknowledged.
+            told = "the lease is over of a message whose work was done before"
+            raise LeaseExpired(told, outcome=Outcome.UNKNOWN)
         return found
 
     async def processed(
