@@ -143,6 +143,7 @@ class ConsumerGroup:
         for key in lost:
             del self.offsets[key]
         self.owners = {key: owner for key, owner in self.owners.items() if key.topic_id not in gone}
+        self._views = {}  # a topic that nobody reads any more is in no facts, but may still have an owner
         if self.facts != before:
             self._assign()
         return lost

@@ -164,6 +164,18 @@ def test_topics_come_and_go() -> None:
     assert log.group.assigned("a") == (key(0, 8), key(1, 8), key(0, 9)), "another topic of the same name"
 
 
+def test_a_topic_may_go_before_a_member_that_wants_it_no_more_has_given_it_up() -> None:
+    log = Log()
+    bills = TopicFacts("bills", 8, 1)
+    log.do(joining("a", ORDERS, bills))
+    log.do(joining("a", ORDERS))
+    assert log.group.revoking("a") == (key(0, bills.topic_id),)
+    late = Confirm("a", log.group.epoch, (key(0, bills.topic_id),))
+    assert log.apply(TopicsChanged((ORDERS,), (bills.topic_id,)), late) == [None, None]
+    assert log.group.revoking("a") == ()
+    assert log.assigned("a") == {0, 1, 2, 3}
+
+
 def test_partitions_that_a_repeated_join_tells_of_first_are_read() -> None:
     """Its sender had no answer to the first one, and the topic has grown between."""
     log = Log()
