@@ -316,11 +316,7 @@ class Simulation:
             async with client:
                 for topic, partitions in sorted(self.plan.topics.items()):
                     for number in range(partitions):
-                        found = final.read[Partition(topic, number)] = []
-                        async with client.consumer(
-                            topic, start="earliest", partitions=[number], until="high_watermark"
-                        ) as consumer:
-                            found.extend([(r.offset, r.value or b"", r.leader_epoch) async for r in consumer])
+                        final.read[Partition(topic, number)] = await workload.read_whole(client, topic, number)
 
         for node in final.nodes:
             assert node.assembly is not None

@@ -256,3 +256,15 @@ async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(0.1)
         else:
             return
+
+
+async def read_whole(client: Client, topic: str, number: int) -> list[tuple[int, bytes, int]]:
+    """A partition from its start to its end: (offset, value, leader epoch) of each record."""
+    while True:
+        try:
+            async with client.consumer(
+                topic, start="earliest", partitions=[number], until="high_watermark"
+            ) as consumer:
+                return [(r.offset, r.value or b"", r.leader_epoch) async for r in consumer]
+        except OffsetOutOfRange:
+            continue  # removed between the question where it starts and the first read
