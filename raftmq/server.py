@@ -62,7 +62,7 @@ CLIENT_GRACE_S = 2.0
 class Node:
     """One running node, and ``rpc.Receiver``: the peer listener is up before there is an assembly to receive for it.
 
-    ``failed`` is set when its disk failed, or an invariant of its pump: the process must end at once.
+    ``failed`` is set when its disk failed, or an invariant of its pump or upkeep: the process must end at once.
     """
 
     def __init__(self, config: NodeConfig, lines_dropped: Callable[[], int]) -> None:
@@ -109,6 +109,7 @@ class Node:
         closers.push_async_callback(assembly.hand_over)
         closers.callback(client_server.leave)
         upkeep = asyncio.create_task(assembly.upkeep(), name="upkeep")
+        upkeep.add_done_callback(self._upkeep_ended)
         closers.callback(upkeep.cancel)
         observed.is_serving = True
         _log.info("serving clients", address=str(config.client_bind), cluster=self._formation.cluster_id)
@@ -164,6 +165,12 @@ class Node:
         self._observed.failure = str(error) or repr(error)
         if not self.failed.done():
             self.failed.set_result(error)
+
+    def _upkeep_ended(self, upkeep: asyncio.Task[None]) -> None:
+        """A node whose upkeep is over would go on to serve without ever registering, balancing or expiring again."""
+        if not self._observed.is_stopping:
+            error = None if upkeep.cancelled() else upkeep.exception()
+            self._failed(error or RuntimeError("the upkeep of this node has ended"))
 
     # -- what other nodes ask ----------------------------------------------------------------------------------------
 

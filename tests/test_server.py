@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 import raftmq
+from raftmq.assembly import Assembly
 from raftmq.cli.supervisor import LocalCluster
 from raftmq.client.types import Acks
 from raftmq.config import ClusterConfig, dump
 from raftmq.config.models import NodeEntry
 from raftmq.errors import RaftmqError, Unavailable
 from raftmq.ids import NodeId
-from raftmq.server import EXIT_REFUSED, EXIT_STORAGE_FAILED
+from raftmq.server import EXIT_REFUSED, EXIT_STORAGE_FAILED, Node
 from raftmq.storage.directory import MARKER
 from tests.integration.conftest import configuration, free_ports
 from tests.integration.workload import Workload, until
@@ -176,6 +177,32 @@ async def test_a_failed_write_ends_the_process_and_nothing_acknowledged_is_lost(
         kept = [record.value async for record in consumer]
     assert kept[:20] == acked
     assert set(kept[20:]) <= {b"one too many"}, "nobody knows whether that one was kept"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ValueError("a bug"), "a bug"), (asyncio.CancelledError(), "the upkeep of this node has ended")],
+)
+async def test_a_node_does_not_go_on_without_its_upkeep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    async def upkeep(_: Assembly) -> None:
+        raise error
+
+    monkeypatch.setattr(Assembly, "upkeep", upkeep)
+    node = Node(alone(tmp_path).node(ONE), lambda: 0)
+    try:
+        await node.start()
+        assert str(await node.failed) == said
+    finally:
+        await node.stop()
+
+
+async def test_a_node_that_is_stopped_has_not_failed(tmp_path: Path) -> None:
+    node = Node(alone(tmp_path).node(ONE), lambda: 0)
+    await node.start()
+    await node.stop()
+    assert not node.failed.done()
 
 
 async def test_sigterm_ends_it_in_order(single: LocalCluster) -> None:

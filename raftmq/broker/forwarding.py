@@ -8,6 +8,7 @@ Forwarder ── Peer.Forward ──────────────>  PeerS
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import cast
 
@@ -15,7 +16,7 @@ from grpc import aio
 
 from raftmq import status
 from raftmq.broker.cluster import Forward
-from raftmq.errors import RaftmqError, Unavailable
+from raftmq.errors import Outcome, RaftmqError, Unavailable
 from raftmq.ids import NodeId
 
 
@@ -36,6 +37,12 @@ class Forwarder:
             raise Unavailable(f"node {node} cannot be reached: {error}") from None
         except aio.AioRpcError as error:
             raise error_of(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # gRPC says so too where its channel was closed, as happens when the node moves or is removed.
+            raise Unavailable(f"the link to node {node} was closed", outcome=Outcome.UNKNOWN) from None
 
 
 def error_of(error: aio.AioRpcError) -> RaftmqError:

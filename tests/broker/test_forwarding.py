@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import grpc
@@ -260,7 +261,7 @@ def rpc_error(code: grpc.StatusCode, trailers: tuple[tuple[str, str | bytes], ..
     return aio.AioRpcError(code, Metadata(), Metadata(*trailers), details="said by gRPC", debug_error_string=None)
 
 
-async def told_of(error: Exception) -> RaftmqError:
+async def told_of(error: BaseException) -> RaftmqError:
     async def forward(node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes:
         raise error
 
@@ -286,3 +287,24 @@ async def test_a_bare_status_means_that_nobody_knows(code: grpc.StatusCode) -> N
     error = await told_of(rpc_error(code))
     assert error.code == code.name
     assert error.outcome is Outcome.UNKNOWN
+
+
+async def test_a_link_that_is_closed_under_a_call_cancels_nobody() -> None:
+    """What gRPC raises for whoever waits on a channel that is closed."""
+    error = await told_of(asyncio.CancelledError())
+    assert (type(error), error.outcome) == (Unavailable, Outcome.UNKNOWN)
+
+
+async def test_who_is_cancelled_while_it_waits_for_another_node_is_cancelled() -> None:
+    waits = asyncio.Event()
+
+    async def forward(node: NodeId, method: str, request: bytes, remaining_ms: int) -> bytes:
+        waits.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody answers")
+
+    call = asyncio.ensure_future(Forwarder(forward)(NodeId(2), PRODUCE, b"", 1000))
+    await waits.wait()
+    call.cancel()
+    await asyncio.wait({call})
+    assert call.cancelled()
