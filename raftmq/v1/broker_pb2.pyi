@@ -35,7 +35,9 @@ class _OverflowPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overfl
     OVERFLOW_POLICY_BLOCK: _OverflowPolicy.ValueType  # 2
     """The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
     OVERFLOW_POLICY_DROP_OLDEST: _OverflowPolicy.ValueType  # 3
-    """The partition's oldest records are removed, whether anybody has read them or not."""
+    """The partition's oldest records are removed, whether anybody has read them or not; but QUEUE_FULL where a queue group
+    that removes what is done (DELETE_ON_ACK, ALL_GROUPS) is not done with them.
+    """
     OVERFLOW_POLICY_SAMPLE: _OverflowPolicy.ValueType  # 4
     """Of `sample_one_in` batches one is taken, the others are answered OVERFLOW_DROPPED; at twice the limit QUEUE_FULL."""
     OVERFLOW_POLICY_DROP_LOWEST_PRIORITY: _OverflowPolicy.ValueType  # 5
@@ -44,7 +46,9 @@ class _OverflowPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overfl
     """
 
 class OverflowPolicy(_OverflowPolicy, metaclass=_OverflowPolicyEnumTypeWrapper):
-    """What becomes of records for a partition that is as deep as it may be."""
+    """What becomes of records for a partition that is as deep as it may be. While its leader has yet to learn which consumer
+    groups read it (it asks every second), nothing is given up for want of room: QUEUE_FULL.
+    """
 
 OVERFLOW_POLICY_UNSPECIFIED: OverflowPolicy.ValueType  # 0
 """As OVERFLOW_POLICY_REJECT."""
@@ -53,7 +57,9 @@ OVERFLOW_POLICY_REJECT: OverflowPolicy.ValueType  # 1
 OVERFLOW_POLICY_BLOCK: OverflowPolicy.ValueType  # 2
 """The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
 OVERFLOW_POLICY_DROP_OLDEST: OverflowPolicy.ValueType  # 3
-"""The partition's oldest records are removed, whether anybody has read them or not."""
+"""The partition's oldest records are removed, whether anybody has read them or not; but QUEUE_FULL where a queue group
+that removes what is done (DELETE_ON_ACK, ALL_GROUPS) is not done with them.
+"""
 OVERFLOW_POLICY_SAMPLE: OverflowPolicy.ValueType  # 4
 """Of `sample_one_in` batches one is taken, the others are answered OVERFLOW_DROPPED; at twice the limit QUEUE_FULL."""
 OVERFLOW_POLICY_DROP_LOWEST_PRIORITY: OverflowPolicy.ValueType  # 5

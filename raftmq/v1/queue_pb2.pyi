@@ -1824,7 +1824,7 @@ class FindProcessedKeysRequest(_message.Message):
     group: _builtins.str
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """1 to 1,000, none of them empty."""
+        """1 to 1,000, none of them empty. Each partition is asked for all of them, with at most 16 MiB together."""
 
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -180,7 +180,8 @@ class QueueServicer:
         """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
         happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
         a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
-        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
+        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +202,7 @@ class QueueServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Park(self, request, context):
-        """Out of the way, for somebody to look at: see ListParked and Redrive.
+        """Out of the way, for somebody to look at: see Peek and Redrive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,14 +59,15 @@ class QueueStub:
     """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
     happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
     a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
-    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
+    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]
     """Back to the queue at once, without a penalty."""
     Retry: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RetryRequest, _queue_pb2.RetryResponse]
     """Back to the queue after a delay; counts as a failure, and the last one parks the message."""
     Park: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ParkRequest, _queue_pb2.ParkResponse]
-    """Out of the way, for somebody to look at: see ListParked and Redrive."""
+    """Out of the way, for somebody to look at: see Peek and Redrive."""
     Extend: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ExtendRequest, _queue_pb2.ExtendResponse]
     """Leases last so much longer, from now: all messages of a lease at once."""
     SetGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SetGroupRequest, _queue_pb2.SetGroupResponse]
@@ -123,14 +124,15 @@ class QueueAsyncStub(QueueStub):
     """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
     happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
     a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
-    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+    message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
+    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
     """
     Release: _aio.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Back to the queue at once, without a penalty."""
     Retry: _aio.UnaryUnaryMultiCallable[_queue_pb2.RetryRequest, _queue_pb2.RetryResponse]  # type: ignore[assignment]
     """Back to the queue after a delay; counts as a failure, and the last one parks the message."""
     Park: _aio.UnaryUnaryMultiCallable[_queue_pb2.ParkRequest, _queue_pb2.ParkResponse]  # type: ignore[assignment]
-    """Out of the way, for somebody to look at: see ListParked and Redrive."""
+    """Out of the way, for somebody to look at: see Peek and Redrive."""
     Extend: _aio.UnaryUnaryMultiCallable[_queue_pb2.ExtendRequest, _queue_pb2.ExtendResponse]  # type: ignore[assignment]
     """Leases last so much longer, from now: all messages of a lease at once."""
     SetGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.SetGroupRequest, _queue_pb2.SetGroupResponse]  # type: ignore[assignment]
@@ -208,7 +210,8 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         """Acknowledges messages of one partition and appends records to that partition, as one entry of its log: both have
         happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
         a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
-        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so.
+        message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
+        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
         """
 
     @_abc_1.abstractmethod
@@ -233,7 +236,7 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.ParkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.ParkResponse, _abc.Awaitable[_queue_pb2.ParkResponse]]:
-        """Out of the way, for somebody to look at: see ListParked and Redrive."""
+        """Out of the way, for somebody to look at: see Peek and Redrive."""
 
     @_abc_1.abstractmethod
     def Extend(
