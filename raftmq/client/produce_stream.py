@@ -74,7 +74,9 @@ class _Waiting:
             self.answer.set_exception(with_outcome(error, outcome))
 
     def expire(self) -> None:
-        self.fail(DeadlineExceeded("no result came in time", metadata={"grpc_code": LATE}))
+        # What never left says nothing against the node: no other one need be tried first.
+        metadata = {"grpc_code": LATE} if self.has_left else {}
+        self.fail(DeadlineExceeded("no result came in time", metadata=metadata))
 
 
 class _Session:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 import pytest
 
 import raftmq
-from raftmq import errors
+from raftmq import errors, status
 from raftmq.client import Client, NewRecord
 from raftmq.client.connection import Address, NodeChannel
 from raftmq.client.produce_stream import ProduceStream
@@ -18,6 +20,9 @@ from raftmq.records.encoding import encode_record
 from raftmq.v1 import broker_pb2, types_pb2
 from tests.client.conftest import QUICK
 from tests.client.fake_broker import FakeCluster, Fault
+
+if TYPE_CHECKING:
+    from raftmq.client.produce_stream import Call
 
 LOST = Fault(lose_answer=True)
 
@@ -115,6 +120,7 @@ async def test_who_waits_too_long_is_told_and_leaves_nothing_behind(cluster: Fak
     with pytest.raises(errors.DeadlineExceeded) as caught:
         await stream.produce(request(b"late"), timeout_ms=1)
     waiting = asyncio.ensure_future(stream.produce(request(b"gone"), timeout_ms=90_000))
+    await asyncio.sleep(0)  # it has begun, whether or not the first has arrived
     await cluster.called("streamed", 1)
     assert stream.under_way == 1
     waiting.cancel()
@@ -122,6 +128,7 @@ async def test_who_waits_too_long_is_told_and_leaves_nothing_behind(cluster: Fak
     assert stream.under_way == 0
     gate.set()
     answer = await stream.produce(request(b"on time"), timeout_ms=90_000)
+    assert status.is_bare(caught.value) is (caught.value.outcome is Outcome.UNKNOWN)
     # Whatever had left by its deadline was stored all the same, and only that was said to be possible.
     left = [b"late"] if caught.value.outcome is Outcome.UNKNOWN else []
     assert partition.values()[: len(left)] == left
@@ -130,6 +137,37 @@ async def test_who_waits_too_long_is_told_and_leaves_nothing_behind(cluster: Fak
     await stream.close()
     await channel.close()
     await cluster.streams.ended()
+
+
+class StuckCall:
+    """A stream whose window is full: nothing leaves any more, and nothing comes."""
+
+    def __init__(self) -> None:
+        self.is_full = asyncio.Event()
+
+    async def write(self, _: broker_pb2.ProduceStreamRequest) -> None:
+        self.is_full.set()
+        await asyncio.Event().wait()
+
+    async def __aiter__(self) -> AsyncIterator[broker_pb2.ProduceStreamResponse]:
+        await asyncio.Event().wait()
+        yield broker_pb2.ProduceStreamResponse()
+
+    def cancel(self) -> None:
+        """Whoever waits is cancelled by the session itself."""
+
+
+async def test_what_never_left_says_nothing_against_the_node() -> None:
+    call = StuckCall()
+    stream = ProduceStream(lambda: cast("Call", call), never)
+    first = asyncio.ensure_future(stream.produce(request(b"first"), timeout_ms=90_000))
+    await call.is_full.wait()
+    with pytest.raises(errors.DeadlineExceeded) as caught:
+        await stream.produce(request(b"second"), timeout_ms=1)
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+    assert not status.is_bare(caught.value)
+    await stream.close()
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], errors.Unavailable)
 
 
 async def test_a_stream_that_is_closed_tells_everybody_who_waits(cluster: FakeCluster) -> None:
