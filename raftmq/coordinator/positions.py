@@ -1,17 +1,19 @@
 """Tells the partitions on this node how far consumer groups have come: asked of all coordinators, again and again.
 
     Positions.look ──> leader of each partition of __groups ──> lowest committed offset, partition by partition
-          └──> Backlog.told, if all of them answered
+          └──> Backlog.told, if all of them have ever answered
 
 Only topics are asked for that have something to decide by it: a limit on their depth, or a queue group that keeps what
-not all groups have read. If one coordinator does not answer, what was known before stays; it grows old, and then
-nothing is removed any more because all groups have read it.
+not all groups have read. If one coordinator does not answer, its last answer counts on, with those of the others; all
+of it is as old as that, and once it is too old nothing is removed any more because all groups have read it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import structlog
@@ -23,7 +25,7 @@ from raftmq.groups.commands import key_from_proto, key_to_proto
 from raftmq.groups.machine import GroupsMachine
 from raftmq.groups.positions import Slowest, joined, slowest
 from raftmq.groups.types import TopicPartition
-from raftmq.ids import GroupId, NodeId, Offset
+from raftmq.ids import GroupId, NodeId, Offset, Tick
 from raftmq.internal.v1 import groups_pb2
 from raftmq.metadata.image import MetadataImage
 from raftmq.metadata.internal import GROUPS_TOPIC
@@ -50,6 +52,16 @@ class Metadata(Protocol):
     def is_current(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The last one of a coordinator."""
+
+    as_of: Tick
+    asked: frozenset[TopicPartition]
+    """What it speaks for. A partition that is newer than it has readers that it knows nothing of."""
+    positions: Mapping[TopicPartition, Slowest]
+
+
 class Positions:
     """Both ends: ``handle`` answers what ``look`` asks. ``run`` until cancelled."""
 
@@ -67,6 +79,7 @@ class Positions:
         self._metadata = metadata
         self._clock = clock
         self._backlog = host.replicas.upkeep.backlog
+        self._answers: dict[GroupId, _Answer] = {}
         self._backlog.told({}, clock.tick())  # from here on there may be groups that this node has not heard of
 
     async def run(self) -> None:
@@ -83,22 +96,36 @@ class Positions:
             return  # what this node takes for all coordinators, and all topics, may be those of the past
         image, as_of = self._metadata.image, self._clock.tick()
         wanted = self._wanted(image)
-        known: dict[TopicPartition, Slowest] = {}
         groups = image.topics.get(GROUPS_TOPIC)
         if groups is None:
             self._backlog.told(None, as_of)
-            return
-        if wanted:
-            asked = sorted({key.topic_id for key in wanted})
-            answers = await asyncio.gather(
-                *(self._ask(partition.group, asked) for partition in groups.partitions), return_exceptions=True
-            )
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
-                for key, one in answer.items():
-                    known[key] = joined(known.get(key, _NOBODY), one)
-        self._backlog.told({at: _consumers(known.get(key, _NOBODY)) for key, at in wanted.items()}, as_of)
+        elif not wanted:
+            self._backlog.told({}, as_of)
+        else:
+            await self._ask_all([partition.group for partition in groups.partitions], wanted, as_of)
+
+    async def _ask_all(
+        self, coordinators: Sequence[GroupId], wanted: Mapping[TopicPartition, GroupId], as_of: Tick
+    ) -> None:
+        """Tell what is known with what all `coordinators` say now; then raise the RaftmqError of one that did not."""
+        topic_ids = sorted({key.topic_id for key in wanted})
+        failed: list[BaseException] = []
+        told = await asyncio.gather(*(self._ask(at, topic_ids) for at in coordinators), return_exceptions=True)
+        for at, positions in zip(coordinators, told, strict=True):
+            if isinstance(positions, BaseException):
+                failed.append(positions)
+            else:
+                self._answers[at] = _Answer(as_of, frozenset(wanted), positions)
+        answers = [self._answers[at] for at in coordinators if at in self._answers]
+        if len(answers) == len(coordinators):
+            consumers = {
+                at: _consumers(reduce(joined, (answer.positions.get(key, _NOBODY) for answer in answers), _NOBODY))
+                for key, at in wanted.items()
+                if all(key in answer.asked for answer in answers)
+            }
+            self._backlog.told(consumers, min(answer.as_of for answer in answers))
+        if failed:
+            raise failed[0]
 
     def _wanted(self, image: MetadataImage) -> dict[TopicPartition, GroupId]:
         """Partitions that this node has a replica of, and that somebody may want to know the readers of."""

@@ -37,16 +37,17 @@ class Backlog:
         self._find = find
         self._consumers: Mapping[GroupId, Consumers] | None = None
         """None: there are no consumer groups."""
-        self._as_of = Tick(0)
+        self._as_of: Tick | None = None
+        """None: it was never told, and there is nobody who would tell."""
 
     def told(self, consumers: Mapping[GroupId, Consumers] | None, as_of: Tick) -> None:
         """The consumer groups of partitions, as of a moment; of those that are not named nothing is known. None: there
         are no consumer groups at all."""
         self._consumers, self._as_of = consumers, as_of
 
-    def is_known(self, group: GroupId) -> bool:
-        """Whether ``lowest_unconsumed`` speaks for all readers."""
-        return self._consumers is None or group in self._consumers
+    def is_known(self, group: GroupId, now: Tick) -> bool:
+        """Whether ``lowest_unconsumed`` speaks for all readers: this node was told of them, and not too long ago."""
+        return self._of(group) is not None and not self._is_stale(now)
 
     def lowest_unconsumed(self, group: GroupId) -> Offset | None:
         """First record that some group which keeps a position in the partition has yet to be done with; None: there is
@@ -76,7 +77,7 @@ class Backlog:
         return _NOBODY if self._consumers is None else self._consumers.get(group)
 
     def _is_stale(self, now: Tick) -> bool:
-        return self._consumers is not None and now - self._as_of > FRESH_MS
+        return self._as_of is not None and now - self._as_of > FRESH_MS
 
     def _queues(self, group: GroupId) -> Queues | None:
         found = self._find(group)

@@ -183,7 +183,7 @@ class Intake:
     def _room_within(self, group_id: GroupId, limit: DepthLimit, now: Tick) -> Room:
         backlog = self.backlog
         low, kept_from = backlog.lowest_unconsumed(group_id), backlog.kept_from(group_id, now)
-        return Room(limit, low, self.overflows, kept_from, backlog.is_known(group_id))
+        return Room(limit, low, self.overflows, kept_from, backlog.is_known(group_id, now))
 
     def _leadership(self, group_id: GroupId) -> Leadership:
         group, leadership = self._replicas.group(group_id), self._replicas.leadership(group_id)

@@ -64,6 +64,12 @@ class Cluster(Nodes):
         host = self.assembly(lead).host
         return [self.do(lead, host.produce(GROUP, batch(b"v"), Acks.ALL, 2, 5_000, None, limit)) for _ in range(count)]
 
+    def silence(self, coordinator: GroupId, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The leader of the topic can ask it no more."""
+        host = self.assembly(self.leader(GROUP)).host
+        asked = host.leader_of
+        monkeypatch.setattr(host, "leader_of", lambda group: None if group == coordinator else asked(group))
+
     def log_start(self) -> int:
         return self.group(self.leader(GROUP), GROUP).machine.log_start_offset
 
@@ -124,9 +130,7 @@ def test_what_all_groups_have_to_read_stays_until_consumer_groups_have_committed
     cluster.commit("readers", 4)
     assert cluster.log_start() == 4
     # A coordinator that cannot be asked: nobody knows any more what groups there are.
-    assembly = cluster.assembly(lead)
-    silent, asked = cluster.coordinators()[0], assembly.host.leader_of
-    monkeypatch.setattr(assembly.host, "leader_of", lambda group: None if group == silent else asked(group))
+    cluster.silence(cluster.coordinators()[0], monkeypatch)
     cluster.pass_time(FRESH_MS / 1_000)
     cluster.commit("readers", 6)
     assert cluster.leader(GROUP) == lead
@@ -134,6 +138,42 @@ def test_what_all_groups_have_to_read_stays_until_consumer_groups_have_committed
     monkeypatch.undo()
     cluster.pass_time(NEWS_S)
     assert cluster.log_start() == 6
+
+
+def test_one_coordinator_that_is_silent_does_not_hold_up_what_the_others_tell(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.begin(LIMIT)
+    cluster.produce(3)
+    heard, silent = names(cluster)
+    cluster.commit(heard, 0)
+    cluster.commit(silent, 2)
+    cluster.silence(cluster.coordinator_of(silent), monkeypatch)
+    cluster.commit(heard, 3)
+    cluster.produce(2)
+    with pytest.raises(QueueFull):
+        cluster.produce(1)  # what the silent one said last still counts
+
+
+def test_nothing_is_dropped_by_what_was_known_long_ago(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropping = DepthLimit(max_records=3, overflow=Overflow.DROP_OLDEST)
+    cluster.begin(dropping)
+    cluster.produce(3, dropping)
+    cluster.silence(cluster.coordinators()[0], monkeypatch)
+    cluster.pass_time(FRESH_MS / 1_000 + NEWS_S)
+    with pytest.raises(QueueFull):
+        cluster.produce(1, dropping)
+    assert cluster.log_start() == 0
+    monkeypatch.undo()
+    cluster.pass_time(NEWS_S)
+    cluster.produce(1, dropping)
+    assert cluster.log_start() == 1
+
+
+def names(cluster: Cluster) -> tuple[str, str]:
+    """Of two groups that have not the same coordinator."""
+    first, *others = (f"readers-{number}" for number in range(100))
+    return first, next(one for one in others if cluster.coordinator_of(one) != cluster.coordinator_of(first))
 
 
 def test_only_a_coordinator_answers(cluster: Cluster) -> None:

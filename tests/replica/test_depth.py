@@ -232,6 +232,12 @@ def produce(partition: Partition, limit: DepthLimit, asked: CheckedBatch, timeou
     return partition.do(lead, work)
 
 
+def is_known(partition: Partition) -> bool:
+    """Whether the leader knows who reads."""
+    lead = partition.lead
+    return partition.host(lead).intake.backlog.is_known(GROUP, partition.process(lead).clock.tick())
+
+
 def bounds(partition: Partition, number: int) -> tuple[int, int]:
     machine = partition.group(number, GROUP).machine
     return machine.log_start_offset, machine.next_offset
@@ -304,8 +310,7 @@ def test_who_waits_in_vain_is_told_so_in_time(partition: Partition) -> None:
 
 def test_all_replicas_drop_the_same(partition: Partition) -> None:
     limit = DepthLimit(max_records=10, overflow=Overflow.DROP_OLDEST)
-    backlog = partition.host(partition.lead).intake.backlog
-    partition.until(lambda: backlog.is_known(GROUP))  # nothing is dropped before it is known that nobody wants it
+    partition.until(lambda: is_known(partition))  # nothing is dropped before it is known that nobody wants it
     for number in range(30):
         assert produce(partition, limit, batch()).base_offset == number
         start, end = bounds(partition, partition.lead)
@@ -318,8 +323,8 @@ def test_all_replicas_drop_the_same(partition: Partition) -> None:
 def test_nothing_is_dropped_for_a_batch_that_cannot_be_appended(partition: Partition) -> None:
     limit = DepthLimit(max_records=3, overflow=Overflow.DROP_OLDEST)
     lead = partition.lead
-    host, backlog = partition.host(lead), partition.host(lead).intake.backlog
-    partition.until(lambda: backlog.is_known(GROUP))
+    host = partition.host(lead)
+    partition.until(lambda: is_known(partition))
     for _ in range(3):
         produce(partition, limit, batch())
     partition.hang_followers()
