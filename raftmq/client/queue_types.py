@@ -92,6 +92,7 @@ class PeekedMessage:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     append_time_ms: int
+    """0: the record cannot be read, and has no key, value and headers here."""
     attempts: int
     failures: int
     worker: str

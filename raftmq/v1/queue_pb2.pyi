@@ -922,7 +922,9 @@ class PeekedMessage(_message.Message):
     routed: _builtins.bool
     """Of parked messages: the copy in the group's `dead_letter_topic` is acknowledged."""
     @_builtins.property
-    def record(self) -> _types_pb2.Record: ...
+    def record(self) -> _types_pb2.Record:
+        """Unset: it cannot be read."""
+
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
         """Of leased and delayed messages: how long they stay so, as far as it is known."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from raftmq.ids import GroupId
+from raftmq.errors import DataLoss
+from raftmq.ids import GroupId, Offset
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
 from raftmq.partition.machine import PartitionMachine
+from raftmq.ports import BatchRow
+from raftmq.replica.queues import upkeep
 from raftmq.replica.queues.calls import Claim, Ruling, Verdict, Wish
 from raftmq.replica.queues.looking import Pace, ParkedFilter
+from raftmq.replica.queues.records import Records
 from tests.controller.nodes import formed
 from tests.replica.test_host import Partition
 
@@ -23,9 +28,9 @@ TRIMMED_S = 8
 class Queue(Partition):
     """One partition that keeps next to nothing, and a queue group."""
 
-    def form(self) -> None:
+    def form(self, retention_bytes: int = 1) -> None:
         leader = self.leader()
-        wish = CreateTopic("orders", partitions=1, replication_factor=3, retention_bytes=1)
+        wish = CreateTopic("orders", partitions=1, replication_factor=3, retention_bytes=retention_bytes)
         self.do(leader, self.at(leader).create_topic(wish, 20_000))
         self.do(leader, self.at(leader).queue_groups.set(SetQueueGroup("orders", "workers"), 10_000))
 
@@ -49,6 +54,18 @@ class Queue(Partition):
             claims = [Claim(one.lease, one.offset, received.secret) for one in received.deliveries]
             assert len(claims) == 1
             self.do(lead, queues.settle(GROUP, self.known, claims, Ruling(Verdict.PARK, reason="bad"), 5_000))
+
+    def damage(self, offsets: set[int]) -> None:
+        """Reads for the queue of these fail on the leader, for as long as they are among `offsets`."""
+        records = self.assembly(self.lead).queues.desk_of(GROUP).records
+        read = records._read
+
+        async def damaged(offset: Offset, max_bytes: int) -> list[BatchRow]:
+            if offset in offsets:
+                raise DataLoss(f"offset {offset} fails its checksum")
+            return [row for row in await read(offset, max_bytes) if row.base_offset not in offsets]
+
+        self.assembly(self.lead).queues.desk_of(GROUP).records = Records(damaged, records._held)
 
     def limit(self, size: int) -> None:
         for number in self.nodes:
@@ -82,6 +99,27 @@ def test_one_that_never_fits_does_not_keep_smaller_ones_out_for_good(queue: Queu
     queue.pass_time(TRIMMED_S)
     assert list(queue.machine.queues.held.records) == [1]
     assert queue.machine.log_start_offset > 1
+
+
+def test_what_cannot_be_read_stays_in_the_log_and_is_held_when_it_can(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once was passed over and all behind it held, for a trim that came to nothing, and nobody was told."""
+    damaged = {2}
+    queue.park([b"0", b"1", b"2", b"3"])
+    assert not queue.machine.queues.held.records, "there was no time for it"
+    queue.damage(damaged)
+    told: list[dict[str, object]] = []
+    log = SimpleNamespace(warning=lambda event, **fields: told.append({"event": event, **fields}))
+    monkeypatch.setattr(upkeep, "_log", log)  # simulated nodes log nothing
+    queue.pass_time(TRIMMED_S)
+    assert list(queue.machine.queues.held.records) == [0, 1]
+    assert queue.machine.log_start_offset == 2, "what could be held is trimmed, and no more"
+    assert {(one["group"], one["offset"], one["reason"]) for one in told} == {(GROUP, 2, "DATA_LOSS")}
+    damaged.clear()
+    queue.pass_time(TRIMMED_S)
+    assert set(queue.machine.queues.held.records) >= {0, 1, 2}
+    assert queue.machine.log_start_offset > 2
 
 
 def _done_with(queue: Queue, offset: int) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 import lz4.frame
 import pytest
 
+from raftmq.errors import DataLoss, NotLeader, RaftmqError
 from raftmq.ids import LogIndex, Offset, QueueId, Term, WallMs
 from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
 from raftmq.partition import commands
@@ -17,9 +18,10 @@ from raftmq.ports import BatchRow
 from raftmq.records.batch import PRIORITY_MAX, TIMESTAMP_MAX_MS, make_batch
 from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.line import Line
-from raftmq.replica.queues.records import Records, pack_held, special_of, unpack_held
+from raftmq.replica.queues.records import CACHE_BYTES, Records, pack_held, special_of, unpack_held
 from raftmq.v1 import types_pb2
 
+MIB = 1024 * 1024
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
@@ -77,6 +79,46 @@ async def test_a_batch_that_cannot_be_read_has_records_all_the_same() -> None:
         kept = unpack_held(offset, pack_held(batch, offset))
         place = offset - batch.base_offset
         assert kept == replace(batch, base_offset=offset, records=[batch.records[place]], size=kept.size)
+
+
+def compressed(mebibytes: int) -> types_pb2.RecordBatch:
+    """So much, in next to no bytes of the log."""
+    return make_batch([types_pb2.Record(value=bytes(1 << 20))] * mebibytes, codec=types_pb2.CODEC_ZSTD)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[CACHE_BYTES // MIB + 4, 0], [1, CACHE_BYTES // MIB + 4, 1], [6] * 5], ids=["first", "ahead", "many"]
+)
+async def test_what_is_asked_for_is_there_however_large_a_backlog_is_once_it_is_decoded(sizes: list[int]) -> None:
+    """What lies ahead in the same read once pushed it out, and nobody got past it."""
+    log: list[BatchRow] = []
+    for size in sizes:
+        batch = compressed(size) if size else make_batch([types_pb2.Record(value=b"small")])
+        log.append(row(log[-1].base_offset + log[-1].count if log else 0, batch))
+
+    async def read(offset: Offset, _: int) -> list[BatchRow]:
+        return [each for each in log if each.base_offset + each.count > offset]
+
+    records = Records(read, dict)
+    for each in log:
+        found = await records.at(each.base_offset)
+        assert found is not None
+        assert (found.base_offset, len(found.records), found.is_readable) == (each.base_offset, each.count, True)
+        assert records.known(Offset(each.base_offset + each.count - 1)) is found, "it is in memory for whoever is next"
+        assert records._bytes <= max(CACHE_BYTES, found.size)
+
+
+async def test_what_keeps_one_record_from_being_read_is_told_and_what_keeps_all_is_raised() -> None:
+    failure: RaftmqError = DataLoss("a checksum")
+
+    async def read(_: Offset, __: int) -> list[BatchRow]:
+        raise failure
+
+    records = Records(read, dict)
+    assert await records.attempt(Offset(0)) is failure
+    failure = NotLeader("somebody else does")
+    with pytest.raises(NotLeader):
+        await records.attempt(Offset(0))
 
 
 async def test_behind_a_record_that_is_held_comes_the_rest_of_its_batch() -> None:

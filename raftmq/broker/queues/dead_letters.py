@@ -16,7 +16,7 @@ import structlog
 
 from raftmq.broker.deadlines import CallContext
 from raftmq.broker.view import View
-from raftmq.errors import RaftmqError
+from raftmq.errors import DataLoss, RaftmqError
 from raftmq.ids import Offset, QueueId
 from raftmq.metadata.image import PartitionRecord, TopicRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -51,33 +51,47 @@ class DeadLetters:
         self._calls = calls
         self._next: dict[tuple[int, int], int] = {}
         """By group and partition: where to go on. One that cannot be copied must not keep those behind it."""
+        self._busy: set[int] = set()
+        """Groups whose letters are being copied."""
         self._told_at: dict[int, float] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            await self.look()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(INTERVAL_S)
+                self.look(tasks)
 
-    async def look(self) -> None:
-        """Copy what is parked in partitions that are led here: of each a batch."""
+    def look(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to copy what is parked in partitions that are led here: of each a batch. A task for each group: one
+        whose topic of dead letters does not answer must not keep the others."""
         image = self._view.cluster.image
         topics = {topic.topic_id: topic for topic in image.topics.values()}
         for _, group in sorted(image.queue_groups.items()):
             topic = topics.get(group.topic_id)
-            if not group.settings.dead_letter_topic or topic is None:
-                continue
+            if group.settings.dead_letter_topic and topic is not None and group.id not in self._busy:
+                self._busy.add(group.id)
+                tasks.create_task(self._copy_all(topic, group), name=f"dead-letters-{group.id}")
+
+    async def _copy_all(self, topic: TopicRecord, group: QueueGroupRecord) -> None:
+        try:
             for partition in topic.partitions:
                 if self._view.host.leads(partition.group):
                     await self._look(topic, partition, group)
+        finally:
+            self._busy.discard(group.id)
 
     async def _look(self, topic: TopicRecord, partition: PartitionRecord, group: QueueGroupRecord) -> None:
         place = (group.id, partition.group)
         try:
-            letters = await self._view.queues.unrouted(partition.group, group, self._next.get(place, 0), BATCH)
-            self._next[place] = letters[-1].offset + 1 if len(letters) == BATCH else 0
-            sent = await asyncio.gather(*(self._send(topic, partition, group, one) for one in letters))
-            done = [Offset(one.offset) for one, was_sent in zip(letters, sent, strict=True) if was_sent]
+            seen = await self._view.queues.unrouted(partition.group, group, self._next.get(place, 0), BATCH)
+            self._next[place] = seen[-1].offset + 1 if len(seen) == BATCH else 0
+            letters = [(one, one.record) for one in seen if one.record is not None]
+            unread = len(seen) - len(letters)
+            if unread:
+                self._failed(group, DataLoss(f"{unread} of partition {partition.partition} cannot be read"))
+            sent = await asyncio.gather(*(self._send(topic, partition, group, *letter) for letter in letters))
+            done = [Offset(one.offset) for (one, _), was_sent in zip(letters, sent, strict=True) if was_sent]
             if done:
                 routed = Routed(QueueId(group.id), done, group.settings.dead_letter_remove)
                 await self._view.queues.ask(partition.group, group, routed, LIMIT_MS)
@@ -85,12 +99,17 @@ class DeadLetters:
             self._failed(group, error)  # leadership has moved on, most likely: the next leader looks as well
 
     async def _send(
-        self, topic: TopicRecord, partition: PartitionRecord, group: QueueGroupRecord, letter: Peeked
+        self,
+        topic: TopicRecord,
+        partition: PartitionRecord,
+        group: QueueGroupRecord,
+        letter: Peeked,
+        record: types_pb2.Record,
     ) -> bool:
         """Whether the copy is acknowledged."""
         request = broker_pb2.ProduceRequest(
             topic=group.settings.dead_letter_topic,
-            records=[_copy(topic.name, partition.partition, group.name, letter)],
+            records=[_copy(topic.name, partition.partition, group.name, letter, record)],
             # Parked once more, later, it is another letter.
             message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.parked_ms}",
         )
@@ -111,7 +130,7 @@ class DeadLetters:
             _log.warning("dead letters wait", group=group.name, to=wanted, reason=error.reason, detail=error.message)
 
 
-def _copy(topic: str, partition: int, group: str, letter: Peeked) -> types_pb2.Record:
+def _copy(topic: str, partition: int, group: str, letter: Peeked, original: types_pb2.Record) -> types_pb2.Record:
     """The record as it was, with what became of it. What a queue makes of records (schedule, expiry) it leaves out."""
     told: Sequence[tuple[str, object]] = (
         ("topic", topic),
@@ -124,13 +143,13 @@ def _copy(topic: str, partition: int, group: str, letter: Peeked) -> types_pb2.R
         ("failures", letter.failures),
     )
     # What a batch holds is its sender's affair until somebody looks: a number out of range must not stop its copy.
-    timestamp_ms = letter.record.timestamp_ms if 0 <= letter.record.timestamp_ms <= TIMESTAMP_MAX_MS else 0
-    record = types_pb2.Record(timestamp_ms=timestamp_ms, priority=min(PRIORITY_MAX, letter.record.priority))
-    if letter.record.HasField("key"):
-        record.key = letter.record.key
-    if letter.record.HasField("value"):
-        record.value = letter.record.value
-    record.headers.extend(letter.record.headers[: RECORD_HEADERS_MAX - len(told)])
+    timestamp_ms = original.timestamp_ms if 0 <= original.timestamp_ms <= TIMESTAMP_MAX_MS else 0
+    record = types_pb2.Record(timestamp_ms=timestamp_ms, priority=min(PRIORITY_MAX, original.priority))
+    if original.HasField("key"):
+        record.key = original.key
+    if original.HasField("value"):
+        record.value = original.value
+    record.headers.extend(original.headers[: RECORD_HEADERS_MAX - len(told)])
     for name, value in told:
         record.headers.add(name=PREFIX + name, value=str(value).encode())
     return record

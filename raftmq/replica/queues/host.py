@@ -15,6 +15,7 @@ from raftmq.errors import (
     OffsetOutOfRange,
     Outcome,
     QueuePaused,
+    RaftmqError,
 )
 from raftmq.ids import GroupId, LeaseId, Offset, QueueId
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -265,7 +266,8 @@ class QueueHost:
         return peeked, Offset(found[most]) if len(found) > most else None
 
     async def unrouted(self, group_id: GroupId, group: QueueGroupRecord, offset: int, most: int) -> list[Peeked]:
-        """Parked records that are not in the group's topic of dead letters yet, from an offset on."""
+        """Parked records that are not in the group's topic of dead letters yet, from an offset on. Those that cannot be
+        read are among them, without a record: whoever goes on behind the last has looked at them as well."""
         desk = await self._desk(group_id)
         state = desk.machine.queues.groups.get(QueueId(group.id))
         if state is None:
@@ -274,11 +276,11 @@ class QueueHost:
         return await self._peeked(desk, [looking.told(state, Place.PARKED, at, desk.stamp()) for at in found])
 
     async def _peeked(self, desk: Desk, told: list[Peeked]) -> list[Peeked]:
-        """`told`, with the records themselves."""
+        """`told`, with the records themselves, as far as they can be read."""
         for one in told:
-            batch = await desk.records.at(Offset(one.offset))
-            if batch is not None:
-                one.record.CopyFrom(batch.records[one.offset - batch.base_offset])
+            batch = await desk.records.attempt(Offset(one.offset))
+            if not isinstance(batch, RaftmqError) and batch.is_readable:
+                one.record = batch.records[one.offset - batch.base_offset]
                 one.append_time_ms = batch.wall_ms
         return told
 

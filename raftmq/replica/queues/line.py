@@ -21,7 +21,7 @@ from raftmq.partition.queues.commands import Granted, Introduce, QueueAnswer
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.settings import AtEnd, Backoff, Ordering, QueueRetention, QueueSettings
 from raftmq.replica.queues.calls import Wish
-from raftmq.replica.queues.records import DecodedBatch, key_hash, lane_hash, special_of
+from raftmq.replica.queues.records import CACHE_BYTES, DecodedBatch, key_hash, lane_hash, special_of
 from raftmq.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -206,9 +206,6 @@ class Line:
             self._is_introducing = False
             self.close(error)
             return
-        if not batches:
-            self._is_introducing = False
-            return
 
         def told(answer: QueueAnswer | RaftmqError) -> None:
             self._is_introducing = False
@@ -220,14 +217,18 @@ class Line:
         self._desk.submit(introduction, told)
 
     async def _read(self, first: Offset, count: int) -> list[DecodedBatch]:
+        """At least one batch, and as many as hold `count` records; no more than fit into memory. Raises RaftmqError,
+        NotReady where `first` is not visible."""
         batches: list[DecodedBatch] = []
-        offset = first
-        while offset < min(first + count, self._desk.next_offset):
+        offset, size = first, 0
+        while offset < min(first + count, self._desk.next_offset) and size < CACHE_BYTES:
             batch = await self._desk.records.at(offset)
             if batch is None:
                 break
             batches.append(batch)
-            offset = batch.next_offset
+            offset, size = batch.next_offset, size + batch.size
+        if not batches:
+            raise NotReady("the record cannot be read yet")
         return batches
 
     def _introduction(self, first: Offset, batches: list[DecodedBatch]) -> Introduce:
@@ -262,8 +263,6 @@ class Line:
                 continue
             first = Offset(state.frontier)
             batches = await self._read(first, min(offset + 1 - first, INTRODUCE_MAX))
-            if not batches:
-                raise NotReady("the record cannot be read yet")
             await self._desk.ask(self._introduction(first, batches))
 
     # -- time --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from heapq import merge
 from itertools import islice
@@ -38,7 +38,8 @@ class Peeked:
     error: str = ""
     parked_ms: int = 0
     """Wall stamp; 0: it is not parked."""
-    record: types_pb2.Record = field(default_factory=types_pb2.Record)
+    record: types_pb2.Record | None = None
+    """None: it is not at hand. Never an empty one instead, which might be taken for what was sent."""
     append_time_ms: int = 0
     is_routed: bool = False
     """Parked, and in the group's topic of dead letters too."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from raftmq.errors import CorruptBatch
+from raftmq.errors import CorruptBatch, NotLeader, NotReady, RaftmqError
 from raftmq.ids import Offset, WallMs
 from raftmq.partition.queues.commands import Special
 from raftmq.ports import BatchRow
@@ -66,9 +66,30 @@ class Records:
         held = self._held().get(offset)
         if held is not None:
             return unpack_held(offset, held)
+        wanted: DecodedBatch | None = None
+        ahead = 0
         for row in await self._read(offset, READ_BYTES):
-            self._keep(row)
-        return self.known(offset)
+            header = types_pb2.BatchHeader.FromString(row.header)
+            ahead += header.raw_size
+            if wanted is not None and ahead > CACHE_BYTES:
+                break  # it was read by its compressed size: decoded, what lies ahead would push out what is wanted now
+            batch = self._keep(row, header)
+            if batch.base_offset <= offset < batch.next_offset:
+                wanted = batch
+        return wanted
+
+    async def attempt(self, offset: Offset) -> DecodedBatch | RaftmqError:
+        """As ``at``, for whoever has others to look at besides: what keeps this record from being read is returned.
+        Raises NotLeader, and NotReady: then no other could be read either."""
+        try:
+            batch = await self.at(offset)
+        except (NotLeader, NotReady):
+            raise
+        except RaftmqError as error:
+            return error
+        if batch is None:
+            return NotReady(f"the record at offset {offset} is not visible")
+        return batch
 
     def known(self, offset: Offset) -> DecodedBatch | None:
         """The batch that holds `offset`, if it is in memory."""
@@ -81,10 +102,12 @@ class Records:
         self._batches.move_to_end(batch.base_offset)
         return batch
 
-    def _keep(self, row: BatchRow) -> None:
-        if row.base_offset in self._batches:
-            return
-        decoded = _decoded(row)
+    def _keep(self, row: BatchRow, header: types_pb2.BatchHeader) -> DecodedBatch:
+        """The batch, which is in memory now, if others may have left it for that."""
+        known = self._batches.get(row.base_offset)
+        if known is not None:
+            return known
+        decoded = _decoded(row, header)
         self._batches[row.base_offset] = decoded
         insort(self._bases, row.base_offset)
         self._bytes += decoded.size
@@ -94,10 +117,10 @@ class Records:
             self._bases.pop(bisect_right(self._bases, base) - 1)
             self._bytes -= gone.size
             self._count -= len(gone.records)
+        return decoded
 
 
-def _decoded(row: BatchRow) -> DecodedBatch:
-    header = types_pb2.BatchHeader.FromString(row.header)
+def _decoded(row: BatchRow, header: types_pb2.BatchHeader) -> DecodedBatch:
     try:
         records = decode_records(header, row.payload)
     except CorruptBatch:

@@ -20,6 +20,7 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.commands import Hold, Remove
 from raftmq.partition.queues.group import Now
 from raftmq.raft.errors import RaftRefusal
+from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.queues.records import pack_held
 from raftmq.replica.sealing import Draft
@@ -56,6 +57,8 @@ class QueueUpkeep:
         self._tasks: dict[GroupId, asyncio.Task[None]] = {}
         self._full: dict[GroupId, tuple[int, Offset | None]] = {}
         """How many bytes were held when another record did not fit, and which."""
+        self._unread: dict[GroupId, Offset] = {}
+        """Which record could not be read when it was to be held."""
         host.replicas.upkeep.hold = self.hold
 
     async def run(self) -> None:
@@ -95,13 +98,16 @@ class QueueUpkeep:
     # -- holding -----------------------------------------------------------------------------------------------------
 
     def hold(self, group_id: GroupId, below: Offset) -> bool:
-        """Put aside what queues need below an offset, one task for each partition. False: there is no room for it."""
+        """Put aside what queues need below an offset, one task for each partition. False: there is no room for it, or
+        it cannot be read, and stays in the log with all behind it."""
         machine = self._host.replicas.groups[group_id].machine
         assert isinstance(machine, PartitionMachine)
         size, offset = self._full.pop(group_id, (machine.queues.held.bytes + 1, None))
         if machine.queues.held.bytes >= size and offset in machine.queues.pinned(below, HOLD_STEP):
             self._full[group_id] = size, offset
             return False
+        if self._unread.pop(group_id, None) in machine.queues.pinned(below, HOLD_STEP):
+            return False  # whoever asks next has it tried again
         if group_id not in self._tasks:
             task = asyncio.get_running_loop().create_task(self._hold(group_id, below), name=f"queue-hold-{group_id}")
             self._tasks[group_id] = task
@@ -113,20 +119,30 @@ class QueueUpkeep:
             desk = self._host.desk_of(group_id)
             while not desk.is_closed and (pinned := desk.machine.queues.pinned(below, HOLD_STEP)):
                 async with asyncio.timeout(HOLD_LIMIT_MS / 1000):
-                    ops: list[Hold] = []
-                    size = desk.machine.queues.held.bytes
-                    for offset in pinned:
-                        batch = await desk.records.at(offset)
-                        record = b"" if batch is None else pack_held(batch, offset)
-                        if size + len(record) > self.held_bytes_max:
-                            self._full[group_id] = size, offset
-                            _log.warning("no more records are held for queues", group=group_id, bytes=size)
-                            break
-                        if batch is not None:
-                            ops.append(Hold(offset, record))
-                            size += len(record)
-                    if not ops:
-                        return
+                    ops = await self._held(group_id, desk, pinned)
                     await asyncio.gather(*(desk.ask(op) for op in ops))
+                if len(ops) < len(pinned):
+                    return
         except (RaftmqError, TimeoutError):
             return  # the trim comes again, and asks again
+
+    async def _held(self, group_id: GroupId, desk: Desk, pinned: Sequence[Offset]) -> list[Hold]:
+        """What holds these records, up to the first for which there is no room, or that cannot be read: nothing from
+        there on is trimmed."""
+        ops: list[Hold] = []
+        size = desk.machine.queues.held.bytes
+        for offset in pinned:
+            batch = await desk.records.attempt(offset)
+            if isinstance(batch, RaftmqError):
+                self._unread[group_id] = offset
+                told = {"offset": offset, "reason": batch.reason, "detail": batch.message}
+                _log.warning("a queue needs a record that cannot be read: the log stays", group=group_id, **told)
+                break
+            record = pack_held(batch, offset)
+            if size + len(record) > self.held_bytes_max:
+                self._full[group_id] = size, offset
+                _log.warning("no more records are held for queues", group=group_id, bytes=size)
+                break
+            ops.append(Hold(offset, record))
+            size += len(record)
+        return ops
