@@ -44,7 +44,8 @@ class Given:
     offset: int
     owner: Owns | None
     is_timely: bool
-    """Clocks are right in this run, so that sessions end when both sides think that they do."""
+    """Clocks are right in this run, so that sessions end when both sides think that they do; and nobody has come under
+    the member's instance id since, who takes its place before it can know."""
     is_at_most_once: bool
     """The group commits before it gives."""
 
@@ -105,6 +106,14 @@ class GroupHistory:
     owners: dict[Partition, Owns] = field(default_factory=dict)
     floors: dict[Partition, int] = field(default_factory=dict)
     newest: dict[Partition, GroupCommit] = field(default_factory=dict)
+    holders: dict[str, str] = field(default_factory=dict)
+    """Which process was the last to come under an instance id."""
+
+    def came(self, process: str, instance: str) -> None:
+        """A process that is to be a member begins."""
+        self.counts["members started"] += 1
+        if instance:
+            self.holders[instance] = process
 
     def owns(self, who: Who, epoch: int, partition: Partition) -> None:
         self.counts["partitions taken up"] += 1
@@ -115,7 +124,9 @@ class GroupHistory:
 
     def given(self, who: Who, partition: Partition, offset: int) -> None:
         owner = self.owners.get(partition)
-        self.heard(Given(who, partition, offset, owner, self.is_timely, self.is_at_most_once))
+        is_succeeded = who.instance and who.member.rpartition(".")[0] != self.holders[who.instance]
+        is_timely = self.is_timely and not is_succeeded
+        self.heard(Given(who, partition, offset, owner, is_timely, self.is_at_most_once))
 
     def processed(self, who: Who, partition: Partition, offset: int) -> None:
         self.counts["records processed by members"] += 1

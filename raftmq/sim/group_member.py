@@ -116,7 +116,7 @@ class Member:
         return self.process.is_alive and self._work is not None and not self._work.done()
 
     def start(self) -> None:
-        self._history.counts["members started"] += 1
+        self._history.came(self.name, self.life.instance)
         self._work = self._circle.cluster.spawn(self.process, self._live())
 
     def leave(self) -> None:

@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from raftmq import status
 from raftmq.cli.supervisor import LocalCluster
-from raftmq.config import ClusterConfig
+from raftmq.config import ClusterConfig, Timeouts
 from raftmq.config.models import NodeEntry
 from raftmq.errors import RaftmqError
 from raftmq.ids import NodeId
@@ -198,7 +198,9 @@ def serving(directory: Path) -> Iterator[Node]:
     """A node of its own process, with two topics."""
     client, peer, http = free_ports(3)
     entry = NodeEntry(id=1, client_port=client, peer_port=peer, http_port=http, data=directory / "n1")
-    cluster = LocalCluster(ClusterConfig(cluster="alone", nodes=(entry,)))
+    # That a group without members rests is replicated some time later, by itself: not here.
+    timeouts = Timeouts(offsets_retention_ms=0)
+    cluster = LocalCluster(ClusterConfig(cluster="alone", nodes=(entry,), timeouts=timeouts))
     try:
         asyncio.run(_start(cluster))
         node = Node(cluster)

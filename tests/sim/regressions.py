@@ -25,6 +25,7 @@ REGRESSIONS: dict[int, str] = {
     70007: "replica: what was gathered was appended by a request that was refused itself; it waited for the next event "
     "to be written",
     1038: "simulator: a node that had joined and left again was asked in once more, which is refused for good",
+    7002630: "simulator: who was succeeded under its instance id was held to have lost its partitions to that one only",
     5002020: "simulator: the final read was told where a log begins, and then that it does not begin there any more",
     4002555: "queues: while leadership was handed over, rules that the partition had to be told were proposed, and "
     "refused, in every pass of the loop; tests/replica/test_queue_host.py",

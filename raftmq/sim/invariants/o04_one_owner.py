@@ -24,9 +24,8 @@ class OneOwner(Invariant):
                 other = self._told.setdefault((who.group, partition, epoch), who)
                 self.require(other == who, f"{partition}: {other} and {who} have it under epoch {epoch}")
             case Given(who, partition, offset, owner, is_timely=True):
-                succeeded = owner is not None and who.instance and owner.who.instance == who.instance
                 self.require(
-                    succeeded or (owner is not None and owner.who == who),
+                    owner is not None and owner.who == who,
                     f"{partition}: {who} is given offset {offset}, and {owner} has it",
                 )
 
