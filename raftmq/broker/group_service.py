@@ -11,7 +11,7 @@ from raftmq.broker.dispatch import Entry, Part, Target
 from raftmq.broker.group_requests import group_name, partitions_of
 from raftmq.broker.view import View
 from raftmq.coordinator.coordinator import Coordinator
-from raftmq.errors import InvalidArgument, NotReady, RaftmqError, StaleMember, UnknownGroup
+from raftmq.errors import InvalidArgument, NotReady, RaftmqError, StaleMember, UnknownGroup, UnknownMember
 from raftmq.groups.commands import Commit
 from raftmq.groups.types import TopicPartition
 from raftmq.ids import CONTROLLER_GROUP, GroupId
@@ -49,7 +49,8 @@ class GroupService:
 
     def coordinator_of(self, name: str, *, create: bool) -> GroupId:
         """The Raft group of a consumer group. Raises NotReady while that is being created (or not known here yet);
-        UnknownGroup where there are no groups at all, unless they are to be created."""
+        UnknownGroup where there are no groups at all, unless they are to be `create`-d: so for whoever calls itself a
+        member, too, who knows better than a node that lags behind."""
         topic = self._view.cluster.image.topics.get(GROUPS_TOPIC)
         if topic is not None:
             return topic.partitions[partition_for_key(name.encode(), len(topic.partitions))].group
@@ -79,13 +80,12 @@ class GroupService:
     def _heartbeat_target(self, request: groups_pb2.HeartbeatRequest) -> Target:
         name = group_name(request.group)
         group_requests.check_heartbeat(request)
-        at = self.coordinator_of(name, create=request.member_epoch == 0 and not request.leave)
-        return Target(at, group_requests.wait_ms(request) + LIMIT_MS)
+        return Target(self.coordinator_of(name, create=True), group_requests.wait_ms(request) + LIMIT_MS)
 
     async def heartbeat(
         self, request: groups_pb2.HeartbeatRequest, context: CallContext
     ) -> groups_pb2.HeartbeatResponse:
-        at = self.coordinator_of(request.group, create=False)
+        at = self.coordinator_of(request.group, create=True)
         ids = self._ids()
         if not self._view.cluster.is_current():
             group_requests.expect_known(request, ids)
@@ -117,7 +117,7 @@ class GroupService:
     async def commit_offsets(
         self, request: groups_pb2.CommitOffsetsRequest, context: CallContext
     ) -> groups_pb2.CommitOffsetsResponse:
-        at = self.coordinator_of(request.group, create=False)
+        at = self.coordinator_of(request.group, create=True)
         wanted, refused = group_requests.positions_of(request, self._view)
         errors: list[RaftmqError | None] = []
         if wanted:
@@ -135,15 +135,17 @@ class GroupService:
         name = group_name(request.group)
         if sum(len(one.partitions) for one in request.topics) > group_requests.OFFSETS_MAX:
             raise InvalidArgument(f"more than {group_requests.OFFSETS_MAX} partitions", field="topics")
-        return Target(self.coordinator_of(name, create=False), LIMIT_MS)
+        return Target(self.coordinator_of(name, create=bool(request.member_id)), LIMIT_MS)
 
     async def fetch_offsets(
         self, request: groups_pb2.FetchOffsetsRequest, context: CallContext
     ) -> groups_pb2.FetchOffsetsResponse:
-        at = self.coordinator_of(request.group, create=False)
+        at = self.coordinator_of(request.group, create=bool(request.member_id))
         machine = await self._coordinator.confirmed(at, context.within(LIMIT_MS))
         group = machine.groups.get(request.group)
         response = groups_pb2.FetchOffsetsResponse(header=self._view.header(at))
+        if group is None and request.member_id:
+            raise UnknownMember(f"group {request.group} has no members", field="member_id")
         if group is None:
             raise UnknownGroup(f"there is no group {request.group}", field="group")
         if request.member_id:

@@ -95,7 +95,16 @@ class _Publish:
         except RaftmqError:
             if not self._answered:
                 raise
+        self._doubt()
         return Published(self._request.message_id, tuple(self._topics.values()))
+
+    def _doubt(self) -> None:
+        """Where an attempt was not answered, before or after the one that was, nothing is surely not applied."""
+        if self._outcome is Outcome.NOT_APPLIED:
+            return
+        for topic in self._topics.values():
+            if topic.error is not None and topic.error.outcome is Outcome.NOT_APPLIED:
+                topic.error.outcome = self._outcome
 
     async def _attempt(self) -> None:
         """Raises the first error that is worth another attempt."""
@@ -132,8 +141,8 @@ class _Publish:
         if not result.HasField("error"):
             return TopicReceipt(result.topic, receipts, None)
         error = status.from_message(result.error)
-        earlier = [self._outcome, *([] if before is None or before.error is None else [before.error.outcome])]
-        if error.outcome is Outcome.NOT_APPLIED and any(one is not Outcome.NOT_APPLIED for one in earlier):
+        earlier = None if before is None else before.error
+        if error.outcome is Outcome.NOT_APPLIED and earlier is not None and earlier.outcome is not error.outcome:
             error.outcome = Outcome.UNKNOWN  # an attempt before may have got through
         return TopicReceipt(result.topic, receipts or (() if before is None else before.receipts), error)
 

@@ -44,8 +44,8 @@ class Given:
     offset: int
     owner: Owns | None
     is_timely: bool
-    """Clocks are right in this run, so that sessions end when both sides think that they do; and nobody has come under
-    the member's instance id since, who takes its place before it can know."""
+    """Clocks are right in this run, so that sessions end when both sides think that they do; and nobody else lives, or
+    lived meanwhile, under the member's instance id, who may take its place before it can know."""
     is_at_most_once: bool
     """The group commits before it gives."""
 
@@ -106,14 +106,25 @@ class GroupHistory:
     owners: dict[Partition, Owns] = field(default_factory=dict)
     floors: dict[Partition, int] = field(default_factory=dict)
     newest: dict[Partition, GroupCommit] = field(default_factory=dict)
-    holders: dict[str, str] = field(default_factory=dict)
-    """Which process was the last to come under an instance id."""
+    alive: dict[str, set[str]] = field(default_factory=dict)
+    """By instance id: the processes that live under it."""
+    rivals: set[str] = field(default_factory=set)
+    """Processes that share an instance id with another one, or did: each takes the other's place with every join."""
 
     def came(self, process: str, instance: str) -> None:
         """A process that is to be a member begins."""
         self.counts["members started"] += 1
+        if not instance:
+            return
+        alive = self.alive.setdefault(instance, set())
+        alive.add(process)
+        if len(alive) > 1:
+            self.rivals |= alive
+
+    def went(self, process: str, instance: str) -> None:
+        """It is no member any more, and will not be one again."""
         if instance:
-            self.holders[instance] = process
+            self.alive[instance].discard(process)
 
     def owns(self, who: Who, epoch: int, partition: Partition) -> None:
         self.counts["partitions taken up"] += 1
@@ -124,8 +135,7 @@ class GroupHistory:
 
     def given(self, who: Who, partition: Partition, offset: int) -> None:
         owner = self.owners.get(partition)
-        is_succeeded = who.instance and who.member.rpartition(".")[0] != self.holders[who.instance]
-        is_timely = self.is_timely and not is_succeeded
+        is_timely = self.is_timely and who.member.rpartition(".")[0] not in self.rivals
         self.heard(Given(who, partition, offset, owner, is_timely, self.is_at_most_once))
 
     def processed(self, who: Who, partition: Partition, offset: int) -> None:

@@ -170,6 +170,11 @@ class Member:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        await self._belong()
+        self._history.went(self.name, self.life.instance)
+
+    async def _belong(self) -> None:
+        """Until it is told to leave, or fenced."""
         await until_done(lambda: enter(self._client))
         while not self.is_leaving:
             self.consumer = self._join()

@@ -99,6 +99,7 @@ class Memberships:
         if member.life.end == "kill":
             self.history.counts["members killed"] += 1
             member.process.kill()
+            self.history.went(member.name, member.life.instance)
         else:
             self._told.add(member.name)
             member.process.post(member.leave)

@@ -92,6 +92,15 @@ async def test_where_there_are_no_groups_none_is_known_and_none_is_made_by_askin
     assert node.groups_host.entries == 0
 
 
+async def test_members_know_better_than_a_node_that_has_not_heard_of_any_group_yet(node: Node) -> None:
+    """Being told that there is no such group would end a consumer that has just joined it, through another node."""
+    lead(node)
+    heartbeat = groups_pb2.HeartbeatRequest(group="g", member_id="a", member_epoch=1)
+    fetch = groups_pb2.FetchOffsetsRequest(group="g", member_id="a", member_epoch=1)
+    for refused in (await refusal(node.groups.Heartbeat(heartbeat)), await refusal(node.groups.FetchOffsets(fetch))):
+        assert isinstance(refused, UnknownMember), refused
+
+
 async def test_what_is_wrong_is_named(node: Node) -> None:
     lead(node)
     await join(node)

@@ -140,6 +140,23 @@ async def test_a_refusal_does_not_hide_that_an_attempt_before_it_may_have_got_th
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
+async def test_a_refusal_does_not_hide_that_an_attempt_after_it_may_have_got_through(
+    cluster: FakeCluster, client: Client, clock: LoopClock
+) -> None:
+    await routes(cluster, client)
+    cluster.exchanges.refusals["b"] = [errors.NoLeader("an election") for _ in range(2)]
+
+    def over() -> None:
+        cluster.exchanges.refusals["b"] = []
+        clock.advance(60)
+
+    cluster.script("Publish", None, None, Fault(first=over, lose_answer=True))
+    with pytest.raises(errors.NoLeader) as caught:
+        await client.publish("events", b"v", routing_key="y", timeout_ms=60_000)
+    assert cluster.partition("b", 0).values() == [b"v"]
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 async def test_the_unroutable(cluster: FakeCluster, client: Client) -> None:
     await routes(cluster, client)
     await client.exchanges.declare("nowhere", "fanout")
