@@ -38,6 +38,10 @@ WORTH_REACHING = (
     "verdict release taken", "verdict park taken", "verdict extend taken", "verdict LEASE_EXPIRED",
     "verdicts DUPLICATE", "verdicts PARKED", "verdicts DROPPED", "verdicts under another leader", "leases run out",
     "leases run out while a worker was stopped", "call QUEUE_PAUSED", "workers: kill", "workers: pause", "workers: cut",
+    "results published", "hand-overs told", "hand-overs told as duplicates", "hand-overs repeated",
+    "hand-overs of several messages", "hand-overs that overlap", "hand-overs of work done before",
+    "hand-overs with other records refused", "hand-over LEASE_EXPIRED", "hand-overs in doubt that counted",
+    "hand-overs in doubt that did not count",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

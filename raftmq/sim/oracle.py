@@ -89,6 +89,20 @@ class OutOfRange:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Messages that a worker acknowledged, or tried to, together with records that came of them."""
+
+    queue: str
+    partition: Partition
+    claims: tuple[tuple[int, int], ...]
+    """Lease and offset of each message."""
+    keys: tuple[bytes, ...]
+    """What the work of each is known by; or empty."""
+    values: tuple[bytes, ...]
+    """Of the records; no two attempts have the same."""
+
+
 Operation: TypeAlias = "Send | Poll | Bounds | OutOfRange | GroupEvent"
 
 
@@ -105,6 +119,7 @@ class Oracle:
         """Name by topic id, of creations that were told to have worked."""
         self.queues: dict[str, Queue] = {}
         """What workers of queue groups were given, and said; by topic and group."""
+        self.handed: list[HandedOver] = []
         self.cancelled: set[tuple[Partition, int]] = set()
         """Records that operators did not want to be delivered, whatever became of that."""
         self.counts: Counter[str] = Counter()

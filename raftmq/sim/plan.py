@@ -14,7 +14,7 @@ from random import Random
 from raftmq.assembly import Assembly
 from raftmq.client.types import Acks
 from raftmq.sim.group_plan import GroupPlan, draw_group
-from raftmq.sim.queueing import SHARE, QueuePlan, draw_queues
+from raftmq.sim.queueing import SHARE, QueuePlan, draw_faces, draw_queues
 from raftmq.sim.retaining import RetentionPlan, draw_retention
 from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
@@ -150,6 +150,7 @@ def draw(seed: int) -> Plan:
     rng = Random(f"queues {seed}")  # of its own, too
     if rng.random() < SHARE and plan.group is None:
         _work_on_queues(rng, plan)
+        _show_faces(Random(f"faces {seed}"), plan)
     return plan
 
 
@@ -169,6 +170,14 @@ def _work_on_queues(rng: Random, plan: Plan) -> None:
         plan.queues = [replace(queue, special=0.0) for queue in plan.queues]  # a time that never comes ends nothing
     if any(queue.settings.retention != "log" for queue in plan.queues):
         plan.retention = replace(plan.retention, size_bytes=0, age_ms=0, trim_ms=plan.election_ms // 5)
+
+
+def _show_faces(rng: Random, plan: Plan) -> None:
+    """What some queues have beside the rest; drawn apart, so that the rest stays as it was."""
+    plan.queues = draw_faces(rng, plan.queues)
+    if any(queue.handing.share for queue in plan.queues):
+        # What comes of messages is as much again.
+        plan.producers = [replace(one, pause_ms=2 * one.pause_ms) for one in plan.producers]
 
 
 def _outlive(rng: Random, plan: Plan) -> None:

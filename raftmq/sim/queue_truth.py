@@ -18,6 +18,7 @@ from raftmq.chaos.queue_events import ENDED, Left, Message, Queue
 from raftmq.ids import QueueId, Term
 from raftmq.partition import commands
 from raftmq.partition.machine import PartitionMachine
+from raftmq.partition.queues import codec
 from raftmq.partition.queues.commands import (
     Done,
     Granted,
@@ -34,7 +35,7 @@ from raftmq.partition.queues.commands import (
 )
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.raft.types import EntryKind
-from raftmq.records.batch import decode_records
+from raftmq.records.batch import VERDICTS_VERSION, decode_records
 from raftmq.records.entry import LogEntry
 from raftmq.sim.oracle import Partition
 from raftmq.sim.queueing import QueuePlan
@@ -70,6 +71,8 @@ class Group:
     """Messages that were parked, or ended without an acknowledgement, and how."""
     lives: dict[tuple[int, int], Life] = field(default_factory=dict)
     """By lease and offset."""
+    acked: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)
+    """By offset and era: under which lease, and by what key the work is known, if by any."""
     _grants: Counter[int] = field(default_factory=Counter)
 
     def life(self, offset: int) -> Life:
@@ -97,6 +100,8 @@ class Truth:
     groups: dict[QueueId, Group] = field(default_factory=dict)
     expires: set[int] = field(default_factory=set)
     """Offsets of records that are not wanted after some time."""
+    together: dict[int, tuple[int, Sequence[Settle]]] = field(default_factory=dict)
+    """Batches that are one entry with verdicts, by first offset: the offset behind them, and the verdicts."""
     counts: Counter[str] = field(default_factory=Counter)
     """How often what came to pass, over all groups."""
     log_start: int = 0
@@ -111,11 +116,8 @@ def replay(entries: Iterable[LogEntry]) -> Truth:
         if entry.kind is EntryKind.DATA:
             _note_records(truth, entry)
         said: set[tuple[QueueId, int]] = set()
-        if answers and entry.kind is EntryKind.COMMAND:
-            command = commands.decode(entry.inline, entry.version)
-            assert isinstance(command, QueueCommand)
-            for op, answer in zip(command.ops, answers, strict=True):
-                _note(truth, machine, entry, op, answer, said)
+        for op, answer in zip(_ops(entry, truth) if answers else (), answers, strict=True):
+            _note(truth, machine, entry, op, answer, said)
         for queue_id, state in machine.queues.groups.items():
             group = truth.groups.setdefault(queue_id, Group(state))
             if group.state is state:
@@ -125,6 +127,18 @@ def replay(entries: Iterable[LogEntry]) -> Truth:
             group.state = state
     truth.log_start = machine.log_start_offset
     return truth
+
+
+def _ops(entry: LogEntry, truth: Truth) -> Sequence[QueueOp]:
+    """What an entry asks of queue groups."""
+    if entry.kind is EntryKind.DATA:
+        settles = codec.attached(entry.inline) if entry.version == VERDICTS_VERSION else ()
+        truth.together[entry.base_offset] = entry.next_offset, settles
+        truth.counts["results published"] += entry.count
+        return settles
+    command = commands.decode(entry.inline, entry.version)
+    assert isinstance(command, QueueCommand)
+    return command.ops
 
 
 def _places(group: QueueGroup) -> tuple[set[int], set[int]]:
@@ -169,7 +183,8 @@ def _note(
 def _note_verdicts(
     truth: Truth, group: Group, entry: LogEntry, op: Settle, answer: Settled, said: set[tuple[QueueId, int]]
 ) -> None:
-    for offset, status in zip(op.offsets, answer.statuses, strict=True):
+    keys = op.processed_keys or [b""] * len(op.offsets)
+    for offset, status, key in zip(op.offsets, answer.statuses, keys, strict=True):
         truth.counts[f"verdicts {status.name}"] += 1
         if status not in ACCEPTED:
             continue
@@ -180,6 +195,7 @@ def _note_verdicts(
             truth.counts["verdicts under another leader"] += 1
         if op.verdict is Verdict.ACK:
             said.add((op.group, offset))
+            group.acked[offset, group.seeks] = op.lease, key
         elif op.verdict is Verdict.PARK or status in (Status.PARKED, Status.DROPPED):
             # Here too, because whatever follows in this entry may begin the group anew.
             group.ended[offset, group.life(offset)] = "gone" if status is Status.DROPPED else "parked"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -23,6 +23,7 @@ from raftmq.client.queue_message import QueueMessage
 from raftmq.client.types import ConsumedRecord
 from raftmq.errors import Outcome as Applied
 from raftmq.errors import RaftmqError
+from raftmq.sim.handing_over import HandingOver, HandingPlan, draw_handing, is_result
 from raftmq.sim.oracle import Partition
 from raftmq.sim.workload import Task, until_done
 
@@ -38,6 +39,8 @@ TENDING = ("redrive", "redrive", "pause", "seek", "resume", "cancel", "peek")
 TIMEOUT_MS = 4_000
 HONEST_HANDS = 32
 """Of a worker, when the run is over: what is left is done in few steps."""
+TOGETHER_AT_LAST = 8
+"""Messages that are handed over at once then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class QueuePlan:
     """Different keys of the topic's records; 0: they have none."""
     special: float
     """How many of the topic's records have a priority, a time before which or after which they are not wanted."""
+    handing: HandingPlan = field(default_factory=HandingPlan)
 
     @property
     def name(self) -> str:
@@ -113,6 +117,11 @@ def _draw(rng: Random, topic: str, group: str, election_ms: int, keys: int, spec
     )
 
 
+def draw_faces(rng: Random, plans: Sequence[QueuePlan]) -> list[QueuePlan]:
+    """What only some of the groups have; drawn apart, so that the rest of a plan stays as it was."""
+    return [replace(plan, handing=draw_handing(rng)) for plan in plans]
+
+
 def dressing(plan: QueuePlan, rng: Random, wall_ms: int) -> dict[str, Any]:
     """What a record of the topic has besides its value: arguments of ``Producer.enqueue``."""
     dress: dict[str, Any] = {}
@@ -155,6 +164,9 @@ class Worker:
         self._plan = plan
         self._now = now
         self._history = task.oracle.queues[plan.name]
+        self._handing = HandingOver(task, plan.handing, self._history, now)
+        self._worker: QueueWorker | None = None
+        """Of the session."""
 
     async def work(self) -> None:
         """Session after session, until cancelled. Once the run is over it does its work honestly."""
@@ -172,6 +184,7 @@ class Worker:
                 await asyncio.sleep(0.05)
 
     async def _session(self, worker: QueueWorker, count: int) -> None:
+        self._worker = worker
         hands = [asyncio.create_task(self._hand(worker)) for _ in range(count)]
         try:
             async with asyncio.timeout(self._plan.session_ms / 1000):
@@ -186,7 +199,9 @@ class Worker:
     async def _hand(self, worker: QueueWorker) -> None:
         async for message in worker:
             self._note(message)
-            if self._task.stopping():
+            if self._task.stopping() and self._handing.wants(message):
+                await self._with_others(message, TOGETHER_AT_LAST)
+            elif self._task.stopping():
                 await self._say(message, "ack")
             else:
                 await asyncio.sleep(self._task.rng.expovariate(1.0) * self._plan.work_ms / 1000)
@@ -211,8 +226,29 @@ class Worker:
                 await self._say(message, second)
             case "forget":
                 message.settled()
+            case "ack" if self._task.rng.random() < 0.4 and self._handing.wants(message):
+                await self._with_others(message, self._task.rng.choice((2, 2, 4)))
             case _:
                 await self._say(message, word)
+
+    async def _with_others(self, message: QueueMessage, most: int) -> None:
+        """Hand over several messages at once, as far as there are others; those that cannot come along go by
+        themselves."""
+        assert self._worker is not None
+        together: list[QueueMessage] = [message]
+        apart: list[QueueMessage] = []
+        while len(together) + len(apart) < most:
+            other = await self._worker.get(1)
+            if other is None:
+                break
+            self._note(other)
+            fits = other.partition == message.partition and not is_result(other.value)
+            (together if fits else apart).append(other)
+        if len(together) == 1:
+            apart, together = together + apart, []
+        await asyncio.gather(*(self._say(one, "ack") for one in apart))
+        if together and not await self._handing.several(self._worker, together):
+            await asyncio.gather(*(self._say(one, "release") for one in together))
 
     def _note(self, message: QueueMessage) -> None:
         partition = Partition(message.topic, message.partition)
@@ -231,6 +267,11 @@ class Worker:
         )  # fmt: skip
 
     async def _say(self, message: QueueMessage, kind: str) -> None:
+        if kind == "ack" and self._handing.wants(message):
+            assert self._worker is not None
+            if await self._handing.one(self._worker, message):
+                return
+            kind = "release"
         partition = named(Partition(message.topic, message.partition))
         verdict = Verdict(kind, partition, message.offset, claim(message.token).lease, self._now())
         self._history.verdicts.append(verdict)
@@ -249,7 +290,8 @@ class Worker:
         rng = self._task.rng
         match kind:
             case "ack":
-                await message.ack(processed_key=b"%d" % message.offset if rng.random() < 0.2 else b"")
+                key = self._handing.key(message) or b"%d" % message.offset
+                await message.ack(processed_key=key if rng.random() < 0.2 else b"")
             case "release":
                 await message.release()
             case "retry":

@@ -15,6 +15,7 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.tally import Counter
 from raftmq.sim import queueing
+from raftmq.sim.oracle import Told
 from raftmq.sim.process import WALL_START_MS, Process
 from raftmq.sim.queue_truth import judged
 from raftmq.sim.queueing import QueuePlan
@@ -203,6 +204,10 @@ class Workforce:
         )
         forgets = plan.retention.forgets
         final.queues = judged(self._plans, checker.oracle.queues, final.logs, self._ids(), forgets)
+        for handed in checker.oracle.handed:
+            if checker.oracle.sends[handed.values[0]].told is Told.UNKNOWN:
+                counted = any(value == handed.values[0] for _, value, _ in final.read[handed.partition])
+                checker.states["hand-overs in doubt that " + ("counted" if counted else "did not count")] += 1
         truths = {name: truth for one in final.queues for name, truth in one.truths.items()}
         for truth in truths.values():
             checker.states.update(truth.counts)

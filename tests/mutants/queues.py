@@ -8,14 +8,17 @@ from typing import Any
 from raftmq import status
 from raftmq.client import settling
 from raftmq.client.queue_message import QueueMessage
-from raftmq.ids import Offset
+from raftmq.errors import LeaseExpired, Outcome
+from raftmq.ids import Offset, QueueId
 from raftmq.partition.queues import ops, rows
-from raftmq.partition.queues.commands import Status
+from raftmq.partition.queues.commands import Status, Verdict
 from raftmq.partition.queues.group import Now, QueueGroup
 from raftmq.partition.queues.leases import Lease, Leases
 from raftmq.partition.queues.machine import Queues
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.partition.queues.parked import Parked
+from raftmq.replica.queues.calls import Handover, Ruling
+from raftmq.replica.queues.handing import Handing
 from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.together import Together
 from tests.mutants.table import Patch, mutant
@@ -175,3 +178,68 @@ def delivered_at_another_offset(patch: Patch) -> None:
         return [one._replace(record=again.get(Offset(one.offset + 1), one).record) for one in found]
 
     patch.setattr(QueueHost, "_deliver", delivering)
+
+
+# -- acknowledged and published in one step ----------------------------------------------------------------------------
+
+
+@mutant(AREA)
+def published_without_its_verdicts(patch: Patch) -> None:
+    """A result is published, and the verdicts of its entry are left out."""
+    draft = Together.draft
+
+    def drafting(self: Together, batch: Any, stamp: Any, settles: Any) -> Any:
+        draft(self, batch, stamp, settles)
+        return draft(self, batch, stamp, ())
+
+    patch.setattr(Together, "draft", drafting)
+
+
+@mutant(AREA)
+def published_on_a_lease_that_is_over(patch: Patch) -> None:
+    """Nobody asks whether the verdicts that go with a batch will count."""
+    patch.setattr(Queues, "objection", lambda self, settles, log_tick: "")
+
+
+@mutant(AREA)
+def acknowledged_in_an_entry_of_its_own(patch: Patch) -> None:
+    """A leader acknowledges first, and publishes then."""
+
+    async def handing_over(self: QueueHost, group_id: Any, group: Any, asked: Handover, timeout_ms: int) -> Any:
+        ruling = Ruling(Verdict.ACK, processed_keys=tuple(asked.processed_keys))
+        statuses = await self.settle(group_id, group, asked.claims, ruling, timeout_ms)
+        if Status.LEASE_EXPIRED in statuses:
+            raise LeaseExpired("the lease is over", outcome=Outcome.UNKNOWN)
+        found = [at for at, status in enumerate(statuses) if status is Status.ALREADY_PROCESSED]
+        if found:
+            return found
+        return await self._log.intake.produce(group_id, asked.batch, asked.acks, asked.min_in_sync, timeout_ms)
+
+    patch.setattr(QueueHost, "hand_over", handing_over)
+
+
+@mutant(AREA)
+def only_one_lease_of_several(patch: Patch) -> None:
+    """Of messages that are handed over together, and came under different leases, those of the first one count."""
+    settles = Handing._settles
+    patch.setattr(Handing, "_settles", lambda self, queue: settles(self, queue)[:1])
+
+
+@mutant(AREA)
+def work_done_before_not_acknowledged(patch: Patch) -> None:
+    """A worker is told that its work was done before, and the message stays with it."""
+    hand_over = QueueHost.hand_over
+
+    async def handing_over(self: QueueHost, group_id: Any, group: Any, asked: Handover, timeout_ms: int) -> Any:
+        processed = self.desk_of(group_id).machine.queues.groups[QueueId(group.id)].processed
+        found = [(at, processed.get(key)) for at, key in enumerate(asked.processed_keys)]
+        known = [at for at, one in found if one is not None and one.offset != asked.claims[at].offset]
+        return known or await hand_over(self, group_id, group, asked, timeout_ms)
+
+    patch.setattr(QueueHost, "hand_over", handing_over)
+
+
+@mutant(AREA)
+def doubtful_call_told_refused(patch: Patch) -> None:
+    """A client tells of its last attempt only, whatever may have become of those before."""
+    patch.setattr(settling, "with_outcome", lambda error, outcome: error)
