@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
@@ -35,6 +35,8 @@ TELL_EVERY_MS = 10_000
 """A partition that is full says so in the log so often at most."""
 
 Done = Callable[[Ack | RaftmqError], None]
+Attempt = Callable[[Callable[[], None]], Awaitable[None]]
+"""Calls what it is given, once, in its own good time; raises what that raises, or why it has not called it."""
 
 
 class Intake:
@@ -85,37 +87,32 @@ class Intake:
                 batch, acks, min_in_sync, now, wall_ms, deadline, done, expected, now - arrived, room
             )
 
-        # Some of the time is kept for the acknowledgement.
-        until = Tick(deadline - timeout_ms // 10) if limit and limit.overflow is Overflow.BLOCK else None
-        return await self._answer(group_id, batch, acks, append, until)
+        return await self._answer(group_id, batch, acks, append, _waits_until(limit, deadline, timeout_ms))
 
-    def begin_with(
+    async def produce_with(
         self,
         group_id: GroupId,
         batch: CheckedBatch,
         settles: Sequence[Settle],
         acks: Acks,
         min_in_sync: int,
-        deadline: Tick,
+        timeout_ms: int,
         limit: DepthLimit,
-        done: Done,
-    ) -> None:
-        """Append `batch` and `settles` as one entry; ``done`` is told the answer. Raises what refuses them: see
-        ``Leadership.produce``, ``Together.draft``. Where the partition is too deep nobody waits: the leases run."""
+        alone: Attempt,
+    ) -> Ack:
+        """As ``produce``, with `settles` in the same entry. ``alone`` calls what appends once nothing is under way that
+        could change them, and raises what that raises: besides what refuses records, see ``Together.draft``."""
+        deadline = Tick(self._clock.tick() + timeout_ms)
         self._room(group_id, batch.size)
-        now = self._clock.tick()
-        room = self._room_within(group_id, limit, now) if limit else None
-        done = self._held(group_id, batch, acks, done)
-        self.held_bytes += batch.size
-        try:
+
+        def append(done: Done) -> None:
+            now, wall_ms = self._clock.tick(), self._clock.wall_ms()
+            room = self._room_within(group_id, limit, now) if limit else None
             self._leadership(group_id).produce(
-                batch, acks, min_in_sync, now, self._clock.wall_ms(), deadline, done, room=room, settles=settles
+                batch, acks, min_in_sync, now, wall_ms, deadline, done, room=room, settles=settles
             )
-        except BaseException:
-            self.held_bytes -= batch.size
-            raise
-        finally:
-            self._replicas.touch(group_id)
+
+        return await self._answer(group_id, batch, acks, append, _waits_until(limit, deadline, timeout_ms), alone)
 
     async def gather(
         self, group_id: GroupId, records: LooseRecords, acks: Acks, min_in_sync: int, timeout_ms: int, max_bytes: int
@@ -193,7 +190,7 @@ class Intake:
             raise NoLeader("this node has only just been elected: try again")
         return leadership
 
-    async def _in_turn(self, group_id: GroupId, append: Callable[[], None], until: Tick) -> None:
+    async def _in_turn(self, group_id: GroupId, append: Callable[[], None], until: Tick, attempt: Attempt) -> None:
         """Append when there is room, in the order of arrival. Raises QueueFull where there is none by `until`."""
         turn = self._turns.setdefault(group_id, asyncio.Lock())
         try:
@@ -204,7 +201,7 @@ class Intake:
         try:
             while True:
                 try:
-                    return append()
+                    return await attempt(append)
                 except QueueFull:
                     remaining = until - self._clock.tick()
                     if remaining <= 0:
@@ -220,20 +217,36 @@ class Intake:
             _log.warning("partition is full", group=group, policy=overflow.name.lower(), what=what, records=records)
 
     async def _answer(
-        self, group_id: GroupId, records: Sized, acks: Acks, append: Callable[[Done], None], until: Tick | None = None
+        self,
+        group_id: GroupId,
+        records: Sized,
+        acks: Acks,
+        append: Callable[[Done], None],
+        until: Tick | None = None,
+        attempt: Attempt | None = None,
     ) -> Ack:
         """What becomes of `records` once ``append`` has taken them; it raises where it does not. `until`: where their
-        partition has no room, they wait so long for some."""
+        partition has no room, they wait so long for some. ``attempt``: what calls ``append``, if not just anybody."""
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         done = self._held(group_id, records, acks, partial(settle, answer))
+        is_appended = False
+
+        def begin() -> None:
+            nonlocal is_appended
+            append(done)
+            is_appended = True
+
         self.held_bytes += records.size
         try:
-            if until is None:
-                append(done)
+            if until is not None:
+                await self._in_turn(group_id, begin, until, attempt or _at_once)
+            elif attempt is not None:
+                await attempt(begin)
             else:
-                await self._in_turn(group_id, partial(append, done), until)
+                begin()
         except BaseException:
-            self.held_bytes -= records.size
+            if not is_appended:  # else ``done`` gives it back, also where the caller went in that very moment
+                self.held_bytes -= records.size
             self._replicas.touch(group_id)  # what had been gathered before these records was appended all the same
             raise
         self._replicas.touch(group_id)
@@ -250,3 +263,12 @@ class Intake:
             done(answer)
 
         return ended
+
+
+async def _at_once(append: Callable[[], None]) -> None:
+    append()
+
+
+def _waits_until(limit: DepthLimit, deadline: Tick, timeout_ms: int) -> Tick | None:
+    """Until when records wait for room; None: not at all. Some of the time is kept for the acknowledgement."""
+    return Tick(deadline - timeout_ms // 10) if limit and limit.overflow is Overflow.BLOCK else None

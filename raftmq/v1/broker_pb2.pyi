@@ -33,7 +33,7 @@ class _OverflowPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overfl
     OVERFLOW_POLICY_REJECT: _OverflowPolicy.ValueType  # 1
     """QUEUE_FULL (RESOURCE_EXHAUSTED), with a time to wait."""
     OVERFLOW_POLICY_BLOCK: _OverflowPolicy.ValueType  # 2
-    """The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
+    """The call (Produce, AckAndPublish) waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
     OVERFLOW_POLICY_DROP_OLDEST: _OverflowPolicy.ValueType  # 3
     """The partition's oldest records are removed, whether anybody has read them or not; but QUEUE_FULL where a queue group
     that removes what is done (DELETE_ON_ACK, ALL_GROUPS) is not done with them.
@@ -55,7 +55,7 @@ OVERFLOW_POLICY_UNSPECIFIED: OverflowPolicy.ValueType  # 0
 OVERFLOW_POLICY_REJECT: OverflowPolicy.ValueType  # 1
 """QUEUE_FULL (RESOURCE_EXHAUSTED), with a time to wait."""
 OVERFLOW_POLICY_BLOCK: OverflowPolicy.ValueType  # 2
-"""The call waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
+"""The call (Produce, AckAndPublish) waits for room, in turn, until shortly before its deadline; then QUEUE_FULL."""
 OVERFLOW_POLICY_DROP_OLDEST: OverflowPolicy.ValueType  # 3
 """The partition's oldest records are removed, whether anybody has read them or not; but QUEUE_FULL where a queue group
 that removes what is done (DELETE_ON_ACK, ALL_GROUPS) is not done with them.

@@ -563,7 +563,9 @@ class AckAndPublishRequest(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the server may wait; unset: 10 s."""
+        """How long the server may wait; unset: 10 s. Under OVERFLOW_POLICY_BLOCK also for room in the partition, in turn with those
+        who produce; the leases are not extended meanwhile.
+        """
 
     def __init__(
         self,
@@ -999,6 +1001,7 @@ class WorkRequest(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     PARK_FIELD_NUMBER: _builtins.int
     EXTEND_FIELD_NUMBER: _builtins.int
+    ACK_AND_PUBLISH_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
     """The client's own, told again in the result of a verdict."""
     @_builtins.property
@@ -1019,6 +1022,12 @@ class WorkRequest(_message.Message):
     def park(self) -> Global___ParkRequest: ...
     @_builtins.property
     def extend(self) -> Global___ExtendRequest: ...
+    @_builtins.property
+    def ack_and_publish(self) -> Global___AckAndPublishRequest:
+        """At most 64 of a stream are under way at once, with 16 MiB together (one alone may be larger): others are told
+        OVERLOADED. So what waits for room in its partition does not keep the verdicts behind it, which may make room.
+        """
+
     def __init__(
         self,
         *,
@@ -1030,12 +1039,13 @@ class WorkRequest(_message.Message):
         retry: Global___RetryRequest | None = ...,
         park: Global___ParkRequest | None = ...,
         extend: Global___ExtendRequest | None = ...,
+        ack_and_publish: Global___AckAndPublishRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "credit", b"credit", "extend", b"extend", "park", b"park", "release", b"release", "request", b"request", "retry", b"retry", "subscription", b"subscription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "ack_and_publish", b"ack_and_publish", "credit", b"credit", "extend", b"extend", "park", b"park", "release", b"release", "request", b"request", "retry", b"retry", "subscription", b"subscription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "correlation_id", b"correlation_id", "credit", b"credit", "extend", b"extend", "park", b"park", "release", b"release", "request", b"request", "retry", b"retry", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "ack_and_publish", b"ack_and_publish", "correlation_id", b"correlation_id", "credit", b"credit", "extend", b"extend", "park", b"park", "release", b"release", "request", b"request", "retry", b"retry", "subscription", b"subscription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["subscription", "credit", "ack", "release", "retry", "park", "extend"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["subscription", "credit", "ack", "release", "retry", "park", "extend", "ack_and_publish"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -1101,6 +1111,7 @@ class VerdictResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ALREADY_PROCESSED_FIELD_NUMBER: _builtins.int
     AT_END_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerdictFailure]: ...
@@ -1110,11 +1121,15 @@ class VerdictResult(_message.Message):
 
     @_builtins.property
     def already_processed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """As in AckResponse."""
+        """As in AckResponse, AckAndPublishResponse."""
 
     @_builtins.property
     def at_end(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """As in RetryResponse."""
+
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt:
+        """As in AckAndPublishResponse: unset where `already_processed` names tokens."""
 
     def __init__(
         self,
@@ -1124,10 +1139,11 @@ class VerdictResult(_message.Message):
         error: _types_pb2.Error | None = ...,
         already_processed: _abc.Iterable[_builtins.int] | None = ...,
         at_end: _abc.Iterable[_builtins.int] | None = ...,
+        receipt: _types_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_processed", b"already_processed", "at_end", b"at_end", "correlation_id", b"correlation_id", "error", b"error", "failures", b"failures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_processed", b"already_processed", "at_end", b"at_end", "correlation_id", b"correlation_id", "error", b"error", "failures", b"failures", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

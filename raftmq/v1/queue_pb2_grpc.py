@@ -163,7 +163,7 @@ class QueueServicer:
 
     def Work(self, request_iterator, context):
         """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
-        late is a result like any other; the stream goes on.
+        late is a result like any other; the stream goes on. Results come in the order in which they are known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

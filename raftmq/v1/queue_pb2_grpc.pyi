@@ -51,7 +51,7 @@ class QueueStub:
     """
     Work: _grpc.StreamStreamMultiCallable[_queue_pb2.WorkRequest, _queue_pb2.WorkResponse]
     """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
-    late is a result like any other; the stream goes on.
+    late is a result like any other; the stream goes on. Results come in the order in which they are known.
     """
     Ack: _grpc.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
@@ -116,7 +116,7 @@ class QueueAsyncStub(QueueStub):
     """
     Work: _aio.StreamStreamMultiCallable[_queue_pb2.WorkRequest, _queue_pb2.WorkResponse]  # type: ignore[assignment]
     """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
-    late is a result like any other; the stream goes on.
+    late is a result like any other; the stream goes on. Results come in the order in which they are known.
     """
     Ack: _aio.UnaryUnaryMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]  # type: ignore[assignment]
     """The messages are done. Safe to repeat: a message that this very token has acknowledged already is no failure."""
@@ -190,7 +190,7 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_queue_pb2.WorkResponse], _abc.AsyncIterator[_queue_pb2.WorkResponse]]:
         """Messages pushed as far as the worker has granted credit, and verdicts on them, in one stream. A verdict that comes too
-        late is a result like any other; the stream goes on.
+        late is a result like any other; the stream goes on. Results come in the order in which they are known.
         """
 
     @_abc_1.abstractmethod

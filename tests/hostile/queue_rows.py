@@ -215,5 +215,7 @@ def _worked(topic: str) -> Iterator[Parts]:
     yield subscribe("no group", "group", group="")
     yield subscribe("no such partition", "partition", "UNKNOWN_PARTITION", partition=2**32 - 1)
     yield subscribe("a lease backwards", "lease", lease=Duration(seconds=-1))
+    publish = queue_pb2.WorkRequest(ack_and_publish=queue_pb2.AckAndPublishRequest(topic=topic, group="g"))
+    yield _row("Work", "records first", publish, "subscription")
     again = queue_pb2.WorkRequest(subscription=queue_pb2.ReceiveRequest(topic=topic, group="g"))
     yield "twice", f"{QUEUE}/Work", bodies([again, again]), "INVALID_ARGUMENT", "subscription"

@@ -135,11 +135,17 @@ async def test_a_stream_pushes_messages_and_takes_verdicts(client: Client, clust
         tokens: list[bytes] = []
         while len(tokens) < 4:
             tokens += [message.token for message in (await stream.read()).messages.messages]
-        ack = queue_pb2.AckRequest(topic=TOPIC, group="pushed", tokens=tokens)
+        ack = queue_pb2.AckRequest(topic=TOPIC, group="pushed", tokens=tokens[1:])
         for number in (1, 2):
             await stream.write(queue_pb2.WorkRequest(correlation_id=number, ack=ack))
             verdict = (await stream.read()).verdict
             assert (verdict.correlation_id, list(verdict.failures), verdict.error.message) == (number, [], "")
+        published = queue_pb2.AckAndPublishRequest(
+            topic=TOPIC, group="pushed", tokens=tokens[:1], records=[types_pb2.Record(value=b"result")]
+        )
+        await stream.write(queue_pb2.WorkRequest(correlation_id=4, ack_and_publish=published))
+        verdict = (await stream.read()).verdict
+        assert (verdict.correlation_id, verdict.receipt.count, verdict.receipt.duplicate) == (4, 1, False)
         late = queue_pb2.RetryRequest(topic=TOPIC, group="pushed", tokens=tokens[:1])
         await stream.write(queue_pb2.WorkRequest(correlation_id=3, retry=late))
         assert (await stream.read()).verdict.failures[0].error.reason == "LEASE_EXPIRED"

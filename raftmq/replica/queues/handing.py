@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from collections.abc import Callable
 
 from raftmq.errors import DeadlineExceeded, Outcome, RaftmqError
 from raftmq.ids import GroupId, LeaseId, QueueId, Tick
 from raftmq.partition.queues.commands import Settle, Verdict
 from raftmq.ports import Clock
-from raftmq.replica.futures import settle
 from raftmq.replica.intake import Intake
 from raftmq.replica.queues.calls import Handover, by_lease
 from raftmq.replica.queues.desk import Desk
@@ -26,41 +25,52 @@ class Handing:
         self._clock = clock
         self._group_id = group_id
         self._handover = handover
-        self._answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
-        self._told = partial(settle, self._answer)
 
     async def append(self, queue: QueueId, timeout_ms: int) -> Ack:
         """Raises AlreadyProcessed and LeaseExpired (nothing has happened), DeadlineExceeded, and whatever refuses
-        records."""
+        records. One that waits for room in the partition keeps nobody from the desk, and has no lease extended."""
+        asked = self._handover
         deadline = Tick(self._clock.tick() + timeout_ms)
+
+        async def alone(append: Callable[[], None]) -> None:
+            await self._alone(append, deadline)
+
         settles = self._settles(queue)
-        unmoved = DeadlineExceeded("what was asked before took all the time", outcome=Outcome.NOT_APPLIED)
-        late = asyncio.get_running_loop().call_later(timeout_ms / 1000, self._told, unmoved)
+        return await self._intake.produce_with(
+            self._group_id, asked.batch, settles, asked.acks, asked.min_in_sync, timeout_ms, asked.limit, alone
+        )
+
+    async def _alone(self, append: Callable[[], None], deadline: Tick) -> None:
+        """Call ``append`` with no op of the desk under way, unless the time is over first, or the caller has gone."""
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[None] = loop.create_future()
 
         def turn(error: RaftmqError | None) -> None:
-            late.cancel()
+            if begun.done():  # the time is over, or the caller has gone
+                return
             if error is not None:
-                self._told(error)
-            elif not self._answer.done():
-                self._begin(settles, deadline)
+                begun.set_exception(error)
+                return
+            try:
+                append()
+            except (RaftmqError, AlreadyProcessed) as refusal:
+                begun.set_exception(refusal)
+            else:
+                begun.set_result(None)
 
+        def late() -> None:
+            if not begun.done():
+                begun.set_exception(
+                    DeadlineExceeded("what was asked before took all the time", outcome=Outcome.NOT_APPLIED)
+                )
+
+        timer = loop.call_later(max(0, deadline - self._clock.tick()) / 1000, late)
         self._desk.alone(turn)
         try:
-            return await self._answer
+            await begun
         finally:
-            late.cancel()
+            timer.cancel()
             self._desk.withdraw(turn)
-
-    def _begin(self, settles: list[Settle], deadline: Tick) -> None:
-        asked = self._handover
-        try:
-            self._intake.begin_with(
-                self._group_id, asked.batch, settles, asked.acks, asked.min_in_sync, deadline, asked.limit, self._told
-            )
-        except RaftmqError as refusal:
-            self._told(refusal)
-        except AlreadyProcessed as known:
-            self._answer.set_exception(known)
 
     def _settles(self, queue: QueueId) -> list[Settle]:
         claims, keys = self._handover.claims, self._handover.processed_keys
