@@ -8,9 +8,11 @@ says when it registers how far it does, and one that is too old for the cluster 
 |---|---|
 | 1 | topics, producers, message ids, sessions, operations |
 | 2 | exchanges, queue groups, consumer groups and their expiry, limits on depth, quotas of clients |
+| 3 | copies of dead letters that name the parking of which they are |
 
-Commands in partitions need no check of their own: those about queue groups, and all of consumer groups, can only follow
-an event that is checked here. A command that does not follow from such an event has to look at ``cluster_version``.
+Most commands in partitions need no check of their own: those about queue groups, and all of consumer groups, can only
+follow an event that is checked here. A command that does not follow from such an event has to look at
+``cluster_version``.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from raftmq.metadata.events import ClusterVersionRaised, Event
 from raftmq.metadata.image import MetadataImage
 from raftmq.records.topic_kinds import TopicKind
 
-CLUSTER_VERSION = 2
+CLUSTER_VERSION = 3
 """The newest that this code understands."""
 OFFSETS_EXPIRE = 2
 """From this one on coordinators may let groups without members expire."""
+PARKINGS_NAMED = 3
+"""From this one on leaders may propose commands of version 3 (``partition.commands.PARKINGS_VERSION``)."""
 
 
 def needed_for(event: Event) -> int:

@@ -12,13 +12,15 @@ from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition.message_ids import Window
 from raftmq.partition.queues import codec
-from raftmq.partition.queues.commands import QueueCommand
+from raftmq.partition.queues.commands import QueueCommand, Routed
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
 """Of ticks, trims and windows."""
 QUEUE_VERSION = 2
 """Of what is asked of queue groups."""
+PARKINGS_VERSION = 3
+"""The same, where it tells which parking of a record a copy was made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ PartitionCommand = TickCommand | TrimCommand | WindowCommand | QueueCommand
 
 def version_of(command: PartitionCommand) -> int:
     """The one version in which `command` may be proposed, once the cluster version allows it."""
-    return QUEUE_VERSION if isinstance(command, QueueCommand) else VERSION
+    if not isinstance(command, QueueCommand):
+        return VERSION
+    return PARKINGS_VERSION if any(isinstance(op, Routed) and op.parked_ticks for op in command.ops) else QUEUE_VERSION
 
 
 def encode(command: PartitionCommand) -> bytes:
@@ -68,8 +72,10 @@ def encode(command: PartitionCommand) -> bytes:
 
 def decode(body: bytes, version: int) -> PartitionCommand:
     """The command in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
-    if version not in (VERSION, QUEUE_VERSION):
-        raise PoisonEntry(f"a command of version {version}; this node understands {QUEUE_VERSION} and must be upgraded")
+    if not VERSION <= version <= PARKINGS_VERSION:
+        raise PoisonEntry(
+            f"a command of version {version}; this node understands {PARKINGS_VERSION} and must be upgraded"
+        )
     try:
         message = parse_strictly(storage_pb2.PartitionCommand, body)
     except ValueError as error:

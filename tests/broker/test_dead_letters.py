@@ -9,6 +9,7 @@ from typing import Any
 from raftmq.broker.queues.dead_letters import BATCH, DeadLetters
 from raftmq.errors import NotLeader, UnknownTopic
 from raftmq.ids import GroupId
+from raftmq.metadata.features import PARKINGS_NAMED
 from raftmq.metadata.queue_groups import QueueGroupRecord, QueueSettings
 from raftmq.partition.queues.commands import Routed
 from raftmq.replica.queues.looking import Peeked
@@ -28,7 +29,7 @@ class Node:
             5: QueueGroupRecord(5, 1, "billing", settings),
             6: QueueGroupRecord(6, 1, "plain", QueueSettings()),
         }
-        self.image = SimpleNamespace(topics={"orders": topic}, queue_groups=self.groups)
+        self.image = SimpleNamespace(topics={"orders": topic}, queue_groups=self.groups, cluster_version=PARKINGS_NAMED)
         self.parked = parked
         self.refused: set[bytes] = set()
         self.silent: dict[str, asyncio.Event] = {}
@@ -71,7 +72,7 @@ class Node:
 
 def letter(offset: int, **known: Any) -> Peeked:
     record = types_pb2.Record(key=b"ann", value=b"%d" % offset, headers=[types_pb2.Header(name="own", value=b"one")])
-    told: dict[str, Any] = {"reason": "TOO_MANY_FAILURES", "error": "no such customer", "parked_ms": 77}
+    told: dict[str, Any] = {"reason": "TOO_MANY_FAILURES", "error": "no such customer", "parked_tick": 77}
     return Peeked(offset, 4, 3, 0, **(told | {"record": record} | known))
 
 
@@ -103,11 +104,21 @@ async def test_what_cannot_be_copied_stays_and_keeps_nobody_behind_it() -> None:
 
 async def test_a_copy_goes_again_under_the_same_id_and_the_next_parking_under_another() -> None:
     node = Node([letter(0)])
-    for again in ([letter(0)], [letter(0, parked_ms=78)], []):
+    for again in ([letter(0)], [letter(0, parked_tick=78)], []):
         await node.look()
         node.parked = again
     first, repeated, parked_again = (request.message_id for request in node.requests)
     assert first == repeated != parked_again
+
+
+async def test_parkings_are_named_once_all_nodes_understand_it() -> None:
+    node = Node([letter(0), letter(1, parked_tick=78)])
+    await node.look()
+    node.image.cluster_version = PARKINGS_NAMED - 1
+    node.parked = [letter(2)]
+    await node.look()
+    told = [(list(op.offsets), list(op.parked_ticks)) for op in node.routed]
+    assert told == [([0, 1], [77, 78]), ([2], [])]
 
 
 async def test_a_record_that_breaks_limits_is_copied_within_them() -> None:

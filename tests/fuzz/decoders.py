@@ -11,13 +11,13 @@ from google.protobuf.message import DecodeError
 from raftmq.config import ConfigError, parse
 from raftmq.controller.formation import Formation
 from raftmq.errors import RaftmqError
-from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, ReplicaId, StoreId, Term
+from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, Offset, QueueId, ReplicaId, StoreId, Term
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata import events
 from raftmq.partition import commands
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.message_ids import Window
-from raftmq.partition.queues.commands import Hold, QueueCommand, Verdict
+from raftmq.partition.queues.commands import Hold, QueueCommand, Routed, Verdict
 from raftmq.partition.queues.settings import Ordering, QueueSettings
 from raftmq.ports import (
     Anchor,
@@ -180,6 +180,11 @@ DECODERS: dict[str, Decoder] = {
     "queue_command": Decoder(
         lambda data: commands.decode(data, commands.QUEUE_VERSION),
         [commands.encode(QueueCommand((op,))) for op in OPS],
+        (PoisonEntry,),
+    ),
+    "parkings_command": Decoder(
+        lambda data: commands.decode(data, commands.PARKINGS_VERSION),
+        [commands.encode(QueueCommand((Routed(QueueId(5), (1, 2), True, (7, 9)),)))],
         (PoisonEntry,),
     ),
     "metadata": Decoder(lambda data: events.decode(data, events.VERSION), [events.encode(_EVENTS)], (PoisonEntry,)),

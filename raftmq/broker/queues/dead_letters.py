@@ -18,6 +18,7 @@ from raftmq.broker.deadlines import CallContext
 from raftmq.broker.view import View
 from raftmq.errors import DataLoss, RaftmqError
 from raftmq.ids import Offset, QueueId
+from raftmq.metadata.features import PARKINGS_NAMED
 from raftmq.metadata.image import PartitionRecord, TopicRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord
 from raftmq.partition.queues.commands import Routed
@@ -91,9 +92,13 @@ class DeadLetters:
             if unread:
                 self._failed(group, DataLoss(f"{unread} of partition {partition.partition} cannot be read"))
             sent = await asyncio.gather(*(self._send(topic, partition, group, *letter) for letter in letters))
-            done = [Offset(one.offset) for (one, _), was_sent in zip(letters, sent, strict=True) if was_sent]
+            done = [one for (one, _), was_sent in zip(letters, sent, strict=True) if was_sent]
             if done:
-                routed = Routed(QueueId(group.id), done, group.settings.dead_letter_remove)
+                # One that was redriven meanwhile, and parked again, is another letter.
+                is_named = self._view.cluster.image.cluster_version >= PARKINGS_NAMED
+                ticks = [one.parked_tick for one in done] if is_named else []
+                offsets = [Offset(one.offset) for one in done]
+                routed = Routed(QueueId(group.id), offsets, group.settings.dead_letter_remove, ticks)
                 await self._view.queues.ask(partition.group, group, routed, LIMIT_MS)
         except RaftmqError as error:
             self._failed(group, error)  # leadership has moved on, most likely: the next leader looks as well
@@ -111,7 +116,7 @@ class DeadLetters:
             topic=group.settings.dead_letter_topic,
             records=[_copy(topic.name, partition.partition, group.name, letter, record)],
             # Parked once more, later, it is another letter.
-            message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.parked_ms}",
+            message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.parked_tick}",
         )
         context = CallContext.starting(LIMIT_MS)
         try:

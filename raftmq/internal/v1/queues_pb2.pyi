@@ -516,18 +516,26 @@ class QueueRouted(_message.Message):
 
     OFFSETS_FIELD_NUMBER: _builtins.int
     REMOVE_FIELD_NUMBER: _builtins.int
+    PARKED_TICKS_FIELD_NUMBER: _builtins.int
     remove: _builtins.bool
     @_builtins.property
     def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def parked_ticks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Log ticks at which they were parked (QueueParkedRow.log_tick), one for each offset: one that has been parked again
+        since is passed over. Empty: however they were parked. From command version 3 on.
+        """
+
     def __init__(
         self,
         *,
         offsets: _abc.Iterable[_builtins.int] | None = ...,
         remove: _builtins.bool = ...,
+        parked_ticks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets", "remove", b"remove"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets", "parked_ticks", b"parked_ticks", "remove", b"remove"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,8 +91,9 @@ def _op_to_proto(op: QueueOp) -> queues_pb2.QueueOp:
             return make(group=group, resume=queues_pb2.QueueResume())
         case Redrive(group, offsets):
             return make(group=group, redrive=queues_pb2.QueueRedrive(offsets=offsets))
-        case Routed(group, offsets, remove):
-            return make(group=group, routed=queues_pb2.QueueRouted(offsets=offsets, remove=remove))
+        case Routed(group, offsets, remove, ticks):
+            routed = queues_pb2.QueueRouted(offsets=offsets, remove=remove, parked_ticks=ticks)
+            return make(group=group, routed=routed)
         case Cancel(group, offset):
             return make(group=group, cancel=queues_pb2.QueueCancel(offset=offset))
         case Hold(offset, record):
@@ -187,6 +188,12 @@ def _extend(group: QueueId, message: queues_pb2.QueueExtend) -> QueueOp:
     return Extend(group, LeaseId(message.lease), message.secret, message.lease_ms)
 
 
+def _routed(group: QueueId, message: queues_pb2.QueueRouted) -> QueueOp:
+    offsets, ticks = tuple(message.offsets), tuple(message.parked_ticks)
+    _require(len(ticks) in (0, len(offsets)), f"{len(ticks)} parkings of {len(offsets)} records")
+    return Routed(group, offsets, message.remove, ticks)
+
+
 _READERS: dict[str, Callable[[QueueId, Any], QueueOp]] = {
     "configure": _configure,
     "remove": lambda group, _: Remove(group),
@@ -198,7 +205,7 @@ _READERS: dict[str, Callable[[QueueId, Any], QueueOp]] = {
     "pause": lambda group, _: Pause(group),
     "resume": lambda group, _: Resume(group),
     "redrive": lambda group, message: Redrive(group, tuple(message.offsets)),
-    "routed": lambda group, message: Routed(group, tuple(message.offsets), message.remove),
+    "routed": _routed,
     "cancel": lambda group, message: Cancel(group, Offset(message.offset)),
     "hold": lambda _, message: Hold(Offset(message.offset), message.record),
 }

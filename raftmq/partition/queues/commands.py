@@ -169,6 +169,9 @@ class Routed:
     group: QueueId
     offsets: Sequence[int]
     remove: bool
+    parked_ticks: Sequence[int] = ()
+    """For each of them the log tick at which it was parked: one that has been parked again since is another letter, and
+    passed over. Empty: whatever letter it is. (The wall stamp may stand still, so that it names nothing.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +212,10 @@ def bytes_at_most(op: QueueOp) -> int:
             return 64 + 10 * (len(op.keys) + len(op.lanes)) + 48 * len(op.specials)
         case Hold():
             return 32 + len(op.record)
-        case Redrive() | Routed():
+        case Redrive():
             return 32 + 10 * len(op.offsets)
+        case Routed():
+            return 32 + 10 * (len(op.offsets) + len(op.parked_ticks))
         case Grant():
             return 64 + 4 * len(op.worker)
         case _:

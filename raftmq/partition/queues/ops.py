@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from raftmq.ids import LeaseId, Offset
 from raftmq.partition.queues.commands import (
@@ -216,8 +217,9 @@ def redrive(group: QueueGroup, op: Redrive, now: Now) -> Redriven:
 
 def routed(group: QueueGroup, op: Routed) -> Done:
     """Parked records have been copied to a topic of dead letters."""
-    for offset in op.offsets:
-        if offset not in group.parked.offsets:
+    for offset, tick in zip_longest(op.offsets, op.parked_ticks):
+        record = group.parked.get(offset)
+        if record is None or tick not in (None, record.log_tick):
             continue
         if op.remove:
             group.close_parked(offset, Counter.ROUTED)

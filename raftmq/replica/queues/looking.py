@@ -38,6 +38,8 @@ class Peeked:
     error: str = ""
     parked_ms: int = 0
     """Wall stamp; 0: it is not parked."""
+    parked_tick: int = 0
+    """Log tick: unlike the wall stamp it never stands still while there is a leader."""
     record: types_pb2.Record | None = None
     """None: it is not at hand. Never an empty one instead, which might be taken for what was sent."""
     append_time_ms: int = 0
@@ -105,6 +107,7 @@ def told(group: QueueGroup, place: Place, offset: int, now: tuple[int, int]) -> 
         parked = group.parked.get(offset)
         if parked is not None:
             peeked.reason, peeked.error, peeked.parked_ms = parked.reason, parked.error, parked.wall_ms
+            peeked.parked_tick = parked.log_tick
             peeked.is_routed = parked.is_routed
     return peeked
 

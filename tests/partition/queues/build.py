@@ -63,8 +63,9 @@ class Partition:
 
     def ask_all(self, *ops: QueueOp, elapsed: int = 0) -> tuple[QueueAnswer, ...]:
         """All of them in one entry."""
-        body = commands.encode(QueueCommand(ops))
-        entry = self.log.entry(EntryKind.COMMAND, elapsed, inline=body, version=commands.QUEUE_VERSION)
+        command = QueueCommand(ops)
+        body, version = commands.encode(command), commands.version_of(command)
+        entry = self.log.entry(EntryKind.COMMAND, elapsed, inline=body, version=version)
         answers = self.machine.apply(entry).queue
         self.machine.queues.check(self.now)
         return answers

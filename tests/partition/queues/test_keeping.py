@@ -167,6 +167,23 @@ def test_what_stands_in_a_topic_of_dead_letters_is_known_until_it_is_redriven() 
     assert partition.group.parked.unrouted(1, 9) == [2]
 
 
+@pytest.mark.parametrize("remove", [False, True])
+def test_the_copy_of_one_parking_says_nothing_of_the_next(remove: bool) -> None:
+    partition = Partition(QueueSettings(), 2)
+    partition.settle(partition.grant(2).lease, Verdict.PARK, 0, 1, elapsed=5)
+    first = partition.now.log_tick
+    partition.redrive(0)
+    partition.settle(partition.grant(1).lease, Verdict.PARK, 0, elapsed=3)
+    second = partition.now.log_tick
+    assert partition.ask(Routed(GROUP, (0, 1), remove, (first, first))) == DONE
+    assert partition.group.parked.unrouted(0, 9) == [0]
+    partition.restart()
+    assert partition.ask(Routed(GROUP, (0,), remove, (second,))) == DONE
+    assert partition.group.parked.unrouted(0, 9) == []
+    assert partition.group.counters[Counter.ROUTED] == 2
+    assert len(list(partition.group.parked.offsets)) == (0 if remove else 2)
+
+
 @pytest.mark.parametrize("ordering", list(Ordering))
 def test_a_dead_letter_that_was_moved_is_final(ordering: Ordering) -> None:
     partition = Partition(QueueSettings(ordering=ordering))

@@ -68,6 +68,22 @@ def test_every_op_comes_back() -> None:
     assert commands.decode(body, commands.QUEUE_VERSION) == QueueCommand(tuple(OPS))
 
 
+@pytest.mark.parametrize("version", [commands.VERSION, commands.QUEUE_VERSION, commands.PARKINGS_VERSION])
+def test_parkings_are_named_in_a_version_of_their_own(version: int) -> None:
+    """So that an older node says what it lacks, instead of marking another letter than the others do."""
+    named = QueueCommand((Pause(GROUP), Routed(GROUP, (1, 2), True, (7, 9))))
+    assert commands.version_of(named) == commands.PARKINGS_VERSION
+    if version == commands.PARKINGS_VERSION:
+        assert commands.decode(commands.encode(named), version) == named
+    else:
+        with pytest.raises(PoisonEntry):
+            commands.decode(commands.encode(named), version)
+    plain = commands.encode(QueueCommand((Routed(GROUP, (1, 2), True),)))
+    if version != commands.QUEUE_VERSION:
+        with pytest.raises(PoisonEntry):
+            commands.decode(plain, version)
+
+
 def test_the_bytes_are_frozen() -> None:
     body = (
         "52500a2208052a1e0a06776f726b65721064181e2210000102030405060708090a0b0c0d0e0f0a2a"
@@ -97,6 +113,8 @@ def poisonous() -> list[queues_pb2.QueueOp]:
         op(group=5, grant=queues_pb2.QueueGrant(max=0, secret=SECRET)),
         op(group=5, grant=queues_pb2.QueueGrant(max=10_001, secret=SECRET)),
         op(group=5, settle=queues_pb2.QueueSettle(offsets=[1])),
+        op(group=5, routed=queues_pb2.QueueRouted(offsets=[1, 2], parked_ticks=[7])),
+        op(group=5, routed=queues_pb2.QueueRouted(parked_ticks=[7])),
         op(group=5, settle=queues_pb2.QueueSettle(verdict=1, offsets=[1], processed_keys=[b"a", b"b"])),
         op(group=5, settle=queues_pb2.QueueSettle(verdict=4, offsets=[1], error="x" * 5000)),
     ]
@@ -105,8 +123,9 @@ def poisonous() -> list[queues_pb2.QueueOp]:
 @pytest.mark.parametrize("op", poisonous(), ids=str)
 def test_what_no_honest_leader_proposes_is_poison(op: queues_pb2.QueueOp) -> None:
     body = storage_pb2.PartitionCommand(queue=queues_pb2.QueueCommand(ops=[op])).SerializeToString()
-    with pytest.raises(PoisonEntry):
-        commands.decode(body, commands.QUEUE_VERSION)
+    for version in (commands.QUEUE_VERSION, commands.PARKINGS_VERSION):
+        with pytest.raises(PoisonEntry):
+            commands.decode(body, version)
 
 
 def test_queues_have_a_version_of_their_own() -> None:
