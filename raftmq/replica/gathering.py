@@ -8,7 +8,9 @@ committed, the next is filled. A lone caller never waits; sixty-four of them sha
 
 Many callers keep the leader so busy with their calls that few of them have got through when the entry before theirs is
 committed. Then an entry waits on while they keep coming, up to twice as long as the one before took to its commit: it
-costs the leader as much as the calls of eight of them.
+costs the leader as much as the calls of eight of them. Those who shared the entry before are answered at one moment and
+most likely come again: the first of them does not get an entry to itself, and once as many are here, nobody else is
+waited for.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ class Gathering:
         """When to see whether more have come, while the entry waits for them."""
         self._pause_ends = Tick(0)
         self._seen = 0
+        self._enough = COUNT_MAX
+        """So many requests wait for nobody else."""
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -88,22 +92,25 @@ class Gathering:
     @property
     def is_waiting(self) -> bool:
         """Nothing is to be done before ``look_at``."""
-        return self.look_at is not None and not self.is_urgent
+        return self.look_at is not None and not self.is_urgent and len(self._requests) < self._enough
 
-    def waits_for_more(self, now: Tick, took: int) -> bool:
+    def waits_for_more(self, now: Tick, took: int, before: int) -> bool:
         """Nothing else stands in the way of these requests, but others are coming. Ask again at ``look_at``.
 
         `took`: how many ticks the entry before needed for its commit; another request must come in half of that.
+        `before`: how many requests shared it, if it has been committed only just now.
         """
         count = len(self._requests)
-        if self.is_urgent or count < PAUSE_FROM:
-            return False
         if self.look_at is None:
             self._pause_ends = Tick(now + min(2 * took, PAUSE_MAX))
-        elif now < self.look_at:
-            return True
-        elif count == self._seen or now >= self._pause_ends:
+            self._enough = before if before >= PAUSE_FROM else COUNT_MAX
+        if self.is_urgent or count >= self._enough or max(count, before) < PAUSE_FROM:
             return False
+        if self.look_at is not None:
+            if now < self.look_at:
+                return True
+            if count == self._seen or now >= self._pause_ends:
+                return False
         self._seen, self.look_at = count, Tick(min(now + max(took // 2, PAUSE_STEP_MIN), self._pause_ends))
         return now < self._pause_ends
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, Tick
+from raftmq.ids import GroupId, LogIndex, NodeId, ReplicaId, Term, Tick
 from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import Clock, Frame, LeaderNotice
 from raftmq.raft.types import Role
@@ -39,6 +39,18 @@ class Hosted:
         if self.leadership is not None:
             self.leadership.flush_due(now, wall_ms)
         self.group.advance(now, wall_ms, outbox)
+
+    def persisted(self, term: Term, index: LogIndex, now: Tick) -> bool:
+        """A round of this group is durable. Returns whether that calls for another one: not on a follower, whose answer
+        leaves without, nor on a leader that commits nothing by it. What the disk holds changes no more than what the
+        core then wants done, a trim that waited for the disk (``ReplicaGroup._trim``), and waits of producers."""
+        group = self.group
+        group.persisted(term, index)
+        if group.node.has_ready() or group.machine.raft_start > group.row.raft_start:
+            return True
+        if self.leadership is not None:
+            self.leadership.progressed(now)
+        return False
 
     def deadline(self) -> Tick | None:
         """When time alone changes something here: in the core, or because somebody's wait runs out."""

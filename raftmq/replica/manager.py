@@ -220,10 +220,12 @@ class Replicas(Observer):
 
     def persisted(self, done: Round) -> None:
         """`done` and every round before it are durable (or, where it need not be synced, written)."""
+        now = self._clock.tick()
         for mark in done.marks:
             hosted = self._hosted.get(mark.group)
-            if hosted is not None and hosted.group.generation == mark.generation:
-                hosted.group.persisted(mark.term, mark.index)
+            if hosted is None or hosted.group.generation != mark.generation:
+                continue
+            if hosted.persisted(mark.term, mark.index, now):
                 self._touch(mark.group)
         outbox = Outbox(0)
         of = {mark.group: mark.generation for mark in done.marks}

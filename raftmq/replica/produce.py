@@ -32,7 +32,7 @@ from raftmq.raft.types import EntryKind
 from raftmq.records.batch import BATCH_VERSION, CheckedBatch
 from raftmq.records.loose import bind
 from raftmq.replica.depth import Gate, Room
-from raftmq.replica.gathering import Gathering, Request
+from raftmq.replica.gathering import PAUSE_MAX, Gathering, Request
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.in_sync import GroupFollowers, InSyncSet, nodes_of
@@ -82,8 +82,9 @@ class Leadership:
         """What was found fit to be gathered last."""
         self._gathered = LogIndex(0)
         """The newest entry that was gathered: while it is not committed, the next one is filled."""
-        self._gathered_at, self._in_flight, self._took = now, False, 0
-        """When it was appended, whether it is not committed yet, and how long the last one needed that is."""
+        self._gathered_at, self._in_flight, self._took, self._shared = now, False, 0, 0
+        """When it was appended, whether it is not committed yet, how long the last one needed that is, and how many
+        requests it holds."""
 
     @property
     def current(self) -> bool:
@@ -247,8 +248,10 @@ class Leadership:
 
     def flush_due(self, now: Tick, wall_ms: int) -> None:
         """At the beginning of a round: append what was gathered, unless the entry before it is still on its way."""
-        if len(self.gathering) and self._is_due() and not self.gathering.waits_for_more(now, self._took):
-            self.flush(now, wall_ms)
+        if len(self.gathering) and self._is_due():
+            before = self._shared if now - self._gathered_at <= self._took + PAUSE_MAX else 0
+            if not self.gathering.waits_for_more(now, self._took, before):
+                self.flush(now, wall_ms)
 
     def flush(self, now: Tick, wall_ms: int) -> None:
         """Append what was gathered, as one entry. Admission is repeated: it may be a while since the first time."""
@@ -264,7 +267,7 @@ class Leadership:
         try:
             draft = Draft(BATCH_VERSION, batch.count, batch.header_bytes, batch.payload, batch.crc, stamp)
             index = self._gathered = self._append(draft)
-            self._gathered_at, self._in_flight = now, True
+            self._gathered_at, self._in_flight, self._shared = now, True, len(requests)
         except (NoLeader, Overloaded) as refusal:
             for request in requests:
                 request.done(type(refusal)(refusal.message, retry_after_ms=refusal.retry_after_ms))

@@ -217,6 +217,46 @@ def test_few_callers_wait_for_nobody(world: World) -> None:
     assert all(few)
 
 
+def test_those_who_shared_an_entry_share_the_next_one_when_they_come_again(world: World) -> None:
+    """They are answered at one moment. The first of them that is back used to get an entry to itself."""
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    held_up(world, leader)
+    together = crowd(world, leader, gathering.PAUSE_FROM)
+    assert world.run(5_000, lambda: all(together))
+    again = crowd(world, leader, 1)
+    world.run(0)
+    held = world.leadership(leader).gathering
+    assert held.is_waiting
+    again += crowd(world, leader, gathering.PAUSE_FROM - 1)
+    world.run(0)
+    assert len(held) == 0, "nobody else is expected"
+    assert world.run(5_000, lambda: all(again))
+    assert len({acked(answers).index for answers in again}) == 1
+
+
+def test_who_comes_long_after_others_waits_for_none_of_them(world: World) -> None:
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    held_up(world, leader)
+    together = crowd(world, leader, gathering.PAUSE_FROM)
+    assert world.run(5_000, lambda: all(together))
+    world.run(1_000)
+    held_up(world, leader)
+
+
+def test_who_comes_alone_after_others_waits_a_moment_for_them(world: World) -> None:
+    leader = world.elect()
+    one_after_the_other(world, leader)
+    held_up(world, leader)
+    together = crowd(world, leader, gathering.PAUSE_FROM)
+    assert world.run(5_000, lambda: all(together))
+    alone = world.gather(leader, b"alone")
+    held = world.leadership(leader).gathering
+    assert world.run(gathering.PAUSE_MAX + 5, lambda: len(held) == 0)  # the world looks at deadlines every 5 ms
+    assert world.run(5_000, lambda: bool(alone))
+
+
 def test_who_does_not_wait_for_a_commit_ends_the_wait_for_others(world: World) -> None:
     leader = world.elect()
     one_after_the_other(world, leader)
@@ -239,21 +279,21 @@ def test_an_entry_waits_on_only_while_somebody_comes_and_twice_as_long_as_the_la
             held.add(gathering.Request(records, Acks.ALL, 1, Tick(now), Tick(9_000), lambda _: None))
 
     come(gathering.PAUSE_FROM, 100)
-    assert held.waits_for_more(Tick(100), took=6)
+    assert held.waits_for_more(Tick(100), took=6, before=1)
     assert held.look_at == 103
     come(1, 102)
-    assert held.waits_for_more(Tick(102), took=6), "it is not time to look"
-    assert held.waits_for_more(Tick(103), took=6)
+    assert held.waits_for_more(Tick(102), took=6, before=1), "it is not time to look"
+    assert held.waits_for_more(Tick(103), took=6, before=1)
     assert held.look_at == 106
-    assert not held.waits_for_more(Tick(106), took=6), "nobody has come"
+    assert not held.waits_for_more(Tick(106), took=6, before=1), "nobody has come"
     held.take()
     assert not held.is_waiting
     for now in range(200, 212, 3):
         come(gathering.PAUSE_FROM, now)
-        assert held.waits_for_more(Tick(now), took=6)
+        assert held.waits_for_more(Tick(now), took=6, before=1)
     come(1, 212)
     assert held.look_at == 212
-    assert not held.waits_for_more(Tick(212), took=6), "it has waited long enough"
+    assert not held.waits_for_more(Tick(212), took=6, before=1), "it has waited long enough"
     held.take()
     come(gathering.PAUSE_FROM, 300)
-    assert not held.waits_for_more(Tick(300), took=0)
+    assert not held.waits_for_more(Tick(300), took=0, before=1)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from raftmq.errors import LeadershipLost
+from raftmq.errors import LeadershipLost, RaftmqError
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId, Term
 from raftmq.ports import Channel, DropReplica, Frame, GroupMessage, PeerInfo, PutReplica, TruncateFrom
 from raftmq.raft.admission import TERM_JUMP_MAX
 from raftmq.raft.messages import AppendEntries, AppendReply, RequestVote
 from raftmq.raft.types import Entry, Membership
 from raftmq.replica.outbox import ReadOrder, ReadResult, Round
-from raftmq.replica.waits import Acks
+from raftmq.replica.waits import Ack, Acks
 from tests.replica.world import GROUP, Node, World
 
 
@@ -118,6 +118,61 @@ def test_a_replica_that_is_created_anew_does_not_answer_for_the_one_before(world
     sent.clear()
     replicas.persisted(made)
     assert not [message for frame in sent for message in frame.messages]
+
+
+def test_a_follower_makes_no_round_for_what_its_disk_holds_now_and_answers_all_the_same(world: World) -> None:
+    leader = world.elect()
+    world.run(1_000)
+    follower = node(world, follower_of(leader))
+    group, old = world.group(int(follower.number)), world.group(leader)
+    world.produce(leader, b"a")
+    world.run(0)
+    entry = old.entry(old.node.last_index)
+    assert entry is not None
+    sent: list[Frame] = []
+    world.send = lambda source, target, channel, frame: sent.append(frame)  # type: ignore[method-assign]
+    group.step(
+        AppendEntries(
+            node(world, leader).replica, follower.replica, old.node.term, LogIndex(entry.index - 1), entry.term,
+            (Entry(entry.index, entry.term, entry.kind, entry, entry.size, None),), old.node.commit_index,
+        ),
+        world.time.tick(),
+    )  # fmt: skip
+    follower.replicas.touch(GROUP)
+    made, _ = follower.replicas.round()
+    assert made is not None
+    assert made.must_sync
+    follower.wake = False
+    follower.replicas.persisted(made)
+    assert [type(message.message) for frame in sent for message in frame.messages] == [AppendReply]
+    assert group.node.persisted_index == entry.index
+    assert not follower.wake, "there is nothing to do"
+
+
+def test_a_leader_makes_a_round_for_its_own_disk_only_where_that_commits_something(world: World) -> None:
+    leader = world.elect()
+    world.run(1_000, world.equal)
+    here, group, follower = node(world, leader), world.group(leader), node(world, follower_of(leader))
+
+    def append(acks: Acks) -> tuple[list[Ack | RaftmqError], Round]:
+        answers = world.produce(leader, b"a", acks=acks)
+        here.wake = True  # rounds are made by hand
+        made, _ = here.replicas.round()
+        assert made is not None
+        here.wake = False
+        return answers, made
+
+    answers, made = append(Acks.LEADER)
+    here.replicas.persisted(made)
+    assert len(answers) == 1, "its own disk was all that was waited for"
+    assert not here.wake
+    _, made = append(Acks.QUORUM)
+    last = group.node.last_index
+    group.step(AppendReply(follower.replica, here.replica, group.node.term, last), world.time.tick())
+    assert group.node.commit_index < last
+    here.replicas.persisted(made)
+    assert group.node.commit_index == last
+    assert here.wake
 
 
 def test_a_replica_is_removed_and_created_in_that_order_on_disk(world: World) -> None:
