@@ -220,12 +220,11 @@ class Replicas(Observer):
 
     def persisted(self, done: Round) -> None:
         """`done` and every round before it are durable (or, where it need not be synced, written)."""
-        now = self._clock.tick()
         for mark in done.marks:
             hosted = self._hosted.get(mark.group)
             if hosted is None or hosted.group.generation != mark.generation:
                 continue
-            if hosted.persisted(mark.term, mark.index, now):
+            if hosted.persisted(mark.term, mark.index, self._clock.tick()):
                 self._touch(mark.group)
         outbox = Outbox(0)
         of = {mark.group: mark.generation for mark in done.marks}
