@@ -15,7 +15,7 @@ import structlog
 
 from raftmq.coordinator.proposals import COMMAND_TIMEOUT_MS, Host, Proposals
 from raftmq.coordinator.sessions import GRACE_MS, Sessions
-from raftmq.errors import RaftmqError, StaleMember, UnknownGroup, UnknownMember
+from raftmq.errors import NotReady, RaftmqError, StaleMember, UnknownGroup, UnknownMember
 from raftmq.groups.commands import Change, Commit, Confirm, Expire, Forget, Join, Leave, Rest, TopicsChanged
 from raftmq.groups.group import ConsumerGroup
 from raftmq.groups.machine import GroupsMachine
@@ -32,6 +32,8 @@ REST_LOOK_MS = 60_000
 """How often groups without members are looked for."""
 TIME_PASSES_MS = 3_600_000
 """A new leader knows no later time than that of the last entry: so much of a group's rest is lost to it at most."""
+CONDEMNED_RETRY_MS = 100
+"""When a member that is being taken for dead should ask whether it is."""
 INTERVAL_S = 0.2
 """How often lapsed sessions and changed topics are looked for."""
 
@@ -133,7 +135,8 @@ class Coordinator:
     async def heartbeat(self, at: GroupId, name: str, beat: Beat, wait_ms: int, timeout_ms: int) -> Standing:
         """Take in what a member says, and answer when that is news to it, at the latest after `wait_ms`.
 
-        Raises UnknownMember, FencedMember, StaleMember, PreconditionFailed, and what ``change`` raises.
+        Raises UnknownMember, FencedMember, StaleMember, PreconditionFailed, NotReady while it is being taken for dead,
+        and what ``change`` raises.
         """
         member_id = beat.member.member_id
         if beat.leave:
@@ -144,9 +147,11 @@ class Coordinator:
             await self.change(at, name, change, timeout_ms)
         deadline = asyncio.get_running_loop().time() + wait_ms / 1000
         member = self._member(at, name, beat)
+        self._expect_trusted(at, name, member_id)
         self._session(at).heard(name, member_id, member.session_timeout_ms, self._clock.tick())
         while True:
             standing = self._standing(at, name, beat)
+            self._expect_trusted(at, name, member_id)
             left_s = deadline - asyncio.get_running_loop().time()
             is_news = standing.epoch != beat.epoch or not beat.owned.issuperset(standing.assigned)
             if is_news or left_s <= 0:
@@ -175,6 +180,10 @@ class Coordinator:
             if key not in beat.owned and group.owners[key].revoked <= beat.epoch
         )
         return Confirm(known.member_id, beat.epoch, given_up) if given_up else None
+
+    def _expect_trusted(self, at: GroupId, name: str, member_id: str) -> None:
+        if self._session(at).is_condemned(name, member_id):
+            raise NotReady("the member is being taken for dead", field="member_id", retry_after_ms=CONDEMNED_RETRY_MS)
 
     def _member(self, at: GroupId, name: str, beat: Beat) -> Member:
         group = self.machine(at).groups.get(name)
@@ -248,11 +257,16 @@ class Coordinator:
 
     async def _tend(self, at: GroupId, due: list[tuple[str, Change]]) -> None:
         """Whatever is refused, or not committed in time, is found due again."""
+        sessions = self._sessions.get(at)
         answers = await asyncio.gather(
             *(self.change(at, name, change, COMMAND_TIMEOUT_MS) for name, change in due), return_exceptions=True
         )
         if any(isinstance(answer, BaseException) for answer in answers):
             self._checked.pop(at, None)
+        for (name, change), answer in zip(due, answers, strict=True):
+            is_decided = not isinstance(answer, BaseException) or isinstance(answer, UnknownMember | UnknownGroup)
+            if sessions is not None and isinstance(change, Expire) and is_decided:
+                sessions.decided(name, change.member_id)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RaftmqError):
                 raise answer

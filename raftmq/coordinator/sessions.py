@@ -1,7 +1,10 @@
 """Who was heard when: the sessions of members, on the node that coordinates them. Nothing of it is written.
 
 A coordinator that has only just been elected has heard nobody. It gives every member a whole session, and some more:
-the coordinator before it may have answered a member a moment longer than it should have. Pure: time comes in.
+the coordinator before it may have answered a member a moment longer than it should have.
+
+Who is taken for dead is *condemned* until its expiry is decided: what it has is free the moment that this is committed,
+so it must not be told meanwhile that all is well, and go on for another session. Pure: time comes in.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ class Sessions:
         self.term = term
         self._machine = machine
         self._of: dict[tuple[str, str], _Session] = {}
+        self._condemned: set[tuple[str, str]] = set()
         for name, member_id, timeout_ms in self._members():
             self._of[name, member_id] = _Session(now, Tick(now + timeout_ms + grace_ms))
 
@@ -42,13 +46,22 @@ class Sessions:
         else:
             session.heard, session.deadline = now, Tick(max(session.deadline, now + timeout_ms))
 
+    def is_condemned(self, name: str, member_id: str) -> bool:
+        """The member was taken for dead, and may be dead by now for all that is known."""
+        return (name, member_id) in self._condemned
+
+    def decided(self, name: str, member_id: str) -> None:
+        """The expiry of the member has come to its end: whoever goes by that id now has joined since."""
+        self._condemned.discard((name, member_id))
+        self._of.pop((name, member_id), None)
+
     def silence(self, name: str, member_id: str, now: Tick) -> int:
         """Milliseconds since the member was heard, or since this coordinator began."""
         session = self._of.get((name, member_id))
         return 0 if session is None else now - session.heard
 
     def lapsed(self, now: Tick) -> list[tuple[str, str, str]]:
-        """(group, member, why) of those that are to be taken for dead. Tells the same again until they are gone."""
+        """(group, member, why) of those that are to be taken for dead. Tells the same again until that is decided."""
         found: list[tuple[str, str, str]] = []
         present = set()
         for name, member_id, timeout_ms in self._members():
@@ -65,8 +78,11 @@ class Sessions:
                 found.append((name, member_id, f"not heard for {now - session.heard} ms"))
             elif session.revoking_since is not None and session.revoking_since + patience_ms <= now:
                 found.append((name, member_id, f"did not give up partitions for {patience_ms} ms"))
+            elif key in self._condemned:
+                found.append((name, member_id, "its expiry was not committed in time"))
         for gone in self._of.keys() - present:
             del self._of[gone]
+        self._condemned = self._condemned & present | {(name, member_id) for name, member_id, _ in found}
         return found
 
     def _members(self) -> Iterable[tuple[str, str, int]]:

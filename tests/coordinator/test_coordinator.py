@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from raftmq.coordinator.coordinator import REST_LOOK_MS, Beat, Coordinator
 from raftmq.coordinator.sessions import GRACE_MS
-from raftmq.errors import DeadlineExceeded, FencedMember, NotLeader, Outcome, StaleMember, UnknownGroup, UnknownMember
+from raftmq.errors import (
+    DeadlineExceeded,
+    FencedMember,
+    NotLeader,
+    NotReady,
+    Outcome,
+    StaleMember,
+    UnknownGroup,
+    UnknownMember,
+)
 from raftmq.groups.commands import Commit
 from raftmq.groups.machine import GroupsMachine
 from raftmq.groups.types import Member, Position, TopicPartition
@@ -123,6 +133,42 @@ async def test_a_raft_group_that_commits_nothing_holds_up_no_other_one(setting: 
     setting.host.free.set()
     await setting.look()
     assert setting.members(AT) == set()
+
+
+async def test_who_is_being_taken_for_dead_is_not_told_that_all_is_well(setting: Setting) -> None:
+    """Its partitions are free the moment that the expiry is committed, and it would go on reading for a session."""
+    assert await setting.beat(AT, "a") == (1, [0, 1])
+    await setting.look()
+    setting.host.stuck = AT
+    setting.clock.now += SESSION_MS + GRACE_MS
+    await setting.look()
+    waiting = asyncio.create_task(setting.beat(AT, "a", 1, 0, 1))
+    with pytest.raises(NotReady):
+        await waiting
+    setting.host.free.set()
+    await setting.look()
+    with pytest.raises(UnknownMember):
+        await setting.beat(AT, "a", 1, 0, 1)
+    assert await setting.beat(AT, "a") == (1, [0, 1])
+    await setting.pass_time(SESSION_MS - 1)
+    assert await setting.beat(AT, "a", 1, 0, 1) == (1, [0, 1])
+
+
+async def test_who_joins_anew_behind_its_expiry_stays(setting: Setting) -> None:
+    await setting.beat(AT, "a")
+    await setting.look()
+    setting.host.stuck = AT
+    setting.clock.now += SESSION_MS + GRACE_MS
+    await setting.look()
+    joining = asyncio.create_task(setting.beat(AT, "a"))
+    await asyncio.sleep(0)
+    setting.host.free.set()
+    with contextlib.suppress(NotReady):
+        await joining
+    await setting.look()
+    assert await setting.beat(AT, "a") == (1, [0, 1])
+    await setting.look()
+    assert setting.members(AT) == {"a"}
 
 
 async def test_a_new_topic_is_dealt_and_one_that_could_not_be_is_tried_again(setting: Setting) -> None:
