@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 
 from raftmq.errors import NotLeader
-from raftmq.ids import NodeId
-from raftmq.metadata.queue_groups import QueueGroupRecord, QueueSettings
+from raftmq.ids import NodeId, Offset
+from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
+from raftmq.partition.queues.commands import Introduce, QueueCommand, QueueOp
+from raftmq.partition.queues.group import Now
+from raftmq.partition.queues.machine import Bounds, Queues
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.line import INTRODUCE_MAX, NOTHING, Line
+from raftmq.replica.queues.records import DecodedBatch
+from raftmq.v1 import types_pb2
 from tests.replica.world import GROUP, World
 
 
@@ -51,3 +57,78 @@ async def test_who_needs_something_proposed_while_leadership_is_handed_over_is_t
     assert waiter.answer.done()
     with pytest.raises(NotLeader):
         waiter.answer.result()
+
+
+class _Desk:
+    """A desk whose records are one long batch, none of them to be delivered before long."""
+
+    def __init__(self, count: int) -> None:
+        self.queues = Queues()
+        self.machine = SimpleNamespace(queues=self.queues)
+        self.partitions, self.next_offset = 1, Offset(count)
+        self.submitted: list[tuple[QueueOp, Any]] = []
+        self.works: list[Any] = []
+        record = types_pb2.Record(key=b"k", deliver_at_ms=10**12)
+        batch = DecodedBatch(Offset(0), [record] * count, 1, count)
+        self.records: Any = SimpleNamespace(mean_bytes=1, at=self._at)
+        self._batch = batch
+
+    async def _at(self, _offset: Offset) -> DecodedBatch:
+        return self._batch
+
+    def stamp(self) -> tuple[int, int]:
+        return 1, 1
+
+    def look(self) -> None:
+        """The test says when."""
+
+    def run(self, work: Any) -> None:
+        self.works.append(work)
+
+    def submit(self, op: QueueOp, tell: Any) -> None:
+        self.submitted.append((op, tell))
+
+    async def apply(self) -> list[QueueOp]:
+        """What was asked for so far is committed."""
+        works, self.works = self.works, []
+        for work in works:
+            await work
+        submitted, self.submitted = self.submitted, []
+        command = QueueCommand(tuple(op for op, _ in submitted))
+        answers = self.queues.apply(command, Now(1, 1), Bounds(Offset(0), self.next_offset))
+        for (_, tell), answer in zip(submitted, answers, strict=True):
+            tell(answer)
+        return [op for op, _ in submitted]
+
+
+async def test_who_waits_no_longer_need_not_see_all_of_a_long_log_that_is_for_later() -> None:
+    desk: Any = _Desk(3 * INTRODUCE_MAX)
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings()))
+    waiter = line.wait(Wish("a", 1, 1_000, 1_000))
+    line.late(waiter)
+    for _ in range(2):  # the rules; some of the records
+        line.serve()
+        await desk.apply()
+        assert not waiter.answer.done()
+    line.serve()
+    assert waiter.answer.result() == (NOTHING, b"")
+    assert desk.works, "the next introduction has begun already"
+    await desk.apply()
+
+
+async def test_a_batch_of_very_many_records_is_introduced_in_parts() -> None:
+    """All of it in one entry once stopped every replica for seconds, or was too large for any entry."""
+    desk: Any = _Desk(2 * INTRODUCE_MAX + 1)
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings(ordering=Ordering.KEY)))
+    line.wait(Wish("a", 1, 1_000, 1_000))
+    line.serve()
+    await desk.apply()
+    parts: list[tuple[int, int, int, int]] = []
+    for _ in range(3):
+        line.serve()
+        introduced = [op for op in await desk.apply() if isinstance(op, Introduce)]
+        parts += [(op.first, op.next, len(op.keys), len(op.specials)) for op in introduced]
+    most = INTRODUCE_MAX
+    assert parts == [
+        (0, most, most, most), (most, 2 * most, most, most), (2 * most, 2 * most + 1, 1, 1)
+    ]  # fmt: skip

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 AHEAD = 4_096
 """Records that are known to the group and ready beyond what is asked for: among them priorities and turns hold."""
 INTRODUCE_MAX = 16_384
-"""Records of one introduction."""
+"""Records of one introduction. Every replica takes it in in one step; a batch may hold a million."""
 
 UNREADABLE = "UNREADABLE"
 """Why a record is parked whose batch is not what its header says."""
@@ -49,6 +49,9 @@ class Waiter:
     """Until it asked for the lease that it got."""
     is_late: bool = False
     """It waits for nothing but what is under way for it."""
+    sees: int = 0
+    """Once so many introductions have ended a late one need see no further. Where nothing of a long log is ready, or
+    what is appended is for later, there is always another one."""
     is_gone: bool = False
     """Its caller waits no more: what it gets is to be given back."""
 
@@ -66,6 +69,8 @@ class Line:
         self._arriving = 0
         """Records of an introduction under way: grants behind it in the log can have them."""
         self._is_introducing = False
+        self._introductions = 0
+        """That have ended."""
         self._is_configuring = False
 
     def told(self, group: QueueGroupRecord) -> None:
@@ -83,7 +88,7 @@ class Line:
 
     def late(self, waiter: Waiter) -> None:
         """Its time to wait is over: it gets what is under way for it, or nothing."""
-        waiter.is_late = True
+        waiter.is_late, waiter.sees = True, self._introductions + 1
         self._desk.look()
 
     def leave(self, waiter: Waiter) -> None:
@@ -128,8 +133,7 @@ class Line:
             wanted = sum(waiter.wish.messages for waiter in self._waiting)
             self._see_ahead(state, wanted)
             self._hand_out(state, wanted)
-        if not self._is_introducing and not self._is_configuring:
-            self._send_away()
+        self._send_away()
 
     def _see_ahead(self, state: QueueGroup, wanted: int) -> None:
         missing = wanted + AHEAD - state.ready
@@ -151,7 +155,9 @@ class Line:
 
     def _send_away(self) -> None:
         """Those who are late, and for whom nothing is under way."""
-        for waiter in [waiter for waiter in self._waiting if waiter.is_late]:
+        is_idle = not self._is_introducing and not self._is_configuring
+        late = [one for one in self._waiting if one.is_late and (is_idle or self._introductions >= one.sees)]
+        for waiter in late:
             self._waiting.remove(waiter)
             waiter.answer.set_result((NOTHING, b""))
 
@@ -209,6 +215,7 @@ class Line:
 
         def told(answer: QueueAnswer | RaftmqError) -> None:
             self._is_introducing = False
+            self._introductions += 1
             self._arriving = 0
             self._refused(answer)
 
@@ -239,6 +246,9 @@ class Line:
             # It may begin with what is known already: behind a record that is held comes the batch that it is from.
             records += [one for one in enumerate(batch.records, batch.base_offset) if one[0] >= following]
             following = batch.next_offset
+        if len(records) > INTRODUCE_MAX:
+            del records[INTRODUCE_MAX:]
+            following = Offset(first + INTRODUCE_MAX)
         by_key = settings.ordering is rules.Ordering.KEY
         keys = [key_hash(record) for _, record in records] if by_key else ()
         lanes = [lane_hash(record, settings.fair_by) for _, record in records] if settings.fair_by else ()
