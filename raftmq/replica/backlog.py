@@ -14,6 +14,7 @@ from raftmq.ids import GroupId, Offset, Tick
 from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.machine import Queues
+from raftmq.partition.queues.offset_set import WIDTH
 from raftmq.replica.group import ReplicaGroup
 
 FRESH_MS = 10_000
@@ -90,4 +91,7 @@ _NOBODY = Consumers(None, is_awaited=False)
 
 def _position(group: QueueGroup) -> Offset:
     parked = group.parked.offsets
-    return Offset(next((offset for offset in group.open if offset not in parked), group.frontier))
+    for page in group.open.pages():  # not offset by offset: every batch asks, and very many may be parked
+        if left := group.open.page(page) & ~parked.page(page):
+            return Offset(page * WIDTH + (left & -left).bit_length() - 1)
+    return Offset(group.frontier)

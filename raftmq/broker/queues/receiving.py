@@ -31,6 +31,7 @@ BYTES_DEFAULT = 1024 * 1024
 BYTES_MAX = 4 * 1024 * 1024
 MAX_WAIT_MAX_MS = 60_000
 WORKER_BYTES_MAX = 128
+TURNS_MAX = 10_000
 LIMIT_MS = 10_000
 """For everything but the wait for messages."""
 
@@ -100,6 +101,8 @@ class Receiving:
     ) -> queue_pb2.ReceiveResponse:
         """From whichever partition has messages first. Raises what the partitions raised where none answers."""
         wait_ms = min(max_wait_ms(request), max(0, context.remaining_ms - RESERVE_MS))
+        if len(self._turns) >= TURNS_MAX:
+            self._turns.clear()  # anybody may name any group
         turn = self._turns.get((request.topic, request.group), 0)
         self._turns[request.topic, request.group] = turn + 1
         count = len(topic.partitions)

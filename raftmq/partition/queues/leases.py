@@ -102,6 +102,7 @@ class Leases:
     def __init__(self) -> None:
         self._leases: dict[LeaseId, Lease] = {}
         self._workers: dict[str, str] = {}
+        """Each name once, however many leases it has."""
         # Heaps. What is no longer true in them is skipped when it comes to the top.
         self._ends: list[tuple[int, LeaseId]] = []
         """(deadline, number) of every lease."""
@@ -193,6 +194,8 @@ class Leases:
         if len(self._ends) > 2 * len(self._leases) + SETTLED_MAX:
             self._ends = sorted(end for end in self._ends if self._is_true(end))
             self._due = sorted(end for end in self._due if self._is_true(end))
+        if len(self._workers) > 2 * len(self._leases) + SETTLED_MAX:
+            self._workers = {lease.worker: lease.worker for lease in self._leases.values()}
 
     def _is_true(self, end: tuple[int, LeaseId]) -> bool:
         lease = self._leases.get(end[1])

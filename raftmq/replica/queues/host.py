@@ -42,6 +42,7 @@ from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.handing import Handing
 from raftmq.replica.queues.line import Line, Waiter
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
+from raftmq.replica.queues.outcomes import error_of_all, recall
 from raftmq.replica.queues.records import Records
 from raftmq.replica.together import AlreadyProcessed
 from raftmq.replica.waits import Ack
@@ -167,6 +168,8 @@ class QueueHost:
             if isinstance(answer, Settled):
                 for position, status in zip(positions, answer.statuses, strict=True):
                     statuses[position] = status
+        if ruling.processed_keys and Status.DUPLICATE in statuses:
+            recall(desk.machine.queues.groups.get(queue), claims, ruling.processed_keys, statuses)
         return statuses
 
     async def hand_over(
@@ -262,7 +265,7 @@ class QueueHost:
         if state is None:
             return [], None
         found = looking.offsets_in(state, place, offset, most + 1)
-        peeked = await self._peeked(desk, [looking.told(state, place, at, desk.stamp()) for at in found[:most]])
+        peeked = await self._peeked(desk, looking.told(state, place, found[:most], desk.stamp()))
         return peeked, Offset(found[most]) if len(found) > most else None
 
     async def unrouted(self, group_id: GroupId, group: QueueGroupRecord, offset: int, most: int) -> list[Peeked]:
@@ -273,7 +276,7 @@ class QueueHost:
         if state is None:
             return []
         found = state.parked.unrouted(offset, most)
-        return await self._peeked(desk, [looking.told(state, Place.PARKED, at, desk.stamp()) for at in found])
+        return await self._peeked(desk, looking.told(state, Place.PARKED, found, desk.stamp()))
 
     async def _peeked(self, desk: Desk, told: list[Peeked]) -> list[Peeked]:
         """`told`, with the records themselves, as far as they can be read."""
@@ -304,7 +307,12 @@ class QueueHost:
             left_ms = int((deadline - loop.time()) * 1000)
             if left_ms <= 0:
                 break
-            (answer,) = await self._within(desk, [commands.Redrive(QueueId(group.id), asked)], left_ms)
+            try:
+                (answer,) = await self._within(desk, [commands.Redrive(QueueId(group.id), asked)], left_ms)
+            except RaftmqError as error:
+                if first == 0 or error.outcome is not Outcome.NOT_APPLIED:
+                    raise
+                break  # told that nothing happened, whoever asks again would have as many redriven once more
             if isinstance(answer, Redriven):
                 redriven += len(answer.offsets)
                 looping += len(answer.looping)
@@ -313,11 +321,16 @@ class QueueHost:
         return RedriveCount(len(matching), redriven, looping)
 
     async def _within(self, desk: Desk, ops: Sequence[QueueOp], timeout_ms: int) -> list[QueueAnswer]:
+        """The answers to all of `ops`; or one error for them, which says what is known of the outcome of all."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                return await asyncio.gather(*(desk.ask(op) for op in ops))
+                answers = await asyncio.gather(*(desk.ask(op) for op in ops), return_exceptions=True)
         except TimeoutError:
             raise DeadlineExceeded("it was appended, but not committed in time") from None
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if errors:
+            raise error_of_all(errors, is_partial=len(errors) < len(answers))
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     # -- desks -------------------------------------------------------------------------------------------------------
 

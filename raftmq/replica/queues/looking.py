@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from heapq import merge
 from itertools import islice
 
 from raftmq.partition.queues.group import QueueGroup
+from raftmq.partition.queues.leases import Lease
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.v1 import types_pb2
 
@@ -92,12 +93,18 @@ def offsets_in(group: QueueGroup, place: Place, first: int, most: int) -> list[i
     return list(islice(found, most))
 
 
-def told(group: QueueGroup, place: Place, offset: int, now: tuple[int, int]) -> Peeked:
-    """What is known of a record in its place; the record itself is for the caller to read."""
+def told(group: QueueGroup, place: Place, offsets: Sequence[int], now: tuple[int, int]) -> list[Peeked]:
+    """What is known of records in their place; the records themselves are for the caller to read."""
+    leased: dict[int, Lease] = {}
+    if place is Place.LEASED:
+        leased = {offset: lease for _, lease in group.leases for offset in lease.open_offsets()}
+    return [_told(group, place, offset, now, leased.get(offset)) for offset in offsets]
+
+
+def _told(group: QueueGroup, place: Place, offset: int, now: tuple[int, int], lease: Lease | None) -> Peeked:
     records = group.records
     peeked = Peeked(offset, records.handouts[offset], records.failures[offset], records.redrives[offset])
-    if place is Place.LEASED:
-        lease = next(lease for _, lease in group.leases if _holds(lease.position(offset), lease.outstanding))
+    if lease is not None:
         peeked.attempts += 1
         peeked.worker, peeked.remaining_ms = lease.worker, max(0, lease.deadline - now[0])
     elif place is Place.DELAYED:
@@ -133,7 +140,3 @@ def _is_wanted(group: QueueGroup, offset: int, wanted: ParkedFilter) -> bool:
 def _from(offsets: OffsetSet, first: int) -> Iterator[int]:
     for begin, after in offsets.runs(first):
         yield from range(max(begin, first), after)
-
-
-def _holds(position: int | None, outstanding: int) -> bool:
-    return position is not None and bool(outstanding >> position & 1)

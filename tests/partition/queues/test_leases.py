@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from raftmq.ids import LeaseId, Offset, QueueId
@@ -19,6 +21,7 @@ from raftmq.partition.queues.commands import (
     Status,
     Verdict,
 )
+from raftmq.partition.queues.leases import SETTLED_MAX, Lease, Leases
 from raftmq.partition.queues.settings import QueueSettings
 from raftmq.partition.queues.tally import Counter
 from tests.partition.queues.build import GROUP, SECRET, Partition
@@ -200,3 +203,12 @@ def test_everything_outlives_a_restart(is_flushed: bool) -> None:
     parked = partition.group.parked.get(3)
     assert parked is not None
     assert (parked.reason, parked.error) == ("bad", "it broke")
+
+
+def test_workers_whose_leases_are_over_take_no_room() -> None:
+    """Anybody may name as many as it likes."""
+    leases = Leases()
+    for number in range(1, 3 * SETTLED_MAX):
+        leases.add(LeaseId(number), Lease(f"worker-{number}", SECRET, number, array("Q", [number])))
+        leases.expire(number)
+        assert len(leases._workers) <= SETTLED_MAX + 1
