@@ -14,6 +14,7 @@ from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit
 from raftmq.metadata.events import Event
+from raftmq.metadata.features import Standing
 from raftmq.metadata.image import MetadataImage, TopicRecord
 from raftmq.metadata.operation import OperationRecord
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
@@ -55,6 +56,9 @@ class ClusterView(Protocol):
 
     def controller(self) -> tuple[NodeId, Term] | None:
         """The controller's leader as far as this node knows."""
+
+    def version_standing(self) -> Standing:
+        """How far the cluster version is, and what holds it back, as far as this node knows."""
 
     async def create_topic(self, spec: CreateTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
         """Return when the topic is committed and every partition has a leader.

@@ -63,6 +63,16 @@ class ClusterService:
             controller_node_id=0 if controller is None else controller[0],
             controller_epoch=0 if controller is None else controller[1],
             topics=view.topics(include_internal=True),
+            version=self._version(),
+        )
+
+    def _version(self) -> cluster_pb2.ClusterVersion:
+        standing = self._view.cluster.version_standing()
+        return cluster_pb2.ClusterVersion(
+            version=standing.version,
+            newest=standing.newest,
+            behind_node_ids=standing.behind,
+            unheard_node_ids=standing.unheard,
         )
 
     def _loads(self) -> tuple[Counter[NodeId], Counter[NodeId]]:
@@ -89,6 +99,7 @@ class ClusterService:
             replicas=held,
             controller_voter=votes,
             leaving=node.leaving,
+            max_cluster_version=node.max_cluster_version,
         )
         silence_ms = self._view.cluster.node_silence_ms(node.id.node)
         if silence_ms < SILENCE_MAX_MS:

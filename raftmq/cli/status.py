@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 
@@ -14,6 +14,7 @@ from raftmq.cli import output
 from raftmq.client.types import (
     ClusterDescription,
     ClusterNodeDescription,
+    ClusterVersion,
     PartitionDescription,
     ReplicaDescription,
     TopicDescription,
@@ -121,7 +122,10 @@ def _lesser(snapshot: Snapshot) -> Iterator[str]:
 
 def render(snapshot: Snapshot) -> RenderableType:
     cluster, state = snapshot.cluster, health(snapshot)
-    parts: list[RenderableType] = [Text(str(state), style=f"bold {_COLOURS[state.level]}"), Text()]
+    parts: list[RenderableType] = [Text(str(state), style=f"bold {_COLOURS[state.level]}")]
+    if cluster.version is not None:
+        parts.append(Text(version_line(cluster.version, cluster.nodes)))
+    parts.append(Text())
     nodes = (
         (
             node.info.node_id,
@@ -148,6 +152,19 @@ def render(snapshot: Snapshot) -> RenderableType:
         rows = (partition_row(topic, partition, snapshot) for topic in cluster.topics for partition in topic.partitions)
         parts.append(output.table("partitions", PARTITION_COLUMNS, rows))
     return Group(*parts)
+
+
+def version_line(version: ClusterVersion, nodes: Sequence[ClusterNodeDescription]) -> str:
+    """What the cluster may use by now, and for whom the rest waits."""
+    known = {node.info.node_id: node.max_cluster_version for node in nodes}
+    waits = [
+        *(f"node {number} (understands {known[number]})" for number in version.behind if number in known),
+        *(f"node {number} (has yet to register)" for number in version.unheard),
+    ]
+    line = f"cluster version {version.version}"
+    if version.newest > version.version:
+        return f"{line}; version {version.newest} waits for {', '.join(waits) or 'the controller'}"
+    return f"{line}; the next one would wait for {', '.join(waits)}" if waits else line
 
 
 PARTITION_COLUMNS = ("topic", "#partition", "#leader", "#epoch", "replicas", "in sync", "coming back", "lag (entries)")

@@ -8,6 +8,7 @@ from raftmq.client.types import (
     BatchReceipt,
     ClusterDescription,
     ClusterNodeDescription,
+    ClusterVersion,
     NodeDescription,
     OperationDescription,
     Overflow,
@@ -141,7 +142,12 @@ def cluster(wire: cluster_pb2.DescribeClusterResponse) -> ClusterDescription:
         controller=wire.controller_node_id or None,
         controller_epoch=wire.controller_epoch,
         topics=tuple(topic(t) for t in wire.topics),
+        version=_version(wire.version) if wire.HasField("version") else None,
     )
+
+
+def _version(wire: cluster_pb2.ClusterVersion) -> ClusterVersion:
+    return ClusterVersion(wire.version, wire.newest, tuple(wire.behind_node_ids), tuple(wire.unheard_node_ids))
 
 
 _DISK_LEVELS = {
@@ -161,6 +167,7 @@ def _cluster_node(wire: cluster_pb2.ClusterNode) -> ClusterNodeDescription:
         controller_voter=wire.controller_voter,
         disk=_DISK_LEVELS.get(wire.disk_level, ""),
         leaving=wire.leaving,
+        max_cluster_version=wire.max_cluster_version,
     )
 
 

@@ -257,6 +257,21 @@ class ClusterNodeDescription:
     that was asked does not know."""
     leaving: bool = False
     """It is drained, or being drained."""
+    max_cluster_version: int = 0
+    """The newest cluster version that it understands; 0: the node that was asked is too old to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterVersion:
+    """What nodes may write for each other to read. It rises by itself once all nodes understand more."""
+
+    version: int
+    newest: int
+    """That any node understands."""
+    behind: tuple[int, ...] = ()
+    """Nodes that understand less than that, and hold it back until they are upgraded or removed."""
+    unheard: tuple[int, ...] = ()
+    """Nodes that have yet to say how far they understand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +314,8 @@ class ClusterDescription:
     """Node id of the controller's leader; None: none is known."""
     controller_epoch: int
     topics: tuple[TopicDescription, ...]
+    version: ClusterVersion | None = None
+    """None: the node that was asked is too old to tell."""
 
 
 @dataclass(frozen=True, slots=True)

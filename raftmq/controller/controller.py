@@ -28,7 +28,7 @@ from raftmq.errors import (
     Unimplemented,
     UnknownTopic,
 )
-from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, Term
+from raftmq.ids import CONTROLLER_GROUP, GroupId, NodeId, ReplicaId, Term
 from raftmq.internal.v1 import storage_pb2
 from raftmq.metadata import altering, decisions, events, features
 from raftmq.metadata.events import Event, NodeRegistered
@@ -199,10 +199,14 @@ class Controller:
             image = image.replay(event)
         return image
 
-    def _members(self) -> list[NodeId]:
-        """Nodes with a replica of this very group: every one of them reads what is decided."""
+    def _members(self) -> list[ReplicaId]:
+        """Replicas of this very group: the node of each reads what is decided."""
         group = self._host.replicas.group(CONTROLLER_GROUP)
-        return [] if group is None else [member.node for member in group.node.membership.all]
+        return [] if group is None else sorted(group.node.membership.all)
+
+    def version_standing(self) -> features.Standing:
+        """How far the cluster version is, and what holds it back, as far as this node knows."""
+        return features.standing(self.image, self._members())
 
     async def raise_version(self, timeout_ms: int) -> None:
         """Have the cluster use the newest version that all its nodes understand. Raises as ``decide``."""

@@ -18,9 +18,10 @@ follow an event that is checked here. A command that does not follow from such a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from raftmq.errors import ClusterTooOld, NotReady
-from raftmq.ids import NodeId
+from raftmq.ids import NodeId, ReplicaId
 from raftmq.metadata import events
 from raftmq.metadata.events import ClusterVersionRaised, Event
 from raftmq.metadata.image import MetadataImage
@@ -56,10 +57,35 @@ def needed_for(event: Event) -> int:
             return 1
 
 
-def allowed(image: MetadataImage, members: Iterable[NodeId], decided: Sequence[Event]) -> list[Event]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the cluster version is, and what holds it back."""
+
+    version: int
+    newest: int
+    """That any node understands, so that the cluster could use it once all do."""
+    behind: tuple[NodeId, ...]
+    """Nodes that understand less than the newest, ascending."""
+    unheard: tuple[NodeId, ...]
+    """Nodes that have yet to say how far they understand, ascending."""
+
+
+def standing(image: MetadataImage, members: Iterable[ReplicaId]) -> Standing:
+    """`members`: as in ``allowed``."""
+    newest = max([image.cluster_version, *(node.max_cluster_version for node in image.nodes.values())])
+    unheard = _unheard(image, members)
+    behind = [
+        number
+        for number, node in sorted(image.nodes.items())
+        if node.max_cluster_version < newest and number not in unheard
+    ]
+    return Standing(image.cluster_version, newest, tuple(behind), tuple(unheard))
+
+
+def allowed(image: MetadataImage, members: Iterable[ReplicaId], decided: Sequence[Event]) -> list[Event]:
     """`decided`, behind the event that allows for it where there has to be one.
 
-    `members`: nodes that hold the metadata, whether they have registered or not. Raises ClusterTooOld, and NotReady
+    `members`: replicas of the metadata, whether their nodes have registered or not. Raises ClusterTooOld, and NotReady
     while one of them has yet to say what it understands.
     """
     needed = max((needed_for(event) for event in decided), default=1)
@@ -78,7 +104,7 @@ def allowed(image: MetadataImage, members: Iterable[NodeId], decided: Sequence[E
     return [ClusterVersionRaised(needed), *decided]
 
 
-def raised(image: MetadataImage, members: Iterable[NodeId]) -> list[Event]:
+def raised(image: MetadataImage, members: Iterable[ReplicaId]) -> list[Event]:
     """The cluster version becomes the newest that all members and this code understand; no events where it is so."""
     if not image.nodes or _unheard(image, members):
         return []
@@ -86,6 +112,11 @@ def raised(image: MetadataImage, members: Iterable[NodeId]) -> list[Event]:
     return [ClusterVersionRaised(common)] if common > image.cluster_version else []
 
 
-def _unheard(image: MetadataImage, members: Iterable[NodeId]) -> list[NodeId]:
+def _unheard(image: MetadataImage, members: Iterable[ReplicaId]) -> list[NodeId]:
+    """Nodes of which nobody knows how far they understand: one of the first members that has yet to register, and one
+    whose disk was replaced: its new process need not be of the version of the old one. A node that is merely away has
+    said it, and counts as it has said; one that was removed does not count, though it may be a member until another has
+    its vote."""
     removed = {replica.node for replica in image.removed}
-    return sorted(set(members) - image.nodes.keys() - removed)
+    unknown = {one.node for one in members if one.node not in image.nodes} - removed
+    return sorted(unknown | {number for number, node in image.nodes.items() if not node.boot})

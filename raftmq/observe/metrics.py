@@ -181,6 +181,11 @@ METADATA_INDEX = _gauge("metadata_log_index", "Log index of the newest change of
 CLUSTER_NODES = _gauge(
     "cluster_nodes", "Nodes that have registered; fenced: the controller does not hear them.", "state"
 )
+CLUSTER_VERSION = _gauge("cluster_version", "What nodes may write for each other to read.")
+CLUSTER_VERSION_NEWEST = _gauge(
+    "cluster_version_newest",
+    "The newest that any node understands: while it is above the cluster's, others hold it back.",
+)
 CLUSTER_PARTITIONS = _gauge("cluster_partitions", "Partitions of all topics.")
 CLUSTER_LEADERLESS = _gauge("cluster_partitions_leaderless", "Partitions of which this node knows no leader.")
 NODE_SILENCE = _gauge("node_silence_seconds", "Time since the node was heard last.", "peer")

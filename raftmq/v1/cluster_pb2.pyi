@@ -120,6 +120,7 @@ class ClusterNode(_message.Message):
     CONTROLLER_VOTER_FIELD_NUMBER: _builtins.int
     DISK_LEVEL_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    MAX_CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
     boot_count: _builtins.int
     led_partitions: _builtins.int
     replicas: _builtins.int
@@ -128,6 +129,10 @@ class ClusterNode(_message.Message):
     """As the node that answers heard of it last."""
     leaving: _builtins.bool
     """It is drained, or being drained: it gets nothing new."""
+    max_cluster_version: _builtins.int
+    """The newest cluster version that it understands, as it said when it registered; 0: the node that answers is too old to
+    tell.
+    """
     @_builtins.property
     def info(self) -> _broker_pb2.NodeInfo: ...
     @_builtins.property
@@ -145,14 +150,56 @@ class ClusterNode(_message.Message):
         controller_voter: _builtins.bool = ...,
         disk_level: Global___DiskLevel.ValueType = ...,
         leaving: _builtins.bool = ...,
+        max_cluster_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "last_heard", b"last_heard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_count", b"boot_count", "controller_voter", b"controller_voter", "disk_level", b"disk_level", "info", b"info", "last_heard", b"last_heard", "leaving", b"leaving", "led_partitions", b"led_partitions", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_count", b"boot_count", "controller_voter", b"controller_voter", "disk_level", b"disk_level", "info", b"info", "last_heard", b"last_heard", "leaving", b"leaving", "led_partitions", b"led_partitions", "max_cluster_version", b"max_cluster_version", "replicas", b"replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterNode: _TypeAlias = ClusterNode  # noqa: Y015
+
+@_typing.final
+class ClusterVersion(_message.Message):
+    """What nodes may write for each other to read. It rises by itself once all nodes understand more, and never falls: what
+    came later than it is refused (CLUSTER_TOO_OLD), and a node that does not understand it is not let in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
+    BEHIND_NODE_IDS_FIELD_NUMBER: _builtins.int
+    UNHEARD_NODE_IDS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    newest: _builtins.int
+    """That any node understands."""
+    @_builtins.property
+    def behind_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Nodes that understand less than that (ClusterNode.max_cluster_version), and hold it back until they are upgraded or
+        removed, whether they are there or away.
+        """
+
+    @_builtins.property
+    def unheard_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Nodes that have yet to say how far they understand: they have not registered, or not since their disk was replaced."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        newest: _builtins.int = ...,
+        behind_node_ids: _abc.Iterable[_builtins.int] | None = ...,
+        unheard_node_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_node_ids", b"behind_node_ids", "newest", b"newest", "unheard_node_ids", b"unheard_node_ids", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterVersion: _TypeAlias = ClusterVersion  # noqa: Y015
 
 @_typing.final
 class DescribeClusterResponse(_message.Message):
@@ -164,6 +211,7 @@ class DescribeClusterResponse(_message.Message):
     CONTROLLER_NODE_ID_FIELD_NUMBER: _builtins.int
     CONTROLLER_EPOCH_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     cluster_name: _builtins.str
     controller_node_id: _builtins.int
     controller_epoch: _builtins.int
@@ -173,6 +221,10 @@ class DescribeClusterResponse(_message.Message):
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterNode]: ...
     @_builtins.property
     def topics(self) -> _containers.RepeatedCompositeFieldContainer[_broker_pb2.TopicInfo]: ...
+    @_builtins.property
+    def version(self) -> Global___ClusterVersion:
+        """Unset: the node that answers is too old to tell."""
+
     def __init__(
         self,
         *,
@@ -182,10 +234,11 @@ class DescribeClusterResponse(_message.Message):
         controller_node_id: _builtins.int = ...,
         controller_epoch: _builtins.int = ...,
         topics: _abc.Iterable[_broker_pb2.TopicInfo] | None = ...,
+        version: Global___ClusterVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "controller_epoch", b"controller_epoch", "controller_node_id", b"controller_node_id", "header", b"header", "nodes", b"nodes", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_name", b"cluster_name", "controller_epoch", b"controller_epoch", "controller_node_id", b"controller_node_id", "header", b"header", "nodes", b"nodes", "topics", b"topics", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

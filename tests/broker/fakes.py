@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 from raftmq.broker.cluster import Decide
 from raftmq.errors import NotLeader, NotReady, RaftmqError, UnknownOperation
 from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, Offset, PartitionId, ReplicaId, StoreId, Term
-from raftmq.metadata import operating
+from raftmq.metadata import features, operating
 from raftmq.metadata.altering import AlterTopic
 from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.depth import NO_LIMIT, DepthLimit
@@ -293,6 +293,9 @@ class FakeCluster:
 
     def controller(self) -> tuple[NodeId, Term] | None:
         return None if self.controller_node is None else (NodeId(self.controller_node), Term(4))
+
+    def version_standing(self) -> features.Standing:
+        return features.standing(self.image, [])
 
     async def create_topic(self, spec: CreateTopic, timeout_ms: int, *, validate_only: bool = False) -> TopicRecord:
         self._decide()

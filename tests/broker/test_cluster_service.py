@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import cast
 
@@ -9,8 +10,10 @@ import pytest
 
 from raftmq.broker import Calls, Forwarder, assemble
 from raftmq.broker.cluster import Replicas
+from raftmq.client import convert
+from raftmq.client.types import ClusterVersion
 from raftmq.coordinator.coordinator import Coordinator
-from raftmq.ids import CONTROLLER_GROUP, NodeId
+from raftmq.ids import CONTROLLER_GROUP, BootCount, NodeId
 from raftmq.replica.group import ReplicaGroup
 from raftmq.v1 import cluster_pb2
 from tests.broker.cluster import FACTS, Node
@@ -178,3 +181,20 @@ async def test_the_cluster_is_described(node: Node) -> None:
         (1, TERM, [1, 2]),
     ]
     assert single.max_batch_bytes == 4096
+
+
+async def test_the_cluster_version_is_told_with_who_holds_it_back(node: Node) -> None:
+    known = dict(node.cluster.image.nodes)
+    known[NodeId(1)] = replace(known[NodeId(1)], max_cluster_version=3)
+    known[NodeId(2)] = replace(known[NodeId(2)], max_cluster_version=2, fenced=True)
+    known[NodeId(3)] = replace(known[NodeId(3)], max_cluster_version=3, boot=BootCount(0))
+    node.cluster.image = replace(node.cluster.image, nodes=known, cluster_version=2)
+    answer = await node.operators.DescribeCluster(cluster_pb2.DescribeClusterRequest())
+    assert [one.max_cluster_version for one in answer.nodes] == [3, 2, 3]
+    expected = cluster_pb2.ClusterVersion(version=2, newest=3, behind_node_ids=[2], unheard_node_ids=[3])
+    assert answer.version == expected
+    description = convert.cluster(answer)
+    assert description.version == ClusterVersion(2, 3, (2,), (3,))
+    assert [one.max_cluster_version for one in description.nodes] == [3, 2, 3]
+    answer.ClearField("version")
+    assert convert.cluster(answer).version is None

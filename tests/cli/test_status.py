@@ -14,6 +14,7 @@ from raftmq.cli.status import Health, Level, Snapshot
 from raftmq.client.types import (
     ClusterDescription,
     ClusterNodeDescription,
+    ClusterVersion,
     NodeDescription,
     PartitionDescription,
     ReplicaDescription,
@@ -122,14 +123,43 @@ def test_lag_is_what_the_leader_says() -> None:
     assert GOOD.lag("orders", 1, 1) is None
 
 
-def test_the_picture_begins_with_the_health_and_has_every_node_and_partition() -> None:
+def picture(snapshot: Snapshot) -> str:
     out = io.StringIO()
-    Console(file=out, width=120).print(status.render(GOOD))
-    lines = out.getvalue().splitlines()
+    Console(file=out, width=120).print(status.render(snapshot))
+    return out.getvalue()
+
+
+def test_the_picture_begins_with_the_health_and_has_every_node_and_partition() -> None:
+    lines = picture(GOOD).splitlines()
     assert lines[0].strip() == str(status.health(GOOD))
     assert sum("127.0.0.1:940" in line for line in lines) == 3
     assert sum(line.startswith("orders") for line in lines) == 2
-    assert "3: 1,500" in out.getvalue()
+    assert "3: 1,500" in picture(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        (ClusterVersion(3, 3), "cluster version 3"),
+        (ClusterVersion(2, 3, (3,)), "cluster version 2; version 3 waits for node 3 (understands 2)"),
+        (ClusterVersion(1, 2, (), (9,)), "cluster version 1; version 2 waits for node 9 (has yet to register)"),
+        (ClusterVersion(1, 2), "cluster version 1; version 2 waits for the controller"),
+        (ClusterVersion(2, 2, (), (3,)), "cluster version 2; the next one would wait for node 3 (has yet to register)"),
+    ],
+)  # fmt: skip
+def test_it_says_what_holds_the_cluster_version_back(version: ClusterVersion, line: str) -> None:
+    nodes = tuple(replace(one, max_cluster_version=2) for one in CLUSTER.nodes)
+    assert status.version_line(version, nodes) == line
+    shown = replace(GOOD, cluster=replace(CLUSTER, nodes=nodes, version=version))
+    assert line in " ".join(picture(shown).split())
+    told = status.as_json(shown)["version"]
+    assert isinstance(told, dict)
+    assert (told["version"], told["behind"], told["unheard"]) == (version.version, version.behind, version.unheard)
+
+
+def test_a_node_that_is_too_old_to_tell_the_version_is_shown_without() -> None:
+    assert "cluster version" not in picture(GOOD)
+    assert status.as_json(GOOD)["version"] is None
 
 
 def test_the_json_has_text_for_bytes() -> None:

@@ -12,7 +12,7 @@ from raftmq.errors import ClusterTooOld
 from raftmq.ids import NodeId
 from raftmq.metadata.binding import DeclareExchange, declare_exchange
 from raftmq.metadata.exchange import ExchangeKind
-from raftmq.metadata.features import CLUSTER_VERSION
+from raftmq.metadata.features import CLUSTER_VERSION, Standing
 from raftmq.metadata.queue_groups import SetQueueGroup
 from tests.controller.nodes import Nodes, running
 
@@ -45,6 +45,14 @@ def test_what_one_node_does_not_understand_is_refused_until_it_is_upgraded(old: 
         cluster.create_topic("orders")
         cluster.pass_time(5)
         assert cluster.image(1).cluster_version == 1
+        standing = Standing(1, CLUSTER_VERSION, (NodeId(OLD),), ())
+        assert [cluster.at(number).version_standing() for number in (1, 2, OLD)] == [standing] * 3
+        cluster.stop(OLD)
+        cluster.until(lambda: cluster.image(1).nodes[NodeId(OLD)].fenced)
+        cluster.pass_time(2)
+        assert cluster.image(1).cluster_version == 1, "a node that is away holds it back"
+        cluster.nodes[OLD].boot()
+        cluster.settle()
         for wanted in (declare, _queue_group, _validated, _consumer_groups):
             with pytest.raises(ClusterTooOld) as refused:
                 wanted(cluster)

@@ -26,6 +26,7 @@ from raftmq.config import ClusterConfig, dump
 from raftmq.config.models import NodeEntry
 from raftmq.errors import OverflowDropped, QueueFull, QuotaExceeded, RaftmqError
 from raftmq.ids import NodeId
+from raftmq.metadata.features import CLUSTER_VERSION
 from raftmq.observe.metrics import CATALOGUE
 from raftmq.v1 import broker_pb2, broker_pb2_grpc, types_pb2
 from tests.integration.conftest import free_ports
@@ -77,6 +78,8 @@ async def test_metrics_follow_the_work(cluster: LocalCluster) -> None:
         assert total(one, "raftmq_link_up") == 4
         assert total(one, "raftmq_replicas") == 4
         assert total(one, "raftmq_cluster_nodes", state="live") == 3
+        assert total(one, "raftmq_cluster_version") >= 2
+        assert total(one, "raftmq_cluster_version_newest") == CLUSTER_VERSION
         assert total(one, "raftmq_node_boot_count") == 1
         assert total(one, "raftmq_storage_size_bytes") > acknowledged
         assert total(one, "process_resident_memory_bytes") > 10_000_000

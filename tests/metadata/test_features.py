@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raftmq.errors import ClusterTooOld, NotReady
-from raftmq.ids import NodeId
+from raftmq.ids import GroupId, NodeId, ReplicaId, StoreId
 from raftmq.metadata import features
 from raftmq.metadata.depth import DepthLimit
 from raftmq.metadata.events import (
@@ -19,20 +19,24 @@ from raftmq.metadata.events import (
     ExchangeDeclared,
     ExchangeDeleted,
     NodeFenced,
+    OperationStarted,
     QueueGroupDeleted,
     TopicAltered,
     TopicCreated,
     TopicKind,
 )
 from raftmq.metadata.exchange import Binding, ExchangeKind
+from raftmq.metadata.features import Standing
 from raftmq.metadata.image import MetadataImage
-from tests.metadata.test_decisions import registration, replayed
+from raftmq.metadata.operation import OperationKind
+from tests.metadata.test_decisions import registration, replayed, replica
 
-MEMBERS = [NodeId(1), NodeId(2)]
+MEMBERS = [replica(1), replica(2)]
 EXCHANGE = ExchangeDeclared("events", ExchangeKind.FANOUT, "")
 CREATED = TopicCreated(1, "orders", 3, 2, 1024, ())
 ALTERED = TopicAltered(1, 2, 1024, 0, 0, 0, 0)
 LIMIT = DepthLimit(max_records=1)
+NEW_DISK = ReplicaId(NodeId(3), StoreId(99))
 
 
 def nodes(*versions: int) -> MetadataImage:
@@ -91,3 +95,49 @@ def test_the_version_rises_to_what_all_understand_and_never_falls() -> None:
     assert features.raised(nodes(2, 2).replay(ClusterVersionRaised(2)), MEMBERS) == []
     newer = features.CLUSTER_VERSION + 1
     assert features.raised(nodes(newer, newer), MEMBERS) == [ClusterVersionRaised(features.CLUSTER_VERSION)]
+
+
+# -- who holds it back -------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_away_counts_as_it_has_said() -> None:
+    image = nodes(3, 2, 3).replay(NodeFenced(NodeId(2)))
+    assert features.raised(image, MEMBERS) == [ClusterVersionRaised(2)]
+    raised = image.replay(ClusterVersionRaised(2))
+    assert features.raised(raised, MEMBERS) == []
+    assert features.standing(raised, MEMBERS) == Standing(2, 3, (NodeId(2),), ())
+
+
+def test_a_node_that_was_removed_does_not_hold_it_back_though_it_votes_on() -> None:
+    members = [replica(1), replica(2), replica(3)]
+    image = nodes(3, 3, 1)
+    assert features.raised(image, members) == []
+    removed = image.replay(started(OperationKind.REMOVE_NODE, 3))
+    assert features.raised(removed, members) == [ClusterVersionRaised(3)]
+    assert features.standing(removed, members) == Standing(1, 3, (), ())
+
+
+def test_a_node_under_the_number_of_a_removed_one_counts_once_it_has_registered() -> None:
+    removed = nodes(3, 3, 1).replay(started(OperationKind.REMOVE_NODE, 3))
+    again = removed.replay(registration(3, id=NEW_DISK, max_cluster_version=2))
+    assert features.raised(again, [*MEMBERS, NEW_DISK]) == [ClusterVersionRaised(2)]
+    assert features.standing(again, [*MEMBERS, NEW_DISK]) == Standing(1, 3, (NodeId(3),), ())
+
+
+def test_a_disk_that_was_replaced_is_asked_anew() -> None:
+    """What its node understood before says nothing of the process that runs there now."""
+    image = nodes(3, 3, 3).replay(started(OperationKind.REPAIR_NODE, 3, NEW_DISK))
+    assert features.raised(image, MEMBERS) == []
+    assert features.standing(image, MEMBERS) == Standing(1, 3, (), (NodeId(3),))
+    with pytest.raises(NotReady, match="node 3 has yet to register"):
+        features.allowed(image, MEMBERS, [EXCHANGE])
+    image = image.replay(registration(3, id=NEW_DISK, max_cluster_version=2))
+    assert features.raised(image, MEMBERS) == [ClusterVersionRaised(2)]
+
+
+def test_a_first_member_that_has_not_registered_is_told_of() -> None:
+    assert features.standing(nodes(2), MEMBERS) == Standing(1, 2, (), (NodeId(2),))
+
+
+def started(kind: OperationKind, node: int, disk: ReplicaId | None = None) -> OperationStarted:
+    return OperationStarted(1, kind, NodeId(node), disk, GroupId(0), NodeId(0), "", 0, moves=0, wall_ms=1)
