@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from raftmq import status
 from raftmq.client.coordinator import CoordinatorCalls
 from raftmq.client.membership import Membership, Partition, to_proto
 from raftmq.client.retry import Doubt
-from raftmq.errors import RaftmqError
+from raftmq.errors import FencedMember, RaftmqError, UnknownMember
 from raftmq.v1 import groups_pb2
 
 
@@ -32,7 +33,8 @@ class Commits:
             member_id=self._membership.member_id,
             member_epoch=self._membership.epoch,
         )
-        answer = await self._calls.call(lambda node: node.groups.FetchOffsets, request, timeout_ms=self._timeout_ms)
+        with self._told(request.member_id):
+            answer = await self._calls.call(lambda node: node.groups.FetchOffsets, request, timeout_ms=self._timeout_ms)
         for partition in partitions:
             self.committed.pop(partition, None)
         for one in answer.offsets:
@@ -57,9 +59,19 @@ class Commits:
                 ],
             )
             doubt = Doubt()
-            answer = await self._calls.call(
-                lambda node: node.groups.CommitOffsets, request, timeout_ms=self._timeout_ms, doubt=doubt
-            )
+            with self._told(member_id):
+                answer = await self._calls.call(
+                    lambda node: node.groups.CommitOffsets, request, timeout_ms=self._timeout_ms, doubt=doubt
+                )
             refused = {(one.topic, one.partition): doubt.of(status.from_message(one.error)) for one in answer.refused}
             self.committed.update({key: offset for key, offset in wanted.items() if key not in refused})
             return refused
+
+    @contextmanager
+    def _told(self, member_id: str) -> Iterator[None]:
+        """Let the membership know where `member_id` is told that it is no member."""
+        try:
+            yield
+        except (UnknownMember, FencedMember):
+            self._membership.refused(member_id)
+            raise

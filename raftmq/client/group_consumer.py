@@ -252,9 +252,9 @@ class GroupConsumer:
     def lost(self) -> None:
         """Nothing of it is given any more, from this moment on."""
         self._wanted = frozenset()
+        self._lost += sorted(key for key, owned in self._owned.items() if not owned.is_lost)
         for owned in self._owned.values():
             owned.is_leaving = owned.is_lost = True
-        self._lost += sorted(self._owned)
         self._due.set()
 
     def failed(self, error: RaftmqError) -> None:
@@ -262,7 +262,7 @@ class GroupConsumer:
         self._changed.set()
 
     def reading(self) -> Iterable[Partition]:
-        return [*self._owned, *self._taking]
+        return [*(key for key, owned in self._owned.items() if not owned.is_lost), *self._taking]
 
     # -- rebalancing -----------------------------------------------------------------------------------------------
 
@@ -276,7 +276,9 @@ class GroupConsumer:
                     await self._give_up(gone)
                 if new := self._wanted - frozenset(self._owned):
                     await self._take_up(new)
-            except (UnknownMember, StaleMember):
+            except UnknownMember:
+                self._due.set()  # all of it is lost by now, and a heartbeat under way that tells the rest
+            except StaleMember:
                 await asyncio.sleep(RETRY_S)  # the next heartbeat tells the rest
                 self._due.set()
             except RaftmqError as error:

@@ -91,6 +91,16 @@ class Membership:
         """What is read is another: say so at once."""
         self._changed.set()
 
+    def refused(self, member_id: str) -> None:
+        """A call under `member_id` was told that it is no member (any more). Nothing is read from this moment on, and a
+        heartbeat asks at once, instead of when it is its turn: what it is told decides. (To join anew for what another
+        call was told would be rash: under an instance id it would take the place of whoever has taken this one's.)"""
+        if member_id != self.member_id or self.epoch == 0:
+            return  # of somebody that this member is no longer
+        self._assigned = frozenset()
+        self._owner.lost()
+        self._changed.set()
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"raftmq-member-{self._calls.group}")
 

@@ -42,7 +42,7 @@ class ScriptedCalls(CoordinatorCalls):
 
 
 def member(name: str = "a", epoch: int = 1) -> Any:
-    return SimpleNamespace(member_id=name, epoch=epoch)
+    return SimpleNamespace(member_id=name, epoch=epoch, refused=lambda _member_id: None)
 
 
 def refusal() -> groups_pb2.CommitOffsetsResponse:
