@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raftmq.errors import NotLeader
+from raftmq.errors import NotLeader, OffsetOutOfRange
 from raftmq.ids import NodeId, Offset
 from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
 from raftmq.partition.queues.commands import Introduce, QueueCommand, QueueOp
@@ -132,3 +132,29 @@ async def test_a_batch_of_very_many_records_is_introduced_in_parts() -> None:
     assert parts == [
         (0, most, most, most), (most, 2 * most, most, most), (2 * most, 2 * most + 1, 1, 1)
     ]  # fmt: skip
+
+
+async def test_nobody_is_told_of_a_record_that_was_trimmed_while_it_was_to_be_introduced() -> None:
+    desk: Any = _Desk(100)
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings()))
+    waiter = line.wait(Wish("a", 1, 1_000, 1_000))
+    line.serve()
+    await desk.apply()
+
+    async def at(offset: Offset) -> DecodedBatch:
+        desk.queues.trimmed(Offset(50), Now(1, 1))
+        raise OffsetOutOfRange(f"offset {offset} is trimmed", field="offset")
+
+    desk.records.at, real = at, desk.records.at
+    line.serve()
+    await desk.apply()
+    assert not waiter.answer.done()
+    desk.records.at = real
+    line.serve()
+    (introduced,) = await desk.apply()
+    assert (introduced.first, introduced.next) == (50, 100)
+    desk.records.at = at
+    desk.next_offset = Offset(200)
+    line.serve()
+    await desk.apply()
+    assert isinstance(waiter.answer.exception(), OffsetOutOfRange), "nothing has changed: it is so"

@@ -210,7 +210,11 @@ class Line:
             batches = await self._read(first, min(count, INTRODUCE_MAX))
         except RaftmqError as error:
             self._is_introducing = False
-            self.close(error)
+            state = self._desk.machine.queues.groups.get(self._queue)
+            if state is not None and state.frontier != first:
+                self._desk.look()  # a trim has taken what was to be read, and what comes next is something else now
+            else:
+                self.close(error)
             return
 
         def told(answer: QueueAnswer | RaftmqError) -> None:
