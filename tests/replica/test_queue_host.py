@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raftmq.errors import NotLeader, OffsetOutOfRange
+from raftmq.errors import NotLeader, OffsetOutOfRange, QueuePaused
 from raftmq.ids import NodeId, Offset
 from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
 from raftmq.partition.queues.commands import Introduce, QueueCommand, QueueOp
@@ -158,3 +158,12 @@ async def test_nobody_is_told_of_a_record_that_was_trimmed_while_it_was_to_be_in
     line.serve()
     await desk.apply()
     assert isinstance(waiter.answer.exception(), OffsetOutOfRange), "nothing has changed: it is so"
+
+
+async def test_a_group_that_is_paused_gives_nothing_to_those_who_wait_already() -> None:
+    desk: Any = _Desk(0)
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings()))
+    waiter = line.wait(Wish("a", 1, 1_000, 1_000))
+    line.told(QueueGroupRecord(7, 1, "workers", QueueSettings(paused=True), version=2))
+    with pytest.raises(QueuePaused):
+        waiter.answer.result()

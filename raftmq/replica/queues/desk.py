@@ -254,6 +254,7 @@ def _lost() -> NotLeader:
     return NotLeader("this node does not lead the partition any more")
 
 
-def _tell_all(tells: list[Tell], answer: QueueAnswer | RaftmqError) -> None:
+def _tell_all(tells: list[Tell], error: RaftmqError) -> None:
+    """Each of them one of its own, to amend and to hand on."""
     for tell in tells:
-        tell(answer)
+        tell(error.copy())

@@ -40,7 +40,7 @@ from raftmq.replica.queues import looking
 from raftmq.replica.queues.calls import Claim, Delivery, Depth, Handover, Received, Ruling, Wish, by_lease
 from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.handing import Handing
-from raftmq.replica.queues.line import Line, Waiter
+from raftmq.replica.queues.line import PAUSED_RETRY_MS, Line, Waiter
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.queues.outcomes import error_of_all, recall
 from raftmq.replica.queues.records import Records
@@ -100,7 +100,7 @@ class QueueHost:
         A caller that is cancelled gives back what it was about to get. Raises QueuePaused.
         """
         if group.settings.paused:
-            raise QueuePaused(f"group {group.name} is paused", field="group", retry_after_ms=1000)
+            raise QueuePaused(f"group {group.name} is paused", field="group", retry_after_ms=PAUSED_RETRY_MS)
         desk = await self._desk(group_id)
         line = desk.line(group)
         waiter = line.wait(wish)

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raftmq.errors import NotReady, Outcome, RaftmqError
+from raftmq.errors import NotReady, Outcome, QueuePaused, RaftmqError
 from raftmq.ids import LeaseId, Offset, QueueId
 from raftmq.metadata import queue_groups as rules
 from raftmq.metadata.queue_groups import QueueGroupRecord
@@ -31,6 +31,7 @@ AHEAD = 4_096
 """Records that are known to the group and ready beyond what is asked for: among them priorities and turns hold."""
 INTRODUCE_MAX = 16_384
 """Records of one introduction. Every replica takes it in in one step; a batch may hold a million."""
+PAUSED_RETRY_MS = 1_000
 
 UNREADABLE = "UNREADABLE"
 """Why a record is parked whose batch is not what its header says."""
@@ -77,6 +78,8 @@ class Line:
         """Somebody knows the group as this; an older picture of it changes nothing."""
         if group.version > self._group.version:
             self._group = group
+            if group.settings.paused:
+                self.close(QueuePaused(f"group {group.name} is paused", field="group", retry_after_ms=PAUSED_RETRY_MS))
 
     def wait(self, wish: Wish) -> Waiter:
         """Join the line."""
@@ -119,7 +122,7 @@ class Line:
         """Nobody who waits gets anything: why."""
         waiting, self._waiting = self._waiting, deque()
         for waiter in waiting:
-            _fail(waiter, error)
+            _fail(waiter, error.copy())
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
