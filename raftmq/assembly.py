@@ -127,7 +127,7 @@ class Assembly(Events):
         limits, timeouts = cluster.limits, cluster.timeouts
         self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
         self.queues = QueueHost(self.host, clock, entropy, self._partitions)
-        self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules, limits.queue_held_bytes)
+        self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules, self._ruled, limits.queue_held_bytes)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         self._reconciler = Reconciler(self.replicas, self.controller.is_current)
@@ -296,6 +296,13 @@ class Assembly(Events):
         topic_id = found[0].topic_id
         groups = [one for _, one in sorted(image.queue_groups.items()) if one.topic_id == topic_id]
         return Rules(groups, image.next_queue_group_id)
+
+    def _ruled(self) -> list[GroupId]:
+        """Partitions of topics with queue groups."""
+        image = self.controller.image
+        topics = {one.topic_id for one in image.queue_groups.values()}
+        found = [topic for topic in image.topics.values() if topic.topic_id in topics] if topics else []
+        return [partition.group for topic in found for partition in topic.partitions]
 
     def _adopt(self, image: MetadataImage) -> None:
         self._image = image

@@ -48,7 +48,8 @@ class Groups:
             return _to_proto(found).SerializeToString()
         wish = peer_pb2.ChangeGroupRequest.FromString(request)
         target = membership_from_proto(wish.target)
-        changing.change(self._host.replicas, GroupId(wish.group), LogIndex(wish.expected_index), target)
+        expected = LogIndex(wish.expected_index)
+        changing.change(self._host.replicas, GroupId(wish.group), expected, target, self._clock.tick())
         return peer_pb2.ChangeGroupResponse().SerializeToString()
 
     async def _ask(self, group_id: GroupId, method: str, request: bytes, timeout_ms: int) -> bytes:

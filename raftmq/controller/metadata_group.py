@@ -46,6 +46,6 @@ class MetadataGroup:
             if plan.target is not None:
                 self.waits = self.waits or "a change of the controller's group is being committed"
                 _log.info("controller's members change", voters=sorted(map(str, plan.target.voters)))
-                changing.change(self._replicas, CONTROLLER_GROUP, found.index, plan.target)
+                changing.change(self._replicas, CONTROLLER_GROUP, found.index, plan.target, self._clock.tick())
         except RaftmqError as refusal:
             self.waits = refusal.message

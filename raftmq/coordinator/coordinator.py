@@ -272,11 +272,8 @@ class Coordinator:
                 raise answer
 
     def _led(self) -> list[GroupId]:
-        return [
-            at
-            for at, group in sorted(self._host.replicas.groups.items())
-            if isinstance(group.machine, GroupsMachine) and group.can_serve()
-        ]
+        led = self._host.replicas.led.items()
+        return sorted(at for at, group in led if isinstance(group.machine, GroupsMachine) and group.can_serve())
 
     def _session(self, at: GroupId) -> Sessions:
         """Of this term: a coordinator's own again after another one's has heard nobody since."""

@@ -135,6 +135,7 @@ class Core:
     def set_term(self, term: Term, vote: ReplicaId | None = None) -> None:
         """Enter a higher term. What was about to be answered in an older one is of no use to anybody now."""
         assert term > self.term, f"term would fall from {self.term} to {term}"
+        self.merge_leader_contact()  # the timer runs from there, and who led is forgotten now
         self.hard_state = HardState(term, vote)
         self.leader = None
         replies = self.outbox.send_after_persist
@@ -240,6 +241,11 @@ class Core:
     @property
     def election_deadline(self) -> Tick:
         return Tick(self._timer_start + self._timer_length)
+
+    @property
+    def is_patient(self) -> bool:
+        """The timer that runs is none of the short ones."""
+        return self._timer_length >= self.config.election_timeout
 
     def heard_leader(self, leader: ReplicaId) -> None:
         """A message of the present term's leader arrived: the election timer starts over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from raftmq.ids import LogIndex, Term, Tick
+from raftmq.ids import LogIndex, ReplicaId, Term, Tick
 from raftmq.raft.core import Core
 from raftmq.raft.messages import (
     AppendEntries,
@@ -33,6 +33,11 @@ class Follower(RoleBehaviour):
 
     def deadline(self) -> Tick | None:
         return self.core.election_deadline if self.core.may_campaign else None
+
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        core = self.core
+        leader = core.leader
+        return [leader] if leader is not None and core.is_patient and core.host_contact(leader) >= since else []
 
     # -- from the leader -----------------------------------------------------------------------------------------
 

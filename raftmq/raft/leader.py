@@ -284,17 +284,30 @@ class Leader(RoleBehaviour):
         self._heartbeat_at = core.now
 
     def deadline(self) -> Tick | None:
-        """The earliest of: heartbeat or repetition of a read round, retry, end of a transfer, loss of quorum."""
-        core = self.core
-        due = [self.replication.retry_at()]
-        if core.membership.all_voters - {core.me}:
+        """The earliest of: what there is to do, loss of quorum."""
+        due = self._work_due()
+        if self.core.membership.all_voters - {self.core.me}:
             due.append(self._quorum_until)
+        return min(due, default=None)
+
+    def _work_due(self) -> list[Tick]:
+        """Heartbeat or repetition of a read round, retry, end of a transfer."""
+        core, retry_at = self.core, self.replication.retry_at()
+        due = [] if retry_at is None else [retry_at]
         if self.transfer_target is not None:
             due.append(self._transfer_until)
         heartbeats = core.config.group_heartbeats and core.membership.all - {core.me}
         if heartbeats or self.reads.unconfirmed:
             due.append(Tick(self._heartbeat_at + core.config.heartbeat_interval))
-        return min((at for at in due if at is not None), default=None)
+        return due
+
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        core = self.core
+        if self._work_due():
+            return []
+        heard = {member for member in core.others(core.membership.all_voters) if core.host_contact(member) >= since}
+        has_quorum = quorum_value(core.membership, lambda member: member == core.me or member in heard)
+        return sorted(heard) if has_quorum else []
 
     def retire(self) -> None:
         self.core.outbox.reads_failed.extend(self.reads.abandon())

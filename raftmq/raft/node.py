@@ -299,6 +299,11 @@ class RaftNode:
         """The next tick at which ``tick`` matters. None: only an input can change anything."""
         return self._core.role.deadline()
 
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        """Replicas for whose sake alone there is a deadline, with a ``last_contact`` of `since` or later: while that is
+        never an election timeout old, ``tick`` is not needed before the next input. Empty: there are none such."""
+        return self._core.role.leans_on(since)
+
     def status(self) -> RaftStatus:
         """A consistent picture of this replica."""
         core = self._core

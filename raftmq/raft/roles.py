@@ -57,6 +57,11 @@ class RoleBehaviour:
         """The next tick at which ``tick`` would act. None: never, unless something else happens first."""
         return None
 
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        """Replicas that the host heard of at `since` or later: as long as it hears of all of them again within every
+        election timeout, ``tick`` would do nothing. Empty: there is something else that time alone brings about."""
+        return []
+
     def persisted(self) -> None:
         """More of the log, or a newer hard state, is durable."""
 

@@ -55,7 +55,7 @@ def configuration(replicas: Replicas, group_id: GroupId, now: Tick) -> Configura
     )
 
 
-def change(replicas: Replicas, group_id: GroupId, expected: LogIndex, target: Membership) -> None:
+def change(replicas: Replicas, group_id: GroupId, expected: LogIndex, target: Membership, now: Tick) -> None:
     """Propose `target`; it is there when ``configuration`` says so.
 
     Raises NotLeader, PreconditionFailed (the configuration is not the one at `expected`), NotReady (not now).
@@ -66,6 +66,7 @@ def change(replicas: Replicas, group_id: GroupId, expected: LogIndex, target: Me
     index = group.node.status().membership_index
     if index != expected:
         raise PreconditionFailed(f"the configuration is that of entry {index}, not {expected}", field="expected_index")
+    group.node.set_clock(now)  # from when on newcomers are waited for
     try:
         group.node.change_membership(target)
     except raft.NotLeader as refusal:

@@ -52,6 +52,9 @@ class NodeHeartbeats:
     def __init__(self, local_term: Callable[[GroupId], Term | None]) -> None:
         self.disk = DiskLevel.AMPLE
         """Room on this node's disk; told with every heartbeat."""
+        self.shaken: Callable[[NodeId], None] = lambda node: None
+        """Told which node is about to stand for less than before: what ``leader_contact`` and ``follower_contact`` say
+        now of its replicas they may not say again. Nobody is told of silence: see ``is_steady``."""
         self._local_term = local_term
         self._peers: dict[NodeId, _Peer] = {}
         self._dead: dict[NodeId, BootCount] = {}
@@ -69,6 +72,7 @@ class NodeHeartbeats:
     def set_peers(self, nodes: list[NodeId]) -> None:
         """The other nodes of the cluster."""
         for gone in [node for node in self._peers if node not in nodes]:
+            self.shaken(gone)
             del self._peers[gone]
         for node in nodes:
             self._peers.setdefault(node, _Peer())
@@ -116,9 +120,10 @@ class NodeHeartbeats:
         peer = self._peers.get(sender.node)
         if peer is None or ack.led_version > peer.led_version:
             return []
-        peer.acked = now
-        peer.acked_version = ack.led_version
-        peer.disputes = {group: term for group, term in ack.disputed.items() if group in peer.led}
+        disputes = {group: term for group, term in ack.disputed.items() if group in peer.led}
+        if (ack.led_version, disputes) != (peer.acked_version, peer.disputes):
+            self.shaken(sender.node)
+        peer.acked, peer.acked_version, peer.disputes = now, ack.led_version, disputes
         return [(group, term) for group, term in sorted(peer.disputes.items()) if term > peer.led[group]]
 
     # -- what other nodes lead -------------------------------------------------------------------------------------
@@ -132,6 +137,7 @@ class NodeHeartbeats:
         if restarted:
             if sender.boot < peer.boot and sender.store == peer.store:
                 return False  # a late frame of an earlier process
+            self.shaken(sender.node)
             peer.boot, peer.store = sender.boot, sender.store
             peer.held, peer.held_version, peer.disputed = {}, 0, {}
             peer.acked_version = 0
@@ -175,6 +181,7 @@ class NodeHeartbeats:
         news: list[tuple[GroupId, Term]] = []
         if beat.led is not None:
             news = [(g, t) for g, t in sorted(beat.led.terms.items()) if peer.held.get(g) != t]
+            self.shaken(sender.node)
             peer.held, peer.held_version = dict(beat.led.terms), beat.led.version
             peer.disputed = {}
             for group in peer.held:
@@ -212,6 +219,11 @@ class NodeHeartbeats:
         if group in peer.disputes or peer.acked_version < peer.added_in[group]:
             return NEVER
         return peer.acked
+
+    def is_steady(self, node: NodeId, since: Tick) -> bool:
+        """`node` was heard, and has acknowledged a heartbeat, at `since` or later."""
+        peer = self._peers.get(node)
+        return peer is not None and min(peer.heard, peer.acked) >= since
 
     def last_heard(self, node: NodeId) -> Tick:
         """When any frame of `node` arrived last."""

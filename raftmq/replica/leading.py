@@ -29,10 +29,22 @@ class Hosted:
     leadership: Leadership | None = None
     led_members: frozenset[ReplicaId] = frozenset()
     flushed: LogIndex = LogIndex(0)
-    eager: int = 0
     scheduled: Tick | None = None
     is_trimming: bool = False
     """A trim of it was proposed here, and is not decided yet."""
+
+    def tick(self, now: Tick) -> bool:
+        """Time has passed. Returns whether a round is to look at the group: most often nothing came of it. What else a
+        round does for a group follows from an input, and whoever gave that has asked for a round."""
+        self.group.tick(now)
+        if self.leadership is not None:
+            self.leadership.tick(now)
+        return self.group.node.has_ready() or (self.leadership is not None and not self.leadership.settled())
+
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        """See ``RaftNode.leans_on``; empty also where somebody's wait may run out."""
+        waits = self.group.is_out_of_service or (self.leadership is not None and self.leadership.deadline() is not None)
+        return [] if waits else self.group.node.leans_on(since)
 
     def advance(self, now: Tick, wall_ms: int, outbox: Outbox) -> None:
         """Turn everything that there is to do into orders."""
@@ -100,6 +112,8 @@ class Leading:
         self._events = events
         self._lag_max = lag_max
         self._untold: dict[GroupId, LeaderNotice] = {}
+        self.led: dict[GroupId, ReplicaGroup] = {}
+        """Groups with a leadership here."""
 
     # -- leaderships -------------------------------------------------------------------------------------------------
 
@@ -119,6 +133,7 @@ class Leading:
             machine = group.machine if isinstance(group.machine, PartitionMachine) else None
             hosted.leadership = Leadership(group, machine, self._heartbeats, self._clock.tick(), self._lag_max)
             hosted.led_members = frozenset()
+            self.led[group.id] = group
             self._events.leadership_began(group)
         leader = group.node.leader
         if leader is not None and not leads:
@@ -131,6 +146,7 @@ class Leading:
             self._heartbeats.unlead(hosted.group.id)
             hosted.leadership.lost()
             hosted.leadership = None
+            del self.led[hosted.group.id]
             self._events.leadership_ended(hosted.group)
         self._barriers.lost(hosted.group.id)
 

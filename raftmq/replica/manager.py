@@ -6,7 +6,7 @@ whenever ``wake`` asked for it, ``tick`` at ``next_deadline``, and reports what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from raftmq.ids import BootCount, Generation, GroupId, LogIndex, NodeId, ReplicaId, Term, Tick
@@ -28,7 +28,7 @@ from raftmq.raft.types import Membership
 from raftmq.records.topic_kinds import TopicKind
 from raftmq.replica.barriers import Barriers
 from raftmq.replica.damage import Damage
-from raftmq.replica.deadlines import Deadlines
+from raftmq.replica.deadlines import Deadlines, Eager
 from raftmq.replica.departed import Departed
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.heartbeats import NodeHeartbeats
@@ -46,9 +46,6 @@ from raftmq.replica.upkeep import Upkeep
 
 class Replicas(Observer):
     """See the module docstring. Methods that take ``now`` from the clock are called on one thread only."""
-
-    EAGER_TRIES = 50
-    """How often the first replica of a new group asks for votes at every heartbeat, while the others create theirs."""
 
     def __init__(
         self,
@@ -74,8 +71,10 @@ class Replicas(Observer):
         self._leading = Leading(me.node, clock, self.heartbeats, self.barriers, events, settings.replica_lag_max)
         self._hosted: dict[GroupId, Hosted] = {}
         self._dirty: set[GroupId] = set()
-        self._deadlines = Deadlines(self._hosted)
+        patience = settings.raft.election_timeout - 2 * settings.raft.heartbeat_interval
+        self._deadlines = Deadlines(self._hosted, self.heartbeats, clock, self._touch, patience)
         self._watched: set[GroupId] = set()
+        self._eager = Eager(self._hosted)
         self.upkeep = Upkeep(self._hosted, self.heartbeats, clock.tick(), settings)
         self._pending = Round(0)
         """What was to be written since the last round, in the order of its making: rows follow from the ones before."""
@@ -106,6 +105,11 @@ class Replicas(Observer):
         """The newest notice of each group that this node has heard of."""
         return self._leading.known
 
+    @property
+    def led(self) -> Mapping[GroupId, ReplicaGroup]:
+        """What this node leads, in no order: for upkeep, which need not look at what it only follows."""
+        return self._leading.led
+
     def leadership(self, group_id: GroupId) -> Leadership | None:
         """Of a group that this node leads."""
         return hosted.leadership if (hosted := self._hosted.get(group_id)) else None
@@ -122,7 +126,7 @@ class Replicas(Observer):
         self._write([PutReplica(row)], must_sync=True)
         hosted = self._open(row)  # not written yet, but nothing of an unknown generation can be on disk either
         if eager:
-            hosted.eager = self.EAGER_TRIES
+            self._eager.add(group_id)
             hosted.group.node.campaign(self._clock.tick())
         return hosted.group
 
@@ -138,6 +142,7 @@ class Replicas(Observer):
         hosted = self._hosted.pop(group_id)
         self._leading.end(hosted)
         hosted.group.halt("the replica was removed from this node")
+        self._eager.forget(group_id)
         for known in (self._dirty, self._watched):
             known.discard(group_id)
         self.upkeep.dropped(group_id)
@@ -265,8 +270,7 @@ class Replicas(Observer):
     def tick(self) -> None:
         """Time has passed."""
         now = self._clock.tick()
-        for hosted in self._deadlines.due(now):
-            self._tick_group(hosted, now)
+        self._deadlines.tick(now)
         if now >= self._next_beat:
             self._next_beat = Tick(now + self._settings.raft.heartbeat_interval)
             self._beat(now)
@@ -276,25 +280,18 @@ class Replicas(Observer):
         for group_id in self.upkeep.propose(now, self._clock.wall_ms()):
             self._touch(group_id)
 
-    def _tick_group(self, hosted: Hosted, now: Tick) -> None:
-        hosted.group.tick(now)
-        if hosted.leadership is not None:
-            hosted.leadership.tick(now)
-        self._touch(hosted.group.id)
-
     def _beat(self, now: Tick) -> None:
         for node in self.heartbeats.nodes:
             self._transport.send(node, Channel.RAFT, Frame(heartbeat=self.heartbeats.beat(node)))
+        self._deadlines.wake_silent(now)
         for group_id in sorted(self._watched):
             hosted = self._hosted[group_id]
             if hosted.leadership is None or hosted.leadership.settled():
                 self._watched.discard(group_id)
             self._refresh(hosted, now)
-        for hosted in [hosted for hosted in self._hosted.values() if hosted.eager]:
-            hosted.eager = hosted.eager - 1 if hosted.group.node.term == 0 else 0
-            if hosted.eager:
-                hosted.group.node.campaign(now)
-                self._touch(hosted.group.id)
+        for hosted in self._eager.due():
+            hosted.group.node.campaign(now)
+            self._touch(hosted.group.id)
 
     # -- other nodes -----------------------------------------------------------------------------------------------
 
@@ -370,6 +367,7 @@ class Replicas(Observer):
         if (hosted := self._hosted.get(group.id)) is not None:
             if self._leading.changed(hosted):
                 self._watched.add(group.id)
+                self.upkeep.leads(group.id)
             self._events.group_progressed(group)
 
     def progressed(self, group: ReplicaGroup) -> None:

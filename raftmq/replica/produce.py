@@ -215,6 +215,10 @@ class Leadership:
         else:
             self.waits.add(wait)
 
+    def remembers(self, window: Window) -> bool:
+        """Message ids are remembered for `window`, as far as this leader has a say; or there are none here."""
+        return self._overlay is None or (self.current and self.group.can_serve() and self._overlay.window == window)
+
     def remember_ids(self, window: Window, now: Tick, wall_ms: int) -> bool:
         """Let message ids be remembered for `window` from here on. Returns whether that was proposed: not where it is
         so already, and not now if the core takes no commands; then ask again."""

@@ -37,8 +37,8 @@ class Upkeep:
     ) -> None:
         self.retention: Mapping[GroupId, Retention] = {}
         """What partitions want to keep at least; those that are not named keep everything."""
-        self.windows: Mapping[GroupId, Window] = {}
-        """How long each partition is to remember message ids."""
+        self.queued: set[GroupId] = set()
+        """Partitions on this node that may have queues."""
         self.hold: Callable[[GroupId, Offset], bool] = lambda group, below: True
         """Told what is to be trimmed, where queues need some of it: it is to be held beside the log. False: there is no
         room for it there."""
@@ -51,17 +51,38 @@ class Upkeep:
         self.waited_for = WAITED_FOR * settings.raft.election_timeout
         self.held_bytes_max = settings.held_bytes_max
         self.reclaim_bytes = RECLAIM_BYTES
+        self._windows: Mapping[GroupId, Window] = {}
+        self._unset: set[GroupId] = set()
+        """Partitions whose window may be another than it is to be."""
         self._unflushed: set[GroupId] = set()
         self._next_flush = self._next_trim = self._next_windows = now
 
     def progressed(self, hosted: Hosted) -> None:
         """Its state machine may be ahead of what was written of it."""
-        if hosted.group.machine.applied_index != hosted.flushed:
+        machine = hosted.group.machine
+        if machine.applied_index != hosted.flushed:
             self._unflushed.add(hosted.group.id)
+        if isinstance(machine, PartitionMachine) and machine.queues:
+            self.queued.add(hosted.group.id)
+
+    def leads(self, group_id: GroupId) -> None:
+        """A leadership has begun here."""
+        if group_id in self._windows:
+            self._unset.add(group_id)
 
     def dropped(self, group_id: GroupId) -> None:
-        self._unflushed.discard(group_id)
+        for known in (self._unflushed, self._unset, self.queued):
+            known.discard(group_id)
         self.tails.forget(group_id)
+
+    @property
+    def windows(self) -> Mapping[GroupId, Window]:
+        """How long each partition is to remember message ids. To be assigned as a whole."""
+        return self._windows
+
+    @windows.setter
+    def windows(self, windows: Mapping[GroupId, Window]) -> None:
+        self._windows, self._unset = windows, set(windows)
 
     def deadline(self) -> Tick:
         """When the next of them is due."""
@@ -90,17 +111,19 @@ class Upkeep:
         proposed: list[GroupId] = []
         if now >= self._next_windows:
             self._next_windows = Tick(now + self._flush_interval)
-            proposed += [
-                group_id for group_id, window in self.windows.items() if self._set(group_id, window, now, wall_ms)
-            ]
+            proposed += [group_id for group_id in sorted(self._unset) if self._set(group_id, now, wall_ms)]
         if now >= self._next_trim:
             proposed += self._trim(now, wall_ms)
         return proposed
 
-    def _set(self, group_id: GroupId, window: Window, now: Tick, wall_ms: int) -> bool:
-        hosted = self._hosted.get(group_id)
+    def _set(self, group_id: GroupId, now: Tick, wall_ms: int) -> bool:
+        """Only the leader changes a window: once it is right here, it stays until another is wanted or led."""
+        hosted, window = self._hosted.get(group_id), self._windows[group_id]
         leadership = None if hosted is None else hosted.leadership
-        return leadership is not None and leadership.remember_ids(window, now, wall_ms)
+        if leadership is None or leadership.remembers(window):
+            self._unset.discard(group_id)
+            return False
+        return leadership.remember_ids(window, now, wall_ms)
 
     def _trim(self, now: Tick, wall_ms: int) -> list[GroupId]:
         self._next_trim = Tick(now + self.trim_interval)

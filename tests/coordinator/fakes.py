@@ -84,7 +84,7 @@ class GroupsHost:
         self._leads = leads
 
     @property
-    def groups(self) -> Mapping[GroupId, ReplicaGroup]:
+    def led(self) -> Mapping[GroupId, ReplicaGroup]:
         return cast("Mapping[GroupId, ReplicaGroup]", self.held)
 
     def group(self, group_id: GroupId) -> ReplicaGroup | None:

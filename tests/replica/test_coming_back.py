@@ -21,7 +21,7 @@ def set_members(world: World, voters: set[int], learners: set[int]) -> None:
         return leader, changing.configuration(replicas, GROUP, world.time.tick())
 
     leader, before = found()
-    changing.change(world.nodes[NodeId(leader)].replicas, GROUP, before.index, target)
+    changing.change(world.nodes[NodeId(leader)].replicas, GROUP, before.index, target, world.time.tick())
 
     def there() -> bool:
         now = changing.configuration(world.nodes[NodeId(leader)].replicas, GROUP, world.time.tick())

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
 
-from raftmq.ids import GroupId, Tick
+from raftmq.ids import GroupId, ReplicaId, Term, Tick
 from raftmq.replica.deadlines import Deadlines
+from raftmq.replica.heartbeats import NodeHeartbeats
 from raftmq.replica.leading import Hosted
+from tests.replica.world import Time
 
 
 @dataclass
@@ -18,10 +20,22 @@ class FakeHosted:
     def deadline(self) -> int | None:
         return self.wanted
 
+    def tick(self, now: Tick) -> bool:
+        return True
+
+    def leans_on(self, since: Tick) -> list[ReplicaId]:
+        return []
+
+
+def nobody(_: GroupId) -> Term | None:
+    return None
+
 
 def test_nobody_is_woken_for_a_deadline_that_was_overtaken() -> None:
     groups = {number: FakeHosted(SimpleNamespace(id=number), None) for number in (1, 2)}
-    deadlines = Deadlines(cast("dict[GroupId, Hosted]", groups))
+    touched: list[int] = []
+    hosted = cast("dict[GroupId, Hosted]", groups)
+    deadlines = Deadlines(hosted, NodeHeartbeats(nobody), Time(), touched.append, patience=800)
 
     def moves(number: int, to: int | None) -> None:
         groups[number].wanted = to
@@ -34,8 +48,10 @@ def test_nobody_is_woken_for_a_deadline_that_was_overtaken() -> None:
     moves(1, None)
     assert deadlines.nearest(Tick(1000)) == 30
     assert deadlines.nearest(Tick(25)) == 25
-    assert not deadlines.due(Tick(29))
-    assert [hosted.group.id for hosted in deadlines.due(Tick(30))] == [2]
+    deadlines.tick(Tick(29))
+    assert not touched
+    deadlines.tick(Tick(30))
+    assert touched == [2]
     assert deadlines.nearest(Tick(1000)) == 1000
     moves(2, 40)
     del groups[2]

@@ -7,7 +7,7 @@ for messages; and what a trim would take from a queue is held beside the log fir
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -45,15 +45,20 @@ class Rules:
 
 
 class QueueUpkeep:
-    """``rules``: of a partition; None where this node cannot tell. `held_bytes_max`: what may be held beside the log of
-    one partition."""
+    """``rules``: of a partition; None where this node cannot tell. ``ruled``: partitions that have some, led here or
+    not. `held_bytes_max`: what may be held beside the log of one partition."""
 
     def __init__(
-        self, host: QueueHost, rules: Callable[[GroupId], Rules | None], held_bytes_max: int = HELD_BYTES_MAX
+        self,
+        host: QueueHost,
+        rules: Callable[[GroupId], Rules | None],
+        ruled: Callable[[], Iterable[GroupId]],
+        held_bytes_max: int = HELD_BYTES_MAX,
     ) -> None:
         self.held_bytes_max = held_bytes_max
         self._host = host
         self._rules = rules
+        self._ruled = ruled
         self._tasks: dict[GroupId, asyncio.Task[None]] = {}
         self._full: dict[GroupId, tuple[int, Offset | None]] = {}
         """How many bytes were held when another record did not fit, and which."""
@@ -66,9 +71,18 @@ class QueueUpkeep:
         while True:
             await asyncio.sleep(INTERVAL_S)
             self._host.tidy()
-            for group_id, group in sorted(self._host.replicas.groups.items()):
-                if group.can_serve() and isinstance(group.machine, PartitionMachine):
-                    self._look(group_id, group.machine)
+            self.look()
+
+    def look(self) -> None:
+        """Once, at partitions that have queues or are to have some: what has none costs nothing."""
+        replicas = self._host.replicas
+        queued = replicas.upkeep.queued
+        for group_id in sorted(replicas.led.keys() & {*queued, *self._ruled()}):
+            group = replicas.led[group_id]
+            if group.can_serve() and isinstance(group.machine, PartitionMachine):
+                self._look(group_id, group.machine)
+                if not group.machine.queues:
+                    queued.discard(group_id)  # until an entry gives it some
 
     def _look(self, group_id: GroupId, machine: PartitionMachine) -> None:
         rules = self._rules(group_id)
@@ -87,7 +101,7 @@ class QueueUpkeep:
 
     def _tick(self, group_id: GroupId, stamp: tuple[int, int]) -> None:
         """Leases are over or records too late, and nobody asks for any: let it be so all the same."""
-        group = self._host.replicas.groups[group_id]
+        group = self._host.replicas.led[group_id]
         draft = Draft(commands.VERSION, 0, commands.encode(commands.TickCommand()), stamp=stamp)
         try:
             group.propose_command(draft, lambda _: None)
@@ -100,7 +114,7 @@ class QueueUpkeep:
     def hold(self, group_id: GroupId, below: Offset) -> bool:
         """Put aside what queues need below an offset, one task for each partition. False: there is no room for it, or
         it cannot be read, and stays in the log with all behind it."""
-        machine = self._host.replicas.groups[group_id].machine
+        machine = self._host.replicas.led[group_id].machine
         assert isinstance(machine, PartitionMachine)
         size, offset = self._full.pop(group_id, (machine.queues.held.bytes + 1, None))
         if machine.queues.held.bytes >= size and offset in machine.queues.pinned(below, HOLD_STEP):
