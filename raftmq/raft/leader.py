@@ -303,7 +303,7 @@ class Leader(RoleBehaviour):
 
     def leans_on(self, since: Tick) -> list[ReplicaId]:
         core = self.core
-        if self._work_due():
+        if self._work_due() or self.replication.snapshot_due:
             return []
         heard = {member for member in core.others(core.membership.all_voters) if core.host_contact(member) >= since}
         has_quorum = quorum_value(core.membership, lambda member: member == core.me or member in heard)

@@ -115,6 +115,11 @@ class Replication:
         due = (progress.retry_at(commit) for progress in self._progress.values())
         return min((at for at in due if at is not None), default=None)
 
+    @property
+    def snapshot_due(self) -> bool:
+        """Somebody is to be told anew to fetch a snapshot, at the next ``retry``, whenever that is."""
+        return any(progress.snapshot_due for progress in self._progress.values())
+
     def retry(self) -> bool:
         """Give up waiting for answers that are overdue. Returns whether there is something to append."""
         core, found = self._core, False

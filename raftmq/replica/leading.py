@@ -39,7 +39,9 @@ class Hosted:
         self.group.tick(now)
         if self.leadership is not None:
             self.leadership.tick(now)
-        return self.group.node.has_ready() or (self.leadership is not None and not self.leadership.settled())
+        node, leadership = self.group.node, self.leadership
+        is_settled = leadership is None or (leadership.settled() and not node.append_targets())
+        return node.has_ready() or not is_settled
 
     def leans_on(self, since: Tick) -> list[ReplicaId]:
         """See ``RaftNode.leans_on``; empty also where somebody's wait may run out."""

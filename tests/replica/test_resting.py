@@ -112,19 +112,25 @@ def test_a_follower_that_went_on_to_another_term_is_missed_by_its_leader(world: 
     gone, left = others(world, leader)
     isolate(world, gone)
     world.run(LONG)
-    isolate_group(world, left)
-    assert world.run(3 * TIMEOUT, lambda: not world.group(leader).is_leader)
+    world.nodes[NodeId(left)].replicas.drop(GROUP)
+    assert not world.run(TIMEOUT - 250, lambda: not world.group(leader).is_leader)
+    assert world.run(400, lambda: not world.group(leader).is_leader)
 
 
-def isolate_group(world: World, number: int) -> None:
-    """The replica of this node goes, the node stays."""
-    world.nodes[NodeId(number)].replicas.drop(GROUP)
+def test_a_node_that_leads_a_group_no_more_is_missed_by_its_followers(world: World) -> None:
+    """It only leaves the group out of its list."""
+    leader = rested(world)
+    world.nodes[NodeId(leader)].replicas.drop(GROUP)
+    rest = [world.group(number) for number in others(world, leader)]
+    assert not world.run(TIMEOUT - 150, lambda: any(group.node.term != rest[0].node.term for group in rest))
+    assert world.run(2 * TIMEOUT, lambda: any(group.is_leader for group in rest))
 
 
 def test_a_node_that_leaves_the_cluster_is_rested_on_no_more(world: World) -> None:
     leader = rested(world)
     world.nodes[NodeId(leader)].replicas.set_nodes([NodeId(leader)])
-    assert world.run(2 * TIMEOUT, lambda: not world.group(leader).is_leader)
+    assert not world.run(TIMEOUT - 250, lambda: not world.group(leader).is_leader)
+    assert world.run(400, lambda: not world.group(leader).is_leader)
 
 
 def test_a_timer_counts_from_the_leader_that_a_higher_term_makes_forget(world: World) -> None:

@@ -193,7 +193,7 @@ def test_it_comes_back_under_load() -> None:
     world, leader, away = left_behind()
     world.part_bytes = 1
     world.restart(away)
-    for _ in range(40):
+    for _ in range(80):  # for longer than it takes until the order is repeated
         fill(world, leader, 2)
     assert world.fetches
     comes_back(world)
