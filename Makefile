@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo test sim mutants fuzz bench chaos toxiproxy verify fix proto clean
+.PHONY: help demo test sim mutants fuzz bench soak chaos toxiproxy verify fix proto clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ fuzz: $(STAMP) ## EXAMPLES random requests to each method of a real node
 
 bench: $(STAMP) ## Measure, beside bare gRPC and the bare disk; writes the table in README.md
 	@$(BIN)/raftmq bench all --readme README.md
+
+MINUTES ?= 10
+
+soak: $(STAMP) ## MINUTES of full load: elections, memory of the nodes, and that all of it is there
+	@$(BIN)/raftmq bench soak --cluster --minutes $(MINUTES)
 
 # What shows the most in about twenty minutes: crashes, a zombie leader, cut and half-cut links, late messages, bad disks, a
 # jumping clock, moves, snapshots, metadata, zombie producers. All of them run; the verb fails if one

@@ -62,3 +62,8 @@ def test_the_slope_of_a_line_and_of_nothing() -> None:
     assert figures.slope([(0, 10), (1, 10)]) == 0
     assert figures.slope([(3, 10), (3, 20)]) == 0
     assert figures.slope([]) == 0
+
+
+def test_what_has_risen_counts_only_what_was_there_before_and_still_is() -> None:
+    assert figures.risen({0: 3, 1: 1, 2: 7}, {0: 5, 1: 1, 9: 4}) == 2
+    assert figures.risen({}, {1: 1}) == 0

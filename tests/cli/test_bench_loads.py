@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raftmq.cli.bench import consume, end_to_end, failover, idle, latency, produce, restart
+from raftmq.cli.bench import consume, end_to_end, failover, idle, latency, produce, restart, soak
 from raftmq.cli.bench.consuming import Consume
 from raftmq.cli.bench.failover import Kill, Victim
 from raftmq.cli.bench.figures import Sample, Spread
@@ -21,6 +21,7 @@ from raftmq.cli.bench.floor import Floors
 from raftmq.cli.bench.latency import OneByOne
 from raftmq.cli.bench.producing import Produce, Produced, Setting, together
 from raftmq.cli.bench.stage import Stage, configuration, counted, free_ports, on_stage
+from raftmq.cli.bench.usage import Usage
 from raftmq.cli.bench.workers import Signals, Worker, run_all, working
 from raftmq.cli.exits import CommandError
 from raftmq.cli.runtime import DEFAULT_CONFIG, Target
@@ -163,6 +164,32 @@ async def test_produce_counts_what_is_there_and_leaves_no_topic(stage: Stage, cl
     assert result.checks[0].evidence == "95 acknowledged; the topic holds 95"
     assert {one.name for one in result.usage} == {"producer 1", "producer 2"}
     assert cluster.topics == {}
+
+
+async def test_a_soak_counts_elections_and_finds_what_it_counted(stage: Stage, cluster: FakeCluster) -> None:
+    chosen = setting(records=None, seconds=0.2)
+    found = await soak.measure(stage, FLOORS, chosen, keep=1_000_000)
+    assert found.passed, found.checks
+    assert [check.name for check in found.checks] == ["counted", "none failed", "nobody stood for election"]
+    assert found.figures[2].value == 0
+    assert "1 MB" in found.setting
+    assert found.notes[0].endswith("first 0.04 s")
+    assert not [topic for topic in cluster.topics if topic.startswith("bench-")]
+    stood = iter(({7: 1, 8: 4}, {7: 3, 8: 4}))
+
+    async def terms() -> dict[int, int]:
+        return next(stood)
+
+    stage.terms = terms  # type: ignore[method-assign]
+    found = await soak.measure(stage, FLOORS, chosen)
+    assert (found.passed, found.figures[2].value) == (False, 2)
+
+
+def test_memory_is_that_of_the_nodes_and_growth_that_after_a_while() -> None:
+    nodes = [Usage(f"node {n}", 0.5, 1, n * 1_000_000, 1, -n * 100_000.0, 0) for n in (1, 2)]
+    assert [(figure.value, figure.unit) for figure in soak._memory(nodes)] == [(2, "MB"), (-0.1, "MB/min")]
+    assert soak._memory([]) == ()
+    assert [produce.warm_up(setting(seconds=seconds)) for seconds in (10, 600, None)] == [2, 60, 0]
 
 
 async def test_consumers_that_read_along_get_everything(stage: Stage) -> None:

@@ -182,6 +182,15 @@ def test_usage_from_readings() -> None:
     assert usage.summarise("x", readings[:1]).cpu_share == 0
 
 
+def test_growth_is_that_after_the_warm_up() -> None:
+    sizes = [100, 200, 300, 310, 320, 330]
+    readings = [Reading(10.0 + at, at, size, 0) for at, size in enumerate(sizes)]
+    found = usage.summarise("node 1", readings, warm_up=2.0)
+    assert found.memory_slope == pytest.approx(10 * 60)
+    assert (found.memory_first, found.memory_last, found.cpu_share) == (100, 330, 1.0)
+    assert usage.summarise("node 1", readings, warm_up=60.0).memory_slope == 0
+
+
 async def test_watching_looks_at_the_start_and_at_the_end_and_forgives_a_process_that_is_gone() -> None:
     async with usage.watching({"me": os.getpid(), "nobody": 2**22 + 1}) as watch:
         pass

@@ -5,8 +5,8 @@
     stage.py    the cluster that is measured: one of its own in a fresh directory, or a running one
     workers.py  load runs in processes of its own, which all begin at one word
     producing.py, consuming.py, queueing.py    the loads that several benchmarks use
-    produce.py consume.py end_to_end.py latency.py calls.py queue.py failover.py idle.py restart.py floor.py
-                the benchmarks
+    produce.py consume.py end_to_end.py latency.py calls.py queue.py failover.py idle.py restart.py soak.py
+    floor.py    the benchmarks
     usage.py    CPU, memory and bytes written of the nodes, from /proc
     figures.py  from times to percentiles and series, as pure functions
     result.py chart.py readme.py machine.py    what is said of it, and where

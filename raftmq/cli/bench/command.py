@@ -15,6 +15,7 @@ from raftmq.cli.bench.latency import latency
 from raftmq.cli.bench.produce import produce
 from raftmq.cli.bench.queue import queue
 from raftmq.cli.bench.restart import restart
+from raftmq.cli.bench.soak import soak
 from raftmq.cli.bench.suite import everything
 from raftmq.cli.runtime import JsonOption, run
 
@@ -31,6 +32,7 @@ app.command()(queue)
 app.command()(failover)
 app.command()(idle)
 app.command()(restart)
+app.command()(soak)
 app.command("all")(everything)
 
 

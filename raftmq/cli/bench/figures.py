@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 Point = tuple[float, float]
@@ -84,6 +84,11 @@ def slope(points: Sequence[Point]) -> float:
     mean_value = sum(value for _, value in points) / len(points)
     over = sum((at - mean_at) * (value - mean_value) for at, value in points)
     return over / sum((at - mean_at) ** 2 for at, _ in points)
+
+
+def risen(before: Mapping[int, int], after: Mapping[int, int]) -> int:
+    """How far numbers that never fall have risen together, of those that were there before and still are."""
+    return sum(after[key] - value for key, value in before.items() if key in after)
 
 
 def _full_seconds(samples: Sequence[Sample], began: float) -> list[tuple[int, list[Sample]]]:

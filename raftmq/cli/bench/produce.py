@@ -33,6 +33,9 @@ from raftmq.cli.produce import AcksName
 from raftmq.cli.runtime import DEFAULT_CONFIG, BootstrapOption, ConfigOption, JsonOption, Target
 from raftmq.client import Acks
 
+WARM_UP_SHARE, WARM_UP_SECONDS_MAX = 0.2, 60.0
+"""Caches and buffers fill at first, which says nothing of what comes later."""
+
 
 def produce(
     cluster: ClusterOption = False,
@@ -87,11 +90,17 @@ async def load(
     description = await stage.client.admin.describe_topic(topic)
     async with working(setting.loads(stage.addresses, description)) as workers:
         clients = {f"producer {place}": worker.pid for place, worker in enumerate(workers, 1)}
-        async with watching({**stage.processes, **clients, **(others or {})}) as watch:
+        processes = {**stage.processes, **clients, **(others or {})}
+        async with watching(processes, warm_up(setting)) as watch:
             produced = together(await run_all(workers))
     if not produced.samples:
         raise CommandError(f"nothing was acknowledged; errors: {dict(produced.failures)}")
     return produced, watch.usage()
+
+
+def warm_up(setting: Setting) -> float:
+    """Seconds after which the growth of memory is looked at."""
+    return min(WARM_UP_SHARE * (setting.seconds or 0.0), WARM_UP_SECONDS_MAX)
 
 
 async def checked(stage: Stage, topic: str, produced: Produced) -> tuple[Check, ...]:

@@ -68,11 +68,14 @@ class Stage:
         pids = ((node, self._nodes.pid(node)) for node in self._nodes.nodes)
         return {f"node {node}": pid for node, pid in pids if pid is not None}
 
-    async def create_topic(self, purpose: str, partitions: int) -> TopicDescription:
-        """A topic of a new name, all of whose partitions have a leader."""
+    async def create_topic(self, purpose: str, partitions: int, keep: int = 0) -> TopicDescription:
+        """A topic of a new name, all of whose partitions have a leader, and keep `keep` bytes each; 0: all."""
         name = f"bench-{purpose}-{secrets.token_hex(3)}"
+        within_ms = int(SETTLE_SECONDS * 1000)
         try:
-            await self.client.admin.create_topic(name, partitions=partitions, timeout_ms=int(SETTLE_SECONDS * 1000))
+            await self.client.admin.create_topic(
+                name, partitions=partitions, retention_bytes=keep, timeout_ms=within_ms
+            )
         except RaftmqError as error:
             if not error.retriable:
                 raise  # else it may be there, and its leaders may only be late
@@ -130,6 +133,14 @@ class Stage:
     async def epochs(self, topic: str) -> int:
         """Sum of the partitions' leader epochs: it grows by one at least with every election that has a winner."""
         return sum(one.leader_epoch for one in await self.client.list_offsets(topic))
+
+    async def terms(self) -> dict[int, int]:
+        """Group -> the highest term that a replica of it is in: of all topics, the controller and the coordinators."""
+        found: dict[int, int] = {}
+        for node in await self.client.cluster.nodes():
+            for replica in await self.client.cluster.list_replicas(node.node_id):
+                found[replica.group_id] = max(replica.term, found.get(replica.group_id, 0))
+        return found
 
 
 async def counted(stage: Stage, topic: str, acknowledged: int, unknown: int) -> Check:

@@ -42,7 +42,7 @@ class Usage:
     memory_last: int
     """Bytes, resident."""
     memory_slope: float
-    """Bytes per minute, least squares."""
+    """Bytes per minute, least squares, after the warm-up."""
     written_bytes: int
 
 
@@ -65,9 +65,10 @@ def _written(process: Path) -> int:
     return 0
 
 
-def summarise(name: str, readings: Sequence[Reading]) -> Usage:
-    """`readings` must not be empty, and in order of time."""
+def summarise(name: str, readings: Sequence[Reading], warm_up: float = 0.0) -> Usage:
+    """`readings` must not be empty, and in order of time; the growth of memory is that after `warm_up` seconds."""
     first, last = readings[0], readings[-1]
+    settled = [reading for reading in readings if reading.at >= first.at + warm_up]
     elapsed = last.at - first.at
     return Usage(
         name=name,
@@ -75,7 +76,7 @@ def summarise(name: str, readings: Sequence[Reading]) -> Usage:
         memory_first=first.memory_bytes,
         memory_max=max(reading.memory_bytes for reading in readings),
         memory_last=last.memory_bytes,
-        memory_slope=slope([(reading.at, float(reading.memory_bytes)) for reading in readings]) * 60,
+        memory_slope=slope([(reading.at, float(reading.memory_bytes)) for reading in settled]) * 60,
         written_bytes=last.written_bytes - first.written_bytes,
     )
 
@@ -83,8 +84,9 @@ def summarise(name: str, readings: Sequence[Reading]) -> Usage:
 class Watch:
     """Readings of some processes. One that ends keeps those it has."""
 
-    def __init__(self, processes: Mapping[str, int]) -> None:
+    def __init__(self, processes: Mapping[str, int], warm_up: float = 0.0) -> None:
         self._processes = dict(processes)
+        self._warm_up = warm_up
         self._readings: dict[str, list[Reading]] = {name: [] for name in processes}
 
     def look(self) -> None:
@@ -93,13 +95,15 @@ class Watch:
                 self._readings[name].append(read(pid))
 
     def usage(self) -> tuple[Usage, ...]:
-        return tuple(summarise(name, readings) for name, readings in self._readings.items() if readings)
+        seen = ((name, readings) for name, readings in self._readings.items() if readings)
+        return tuple(summarise(name, readings, self._warm_up) for name, readings in seen)
 
 
 @asynccontextmanager
-async def watching(processes: Mapping[str, int]) -> AsyncIterator[Watch]:
-    """Look at processes (name and pid) at the start, every second, and at the end of the block."""
-    watch = Watch(processes)
+async def watching(processes: Mapping[str, int], warm_up: float = 0.0) -> AsyncIterator[Watch]:
+    """Look at processes (name and pid) at the start, every second, and at the end of the block. `warm_up`: seconds that
+    the growth of memory leaves out."""
+    watch = Watch(processes, warm_up)
 
     async def every_second() -> None:
         while True:
