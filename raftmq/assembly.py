@@ -151,7 +151,7 @@ class Assembly(Events):
             self.host, lambda: self.controller.image, self.controller.is_current, clock, timeouts.offsets_retention_ms
         )
         self._positions = Positions(self.coordinator, self.host, forwarder, self.controller, clock)
-        self._view = view = View(self.host, self.controller, self.queues)
+        view = View(self.host, self.controller, self.queues)
         leaders = Leaders(view, forwarder, rng)
         self.lag = LagWatch(self.coordinator, Offsets(view, leaders), lambda: self.controller.image, clock)
         self.calls = assemble(
@@ -167,6 +167,7 @@ class Assembly(Events):
             clock,
             self.routed,
         )
+        self.dead_letters = DeadLetters(view, self.calls)
 
     @property
     def is_removed(self) -> bool:
@@ -193,7 +194,7 @@ class Assembly(Events):
             self._positions.run(),
             self.lag.run(),
             self._queue_upkeep.run(),
-            DeadLetters(self._view, self.calls).run(),
+            self.dead_letters.run(),
         )
 
     # -- what other nodes send ---------------------------------------------------------------------------------------

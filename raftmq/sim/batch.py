@@ -42,6 +42,8 @@ WORTH_REACHING = (
     "hand-overs of several messages", "hand-overs that overlap", "hand-overs of work done before",
     "hand-overs with other records refused", "hand-over LEASE_EXPIRED", "hand-overs in doubt that counted",
     "hand-overs in doubt that did not count",
+    "dead letters copied", "dead letters removed", "dead letters copied by another leader",
+    "dead letters of a message parked again",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

@@ -14,7 +14,7 @@ from random import Random
 from raftmq.assembly import Assembly
 from raftmq.client.types import Acks
 from raftmq.sim.group_plan import GroupPlan, draw_group
-from raftmq.sim.queueing import SHARE, QueuePlan, draw_faces, draw_queues
+from raftmq.sim.queueing import LETTERS, SHARE, QueuePlan, draw_faces, draw_queues
 from raftmq.sim.retaining import RetentionPlan, draw_retention
 from raftmq.sim.thin import ThinPlan
 from raftmq.sim.weather import Weather
@@ -91,6 +91,8 @@ class Plan:
         self.retention.tune(assembly)
         if self.group is not None:
             self.group.tune(assembly)
+        if LETTERS in self.topics:
+            assembly.dead_letters.interval_s = self.election_ms / 2000
 
 
 def draw(seed: int) -> Plan:
@@ -175,6 +177,8 @@ def _work_on_queues(rng: Random, plan: Plan) -> None:
 def _show_faces(rng: Random, plan: Plan) -> None:
     """What some queues have beside the rest; drawn apart, so that the rest stays as it was."""
     plan.queues = draw_faces(rng, plan.queues)
+    if any(queue.settings.dead_letter_topic for queue in plan.queues):
+        plan.topics[LETTERS] = rng.choice((1, 1, 2))
     if any(queue.handing.share for queue in plan.queues):
         # What comes of messages is as much again.
         plan.producers = [replace(one, pause_ms=2 * one.pause_ms) for one in plan.producers]

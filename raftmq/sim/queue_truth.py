@@ -27,6 +27,7 @@ from raftmq.partition.queues.commands import (
     QueueCommand,
     QueueOp,
     Redriven,
+    Routed,
     Settle,
     Settled,
     Sought,
@@ -73,6 +74,12 @@ class Group:
     """By lease and offset."""
     acked: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)
     """By offset and era: under which lease, and by what key the work is known, if by any."""
+    parkings: Counter[int] = field(default_factory=Counter)
+    """How often each message was parked, over all eras."""
+    routed: dict[int, bool] = field(default_factory=dict)
+    """Messages that a leader has said to stand in the topic of dead letters; whether they were removed then."""
+    parked_in: dict[int, Term] = field(default_factory=dict)
+    """By offset: when it was parked last."""
     _grants: Counter[int] = field(default_factory=Counter)
 
     def life(self, offset: int) -> Life:
@@ -122,8 +129,9 @@ def replay(entries: Iterable[LogEntry]) -> Truth:
             group = truth.groups.setdefault(queue_id, Group(state))
             if group.state is state:
                 _note_ends(
-                    truth, group, before.get(queue_id, (set(), set())), {at for of, at in said if of == queue_id}
-                )
+                    truth, group, before.get(queue_id, (set(), set())), {at for of, at in said if of == queue_id},
+                    entry.term,
+                )  # fmt: skip
             group.state = state
     truth.log_start = machine.log_start_offset
     return truth
@@ -172,6 +180,11 @@ def _note(
         case Sought():
             group.sought()
             truth.counts["queues sought"] += 1
+        case Done() if isinstance(op, Routed):
+            for offset in op.offsets:
+                group.routed[offset] = op.remove
+                truth.counts["dead letters " + ("removed" if op.remove else "copied")] += 1
+                truth.counts["dead letters copied by another leader"] += group.parked_in.get(offset) != entry.term
         case Redriven():
             for offset in answer.offsets:
                 group.ended[offset, group.life(offset)] = "parked"
@@ -201,13 +214,17 @@ def _note_verdicts(
             group.ended[offset, group.life(offset)] = "gone" if status is Status.DROPPED else "parked"
 
 
-def _note_ends(truth: Truth, group: Group, before: tuple[set[int], set[int]], acked: set[int]) -> None:
+def _note_ends(truth: Truth, group: Group, before: tuple[set[int], set[int]], acked: set[int], term: Term) -> None:
     """What came to its end in one entry, but by an acknowledgement."""
     now = _places(group.state)
     for offset in sorted(now[1] - before[1]):
         group.ended[offset, group.life(offset)] = "parked"
+        group.parkings[offset] += 1
+        group.parked_in[offset] = term
         truth.counts["messages parked"] += 1
     for offset in sorted(before[0] - now[0] - acked):
+        if offset in before[1] and group.routed.get(offset):
+            continue  # it was parked, and stands among the dead letters
         group.ended[offset, group.life(offset)] = "gone"
         truth.counts["messages gone"] += 1
 

@@ -37,6 +37,8 @@ WORDS = (
 TENDING = ("redrive", "redrive", "pause", "seek", "resume", "cancel", "peek")
 """What operators do."""
 TIMEOUT_MS = 4_000
+LETTERS = "letters"
+"""The topic of dead letters, in seeds that have one."""
 HONEST_HANDS = 32
 """Of a worker, when the run is over: what is left is done in few steps."""
 TOGETHER_AT_LAST = 8
@@ -119,7 +121,21 @@ def _draw(rng: Random, topic: str, group: str, election_ms: int, keys: int, spec
 
 def draw_faces(rng: Random, plans: Sequence[QueuePlan]) -> list[QueuePlan]:
     """What only some of the groups have; drawn apart, so that the rest of a plan stays as it was."""
-    return [replace(plan, handing=draw_handing(rng)) for plan in plans]
+    plans = [replace(plan, handing=draw_handing(rng)) for plan in plans]
+    if rng.random() < 0.35:
+        plans = [replace(plan, settings=_with_letters(rng, plan.settings)) for plan in plans]
+    return plans
+
+
+def _with_letters(rng: Random, settings: QueueSettings) -> QueueSettings:
+    """What is parked goes to a topic of dead letters, too. More is parked than elsewhere."""
+    return replace(
+        settings,
+        dead_letter_topic=LETTERS,
+        dead_letter_remove=rng.random() < 0.5,
+        attempts_max=min(settings.attempts_max, rng.choice((1, 2))),
+        at_end="park",
+    )
 
 
 def dressing(plan: QueuePlan, rng: Random, wall_ms: int) -> dict[str, Any]:

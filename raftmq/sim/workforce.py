@@ -15,10 +15,11 @@ from raftmq.partition.machine import PartitionMachine
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.tally import Counter
 from raftmq.sim import queueing
+from raftmq.sim.letters import letters_in
 from raftmq.sim.oracle import Told
 from raftmq.sim.process import WALL_START_MS, Process
 from raftmq.sim.queue_truth import judged
-from raftmq.sim.queueing import QueuePlan
+from raftmq.sim.queueing import LETTERS, QueuePlan
 from raftmq.sim.retaining import FOR_EVER
 from raftmq.sim.weather import Cut
 from raftmq.sim.workload import Task, until_done
@@ -166,6 +167,8 @@ class Workforce:
                     return f"{where}: known up to {group.frontier} of {machine.next_offset}"
                 if left := unfinished(group, now_wall):
                     return f"{where}: offsets {left[:10]} of {len(left)} are not done"
+                if plan.settings.dead_letter_topic and (waiting := group.parked.unrouted(0, 10)):
+                    return f"{where}: dead letters {waiting} are not copied"
         return ""
 
     def finish(self, limit: int) -> str:
@@ -208,6 +211,11 @@ class Workforce:
             if checker.oracle.sends[handed.values[0]].told is Told.UNKNOWN:
                 counted = any(value == handed.values[0] for _, value, _ in final.read[handed.partition])
                 checker.states["hand-overs in doubt that " + ("counted" if counted else "did not count")] += 1
+        for partition, logs in final.logs.items():
+            if partition.topic == LETTERS:
+                letters_in(logs[0], final.letters)
+        again = sum(len(letters) - 1 for letters in final.letters.values())
+        checker.states["dead letters of a message parked again"] += again
         truths = {name: truth for one in final.queues for name, truth in one.truths.items()}
         for truth in truths.values():
             checker.states.update(truth.counts)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from raftmq import status
+from raftmq.broker.queues.dead_letters import DeadLetters
 from raftmq.client import settling
 from raftmq.client.queue_message import QueueMessage
 from raftmq.errors import LeaseExpired, Outcome
@@ -20,6 +23,7 @@ from raftmq.partition.queues.parked import Parked
 from raftmq.replica.queues.calls import Handover, Ruling
 from raftmq.replica.queues.handing import Handing
 from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.looking import Peeked
 from raftmq.replica.together import Together
 from tests.mutants.table import Patch, mutant
 
@@ -243,3 +247,57 @@ def work_done_before_not_acknowledged(patch: Patch) -> None:
 def doubtful_call_told_refused(patch: Patch) -> None:
     """A client tells of its last attempt only, whatever may have become of those before."""
     patch.setattr(settling, "with_outcome", lambda error, outcome: error)
+
+
+# -- dead letters ------------------------------------------------------------------------------------------------------
+
+
+@mutant(AREA)
+def letters_taken_for_sent(patch: Patch) -> None:
+    """A dead letter counts as copied whatever became of its copy."""
+    send = DeadLetters._send
+
+    async def sending(self: DeadLetters, *letter: Any) -> bool:
+        await send(self, *letter)
+        return True
+
+    patch.setattr(DeadLetters, "_send", sending)
+
+
+@mutant(AREA)
+def letters_sent_under_new_ids(patch: Patch) -> None:
+    """A dead letter that is copied again is another message each time."""
+    send, attempts = DeadLetters._send, count()
+
+    async def sending(self: DeadLetters, topic: Any, partition: Any, group: Any, letter: Peeked, record: Any) -> bool:
+        anew = replace(letter, parked_ms=letter.parked_ms + next(attempts))
+        return await send(self, topic, partition, group, anew, record)
+
+    patch.setattr(DeadLetters, "_send", sending)
+
+
+@mutant(AREA)
+def letters_tried_once(patch: Patch) -> None:
+    """A leader copies each dead letter once, and never looks back."""
+    look = DeadLetters._look
+
+    async def looking(self: DeadLetters, topic: Any, partition: Any, group: Any) -> None:
+        place = (group.id, partition.group)
+        before = self._next.get(place, 0)
+        seen = await self._view.queues.unrouted(partition.group, group, before, 100)
+        await look(self, topic, partition, group)
+        self._next[place] = seen[-1].offset + 1 if seen else before
+
+    patch.setattr(DeadLetters, "_look", looking)
+
+
+@mutant(AREA)
+def letter_of_another(patch: Patch) -> None:
+    """Of several dead letters each is copied with the record of the first."""
+    unrouted = QueueHost.unrouted
+
+    async def mixing(self: QueueHost, *asked: Any) -> list[Peeked]:
+        found = await unrouted(self, *asked)
+        return [replace(one, record=found[0].record) for one in found]
+
+    patch.setattr(QueueHost, "unrouted", mixing)

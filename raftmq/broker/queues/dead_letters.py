@@ -55,12 +55,14 @@ class DeadLetters:
         self._busy: set[int] = set()
         """Groups whose letters are being copied."""
         self._told_at: dict[int, float] = {}
+        self.interval_s = INTERVAL_S
+        """Between two looks."""
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                await asyncio.sleep(INTERVAL_S)
+                await asyncio.sleep(self.interval_s)
                 self.look(tasks)
 
     def look(self, tasks: asyncio.TaskGroup) -> None:

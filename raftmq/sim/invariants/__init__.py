@@ -38,6 +38,7 @@ from raftmq.sim.invariants.q05_leases import LeasesApart
 from raftmq.sim.invariants.q06_one_place import OnePlace
 from raftmq.sim.invariants.q07_key_order import KeyOrder
 from raftmq.sim.invariants.q08_effectively_once import EffectivelyOnce
+from raftmq.sim.invariants.q09_dead_letters import DeadLetters
 from raftmq.sim.invariants.r01_election_safety import ElectionSafety
 from raftmq.sim.invariants.r02_leader_append_only import LeaderAppendOnly
 from raftmq.sim.invariants.r03_log_matching import LogMatching
@@ -64,7 +65,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
         Register(), OnlyGrowing(), Fencing(), OneOwner(), NothingSkipped(), EqualGroups(),
         ExclusiveToken(), NoRedelivery(), NoVanish(), Attempts(), LeasesApart(), OnePlace(), KeyOrder(),
-        EffectivelyOnce(),
+        EffectivelyOnce(), DeadLetters(),
     ]  # fmt: skip
 
 

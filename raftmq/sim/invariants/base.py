@@ -10,6 +10,7 @@ from raftmq.raft.messages import Message
 from raftmq.raft.types import Role
 from raftmq.records.entry import LogEntry
 from raftmq.replica.group import ReplicaGroup
+from raftmq.sim.letters import Letter, LetterOf
 from raftmq.sim.oracle import Operation, Oracle, Partition
 from raftmq.sim.queue_truth import Judged
 
@@ -71,6 +72,8 @@ class Final:
     """First offset that could still be read."""
     queues: list[Judged] = field(default_factory=list)
     """What became of every queue group."""
+    letters: dict[LetterOf, list[Letter]] = field(default_factory=dict)
+    """What stands in the topic of dead letters."""
     may_lease_end_early: bool = False
     """Some node's clock ran faster than that of the workers."""
 

@@ -17,7 +17,9 @@ class LeaderEpochs(Invariant):
                 self.require(epoch >= newest, f"{partition} offset {offset} is of epoch {epoch}, after {newest}")
                 newest = epoch
                 send = final.oracle.sends.get(value)
-                if send is not None and send.is_promised and send.offset is not None:
+                if send is None or send.partition != partition:
+                    continue  # the copy of a dead letter
+                if send.is_promised and send.offset is not None:
                     self.require(
                         send.epoch == epoch,
                         f"{partition} offset {offset} is of epoch {epoch}, its receipt says {send.epoch}",

@@ -1,6 +1,7 @@
 """Q3: nothing vanishes: in the end every record that a group began with was acknowledged by a worker, or nobody knows
 whether it was, or it is parked. Exceptions: it was not wanted after some time; the group drops what fails too often;
-somebody cancelled it; it waits for its time; the topic's rules, or those of another group, removed it first."""
+somebody cancelled it; it was moved to the topic of dead letters (Q9); it waits for its time; the topic's rules, or
+those of another group, removed it first."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ class NoVanish(Invariant):
                 offset in truth.expires
                 or judged.plan.settings.at_end == "drop"
                 or (partition, offset) in oracle.cancelled
+                or group.routed.get(offset, False)
                 or (judged.can_skip and offset < truth.log_start),
                 f"{judged.history.name}, {partition} offset {offset}: it is done, and nobody acknowledged it",
             )
