@@ -93,6 +93,7 @@ class Plan:
             self.group.tune(assembly)
         if LETTERS in self.topics:
             assembly.dead_letters.interval_s = self.election_ms / 2000
+            assembly.dead_letters.limit_ms = self.election_ms // 2
 
 
 def draw(seed: int) -> Plan:

@@ -76,8 +76,12 @@ class Group:
     """By offset and era: under which lease, and by what key the work is known, if by any."""
     parkings: Counter[int] = field(default_factory=Counter)
     """How often each message was parked, over all eras."""
-    routed: dict[int, bool] = field(default_factory=dict)
-    """Messages that a leader has said to stand in the topic of dead letters; whether they were removed then."""
+    routed: Counter[int] = field(default_factory=Counter)
+    """How often a leader has said of a message that is parked that it stands in the topic of dead letters."""
+    said_of: dict[int, int] = field(default_factory=dict)
+    """Of which of its parkings a leader has said so last."""
+    removed: set[int] = field(default_factory=set)
+    """Messages that were removed when they were said to stand there."""
     parked_in: dict[int, Term] = field(default_factory=dict)
     """By offset: when it was parked last."""
     _grants: Counter[int] = field(default_factory=Counter)
@@ -182,15 +186,30 @@ def _note(
             truth.counts["queues sought"] += 1
         case Done() if isinstance(op, Routed):
             for offset in op.offsets:
-                group.routed[offset] = op.remove
-                truth.counts["dead letters " + ("removed" if op.remove else "copied")] += 1
-                truth.counts["dead letters copied by another leader"] += group.parked_in.get(offset) != entry.term
+                _note_letter(truth, group, state, entry.term, offset, op)
         case Redriven():
             for offset in answer.offsets:
                 group.ended[offset, group.life(offset)] = "parked"
                 group.drives[offset] += 1
             truth.counts["messages redriven"] += len(answer.offsets)
             truth.counts["messages in a loop left parked"] += len(answer.looping)
+
+
+def _note_letter(truth: Truth, group: Group, state: QueueGroup, term: Term, offset: int, op: Routed) -> None:
+    """Unless it was passed over, because it is not parked any more, or has been parked again, or was said before."""
+    if op.remove:
+        is_taken = offset not in state.open and group.ended.get((offset, group.life(offset))) == "parked"
+    else:
+        is_taken = offset in state.parked.routed
+    if not is_taken or group.said_of.get(offset) == group.parkings[offset]:
+        truth.counts["dead letters passed over"] += 1
+        return
+    group.said_of[offset] = group.parkings[offset]
+    group.routed[offset] += 1
+    if op.remove:
+        group.removed.add(offset)
+    truth.counts["dead letters " + ("removed" if op.remove else "copied")] += 1
+    truth.counts["dead letters copied by another leader"] += group.parked_in.get(offset) != term
 
 
 def _note_verdicts(
@@ -223,7 +242,7 @@ def _note_ends(truth: Truth, group: Group, before: tuple[set[int], set[int]], ac
         group.parked_in[offset] = term
         truth.counts["messages parked"] += 1
     for offset in sorted(before[0] - now[0] - acked):
-        if offset in before[1] and group.routed.get(offset):
+        if offset in before[1] and offset in group.removed:
             continue  # it was parked, and stands among the dead letters
         group.ended[offset, group.life(offset)] = "gone"
         truth.counts["messages gone"] += 1

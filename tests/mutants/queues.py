@@ -270,7 +270,7 @@ def letters_sent_under_new_ids(patch: Patch) -> None:
     send, attempts = DeadLetters._send, count()
 
     async def sending(self: DeadLetters, topic: Any, partition: Any, group: Any, letter: Peeked, record: Any) -> bool:
-        anew = replace(letter, parked_ms=letter.parked_ms + next(attempts))
+        anew = replace(letter, parked_tick=letter.parked_tick + next(attempts))
         return await send(self, topic, partition, group, anew, record)
 
     patch.setattr(DeadLetters, "_send", sending)

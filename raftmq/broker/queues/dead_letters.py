@@ -57,6 +57,8 @@ class DeadLetters:
         self._told_at: dict[int, float] = {}
         self.interval_s = INTERVAL_S
         """Between two looks."""
+        self.limit_ms = LIMIT_MS
+        """How long a copy may take, and a leader to say so."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -101,7 +103,7 @@ class DeadLetters:
                 ticks = [one.parked_tick for one in done] if is_named else []
                 offsets = [Offset(one.offset) for one in done]
                 routed = Routed(QueueId(group.id), offsets, group.settings.dead_letter_remove, ticks)
-                await self._view.queues.ask(partition.group, group, routed, LIMIT_MS)
+                await self._view.queues.ask(partition.group, group, routed, self.limit_ms)
         except RaftmqError as error:
             self._failed(group, error)  # leadership has moved on, most likely: the next leader looks as well
 
@@ -120,7 +122,7 @@ class DeadLetters:
             # Parked once more, later, it is another letter.
             message_id=f"dead-letter-{group.id}-{partition.group}-{letter.offset}-{letter.parked_tick}",
         )
-        context = CallContext.starting(LIMIT_MS)
+        context = CallContext.starting(self.limit_ms)
         try:
             target = await self._calls.target(PRODUCE, request, context)
             await self._calls.answer(PRODUCE, request, target, context)

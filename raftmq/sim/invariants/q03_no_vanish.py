@@ -32,7 +32,7 @@ class NoVanish(Invariant):
                 offset in truth.expires
                 or judged.plan.settings.at_end == "drop"
                 or (partition, offset) in oracle.cancelled
-                or group.routed.get(offset, False)
+                or offset in group.removed
                 or (judged.can_skip and offset < truth.log_start),
                 f"{judged.history.name}, {partition} offset {offset}: it is done, and nobody acknowledged it",
             )
