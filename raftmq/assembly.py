@@ -132,10 +132,7 @@ class Assembly(Events):
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
         self._reconciler = Reconciler(self.replicas, self.controller.is_current)
         facts = ServerFacts(
-            identity.boot_count,
-            cluster.limits.max_message_bytes,
-            cluster.limits.max_batch_bytes,
-            cluster.timeouts.produce_timeout_ms,
+            identity.boot_count, limits.max_message_bytes, limits.max_batch_bytes, timeouts.produce_timeout_ms
         )
         registration = _registration(config, self.me, identity.boot_count)
         self._caretaker = Caretaker(
@@ -151,7 +148,7 @@ class Assembly(Events):
             self.host, lambda: self.controller.image, self.controller.is_current, clock, timeouts.offsets_retention_ms
         )
         self._positions = Positions(self.coordinator, self.host, forwarder, self.controller, clock)
-        view = View(self.host, self.controller, self.queues)
+        self._view = view = View(self.host, self.controller, self.queues)
         leaders = Leaders(view, forwarder, rng)
         self.lag = LagWatch(self.coordinator, Offsets(view, leaders), lambda: self.controller.image, clock)
         self.calls = assemble(
