@@ -166,7 +166,8 @@ class Client(ExchangeClient):
         delivery_timeout_ms: from being handed in to failing for good.
         request_timeout_ms: one attempt; what a silent node costs before another way is tried.
         stream: batches travel as messages of one stream to each node (ProduceStream), not in a call each, which costs
-        both sides less. The producers of a client share the streams, and 128 batches under way on each.
+        both sides less. The producers of a client share the streams, and 128 batches or 16 MiB under way on each; a
+        partition that does not answer leaves the others at least half of that.
 
         Raises InvalidArgument, naming the parameter.
         """

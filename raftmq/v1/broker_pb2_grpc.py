@@ -102,7 +102,9 @@ class BrokerServicer:
 
     def ProduceStream(self, request_iterator, context):
         """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
-        result like any other; the stream's own status tells of protocol errors and of the node's end only.
+        result like any other; the stream's own status tells of protocol errors and of the node's end only. With 128 requests or
+        16 MiB under way no more are read: a client that sends to several partitions leaves room for each, lest one that does
+        not answer keeps the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class BrokerStub:
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
     ProduceStream: _grpc.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]
     """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
-    result like any other; the stream's own status tells of protocol errors and of the node's end only.
+    result like any other; the stream's own status tells of protocol errors and of the node's end only. With 128 requests or
+    16 MiB under way no more are read: a client that sends to several partitions leaves room for each, lest one that does
+    not answer keeps the others.
     """
     Subscribe: _grpc.StreamStreamMultiCallable[_broker_pb2.SubscribeRequest, _broker_pb2.SubscribeResponse]
     """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
@@ -69,7 +71,9 @@ class BrokerAsyncStub(BrokerStub):
     """Reads batches from an offset; waits for records if there are none yet (long poll)."""
     ProduceStream: _aio.StreamStreamMultiCallable[_broker_pb2.ProduceStreamRequest, _broker_pb2.ProduceStreamResponse]  # type: ignore[assignment]
     """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
-    result like any other; the stream's own status tells of protocol errors and of the node's end only.
+    result like any other; the stream's own status tells of protocol errors and of the node's end only. With 128 requests or
+    16 MiB under way no more are read: a client that sends to several partitions leaves room for each, lest one that does
+    not answer keeps the others.
     """
     Subscribe: _aio.StreamStreamMultiCallable[_broker_pb2.SubscribeRequest, _broker_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Fetch, pushed: batches as they become visible, as far as the client has granted credit. Ends only with an error, or
@@ -114,7 +118,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_broker_pb2.ProduceStreamResponse], _abc.AsyncIterator[_broker_pb2.ProduceStreamResponse]]:
         """Produce, pipelined: a result for each request, in the order in which they are settled. A request that is refused is a
-        result like any other; the stream's own status tells of protocol errors and of the node's end only.
+        result like any other; the stream's own status tells of protocol errors and of the node's end only. With 128 requests or
+        16 MiB under way no more are read: a client that sends to several partitions leaves room for each, lest one that does
+        not answer keeps the others.
         """
 
     @_abc_1.abstractmethod

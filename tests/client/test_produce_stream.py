@@ -11,9 +11,10 @@ import pytest
 
 import raftmq
 from raftmq import errors, status
+from raftmq.broker.produce_stream import IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX
 from raftmq.client import Client, NewRecord
 from raftmq.client.connection import Address, NodeChannel
-from raftmq.client.produce_stream import ProduceStream
+from raftmq.client.produce_stream import WINDOW, WINDOW_BYTES, ProduceStream
 from raftmq.errors import Outcome, RaftmqError
 from raftmq.records.batch import seal_batch
 from raftmq.records.encoding import encode_record
@@ -168,6 +169,105 @@ async def test_what_never_left_says_nothing_against_the_node() -> None:
     assert not status.is_bare(caught.value)
     await stream.close()
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], errors.Unavailable)
+
+
+class Node:
+    """The other end of a stream, which reads no further than a node does. Partitions that are `stuck` do not answer."""
+
+    def __init__(self) -> None:
+        self.stuck: set[int] = set()
+        self.taken: list[tuple[int, bytes]] = []
+        """Partition and records, in the order in which they were read."""
+        self._under_way: dict[int, int] = {}
+        self._results: asyncio.Queue[broker_pb2.ProduceStreamResponse] = asyncio.Queue()
+        self._room = asyncio.Event()
+
+    async def write(self, message: broker_pb2.ProduceStreamRequest) -> None:
+        size = message.ByteSize()
+        while self._under_way and (
+            len(self._under_way) >= IN_FLIGHT_MAX or sum(self._under_way.values()) + size > IN_FLIGHT_BYTES_MAX
+        ):
+            self._room.clear()
+            await self._room.wait()
+        self._under_way[message.correlation_id] = size
+        self.taken.append((message.produce.partition, message.produce.batch.records))
+        if message.produce.partition not in self.stuck:
+            self.settle(message.correlation_id)
+
+    def settle(self, number: int) -> None:
+        self._results.put_nowait(
+            broker_pb2.ProduceStreamResponse(correlation_id=number, response=broker_pb2.ProduceResponse())
+        )
+        del self._under_way[number]
+        self._room.set()
+
+    def settle_all(self) -> None:
+        self.stuck.clear()
+        for number in list(self._under_way):
+            self.settle(number)
+
+    async def __aiter__(self) -> AsyncIterator[broker_pb2.ProduceStreamResponse]:
+        while True:
+            yield await self._results.get()
+
+    def cancel(self) -> None:
+        """Whoever waits is cancelled by the session itself."""
+
+
+async def passes() -> None:
+    """Whatever can be done by now is done."""
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+
+
+def begin(stream: ProduceStream, partition: int, size: int = 1) -> asyncio.Task[broker_pb2.ProduceResponse]:
+    asked = broker_pb2.ProduceRequest(
+        topic="t", partition=partition, batch=types_pb2.RecordBatch(records=b"%d" % partition * size)
+    )
+    return asyncio.create_task(stream.produce(asked, timeout_ms=3_600_000))
+
+
+@pytest.mark.parametrize(
+    ("stuck", "each", "size"), [(1, 1_000, 1), (3, 500, 1), (40, 20, 1), (1, 100, 2**20), (3, 5, 5 * 2**20)]
+)
+async def test_partitions_that_do_not_answer_keep_no_other_from_the_stream(stuck: int, each: int, size: int) -> None:
+    """They once could take all that a node reads of a stream, and the others stood behind them."""
+    node = Node()
+    node.stuck = set(range(1, stuck + 1))
+    stream = ProduceStream(lambda: cast("Call", node), never)
+    waiting = [begin(stream, partition, size) for _ in range(each) for partition in sorted(node.stuck)]
+    await passes()
+    healthy = [begin(stream, partition) for partition in (0, 99, 0, 0)]
+    await passes()
+    assert all(task.done() for task in healthy)
+    assert not any(task.done() for task in waiting)
+    node.settle_all()
+    await asyncio.gather(*waiting)
+    assert len(node.taken) == len(waiting) + len(healthy)
+    await stream.close()
+
+
+async def test_what_leaves_for_a_partition_leaves_in_order_and_those_who_went_do_not_leave() -> None:
+    node = Node()
+    node.stuck = {1}
+    stream = ProduceStream(lambda: cast("Call", node), never)
+    waiting = [begin(stream, 1, size) for size in range(1, 201)]
+    await passes()
+    under_way = len(node.taken)
+    assert 1 < under_way <= IN_FLIGHT_MAX // 2
+    for task in waiting[150:]:
+        task.cancel()
+    await passes()
+    assert stream.under_way == 150
+    node.settle_all()
+    await asyncio.gather(*waiting[:150])
+    assert [len(records) for _, records in node.taken] == list(range(1, 151))
+    await stream.close()
+    assert stream.under_way == 0
+
+
+def test_the_window_is_that_of_a_node() -> None:
+    assert (WINDOW, WINDOW_BYTES) == (IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX)
 
 
 async def test_a_stream_that_is_closed_tells_everybody_who_waits(cluster: FakeCluster) -> None:
