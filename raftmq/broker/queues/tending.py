@@ -13,10 +13,11 @@ from raftmq.broker.dispatch import Entry, Part, Target
 from raftmq.broker.fetching import OFFSET_MAX
 from raftmq.broker.queues.groups import QueueGroupMethods, milliseconds
 from raftmq.broker.view import View
-from raftmq.errors import InvalidArgument, Outcome, RaftmqError
+from raftmq.errors import InvalidArgument, Outcome, RaftmqError, UnknownQueueGroup
 from raftmq.ids import Offset, QueueId
 from raftmq.metadata.image import PartitionRecord, TopicRecord
-from raftmq.partition.queues.commands import Resume, Seek, Sought
+from raftmq.metadata.queue_groups import QueueGroupRecord
+from raftmq.partition.queues.commands import Refused, Resume, Seek, Sought
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place
 from raftmq.v1 import queue_pb2
 
@@ -135,9 +136,10 @@ class Tending:
         offset = await self._position(request, partition, context)
         op = Seek(QueueId(group.id), offset)
         answer = await self._view.queues.ask(partition.group, group, op, context.within(LIMIT_MS))
+        if not isinstance(answer, Sought):
+            raise _gone(group)
         response = queue_pb2.SeekGroupResponse(header=self._view.header(partition.group))
-        sought = answer.offset if isinstance(answer, Sought) else offset
-        response.partitions.add(partition=partition.partition, offset=sought)
+        response.partitions.add(partition=partition.partition, offset=answer.offset)
         return response
 
     async def _position(
@@ -170,7 +172,10 @@ class Tending:
         topic = self._view.topic(request.topic)
         partition = self._view.partition(topic, request.partitions[0])
         group = self._groups.group(request.topic, request.group)
-        await self._view.queues.ask(partition.group, group, Resume(QueueId(group.id)), context.within(LIMIT_MS))
+        op = Resume(QueueId(group.id))
+        answer = await self._view.queues.ask(partition.group, group, op, context.within(LIMIT_MS))
+        if isinstance(answer, Refused):
+            raise _gone(group)
         return queue_pb2.ResumeGroupResponse(header=self._view.header(partition.group))
 
     def _join_resumed(self, answers: Sequence[tuple[Part, Any]]) -> Message:
@@ -203,9 +208,14 @@ class Tending:
         ]
         response = queue_pb2.CancelScheduledResponse(header=self._view.header(partition.group))
         for group in groups:
-            was_cancelled = await self._view.queues.cancel(
-                partition.group, group, Offset(request.offset), context.within(LIMIT_MS)
-            )
+            try:
+                was_cancelled = await self._view.queues.cancel(
+                    partition.group, group, Offset(request.offset), context.within(LIMIT_MS)
+                )
+            except RaftmqError as error:
+                if response.cancelled and error.outcome is Outcome.NOT_APPLIED:
+                    error.outcome = Outcome.UNKNOWN  # for some groups it was cancelled: once more would be too late
+                raise
             (response.cancelled if was_cancelled else response.too_late).append(group.name)
         return response
 
@@ -228,6 +238,10 @@ class Tending:
 
     def _check_group(self, request: Any) -> None:
         self._groups.group(request.topic, request.group)
+
+
+def _gone(group: QueueGroupRecord) -> UnknownQueueGroup:
+    return UnknownQueueGroup(f"group {group.name} was deleted meanwhile", field="group")
 
 
 def _narrow(part: Any, number: int) -> None:
