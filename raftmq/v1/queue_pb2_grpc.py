@@ -181,7 +181,9 @@ class QueueServicer:
         happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
         a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
         message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
-        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
+        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED. Where the depth
+        of the partition is limited, what it acknowledges makes room only for what comes after it: a limit leaves room for the
+        records of all messages that are worked on at once, or they wait for each other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

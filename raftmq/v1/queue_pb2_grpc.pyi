@@ -60,7 +60,9 @@ class QueueStub:
     happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
     a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
     message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
-    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
+    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED. Where the depth
+    of the partition is limited, what it acknowledges makes room only for what comes after it: a limit leaves room for the
+    records of all messages that are worked on at once, or they wait for each other.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]
     """Back to the queue at once, without a penalty."""
@@ -125,7 +127,9 @@ class QueueAsyncStub(QueueStub):
     happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
     a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
     message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
-    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
+    done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED. Where the depth
+    of the partition is limited, what it acknowledges makes room only for what comes after it: a limit leaves room for the
+    records of all messages that are worked on at once, or they wait for each other.
     """
     Release: _aio.UnaryUnaryMultiCallable[_queue_pb2.ReleaseRequest, _queue_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Back to the queue at once, without a penalty."""
@@ -211,7 +215,9 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         happened, or neither has. Whoever turns messages into records by it does so effectively once: of all the workers that
         a message was handed out to, the records of exactly one are in the log. Safe to repeat while the partition remembers
         message ids (`TopicInfo.message_id_window`): the same call again is a duplicate, and is answered so. One whose work was
-        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED.
+        done before (`already_processed`) left no records to be known by: repeated, it may be told LEASE_EXPIRED. Where the depth
+        of the partition is limited, what it acknowledges makes room only for what comes after it: a limit leaves room for the
+        records of all messages that are worked on at once, or they wait for each other.
         """
 
     @_abc_1.abstractmethod
