@@ -126,4 +126,6 @@ def leader_epoch(error: RaftmqError) -> int:
 
 def with_outcome(error: RaftmqError, outcome: Outcome) -> RaftmqError:
     """The same error, with what became of it over all attempts."""
-    return type(error)(error.message, outcome=outcome, field=error.field, metadata=error.metadata)
+    told = error.copy()
+    told.outcome = outcome
+    return told

@@ -4,7 +4,9 @@ A coordinator that has only just been elected has heard nobody. It gives every m
 the coordinator before it may have answered a member a moment longer than it should have.
 
 Who is taken for dead is *condemned* until its expiry is decided: what it has is free the moment that this is committed,
-so it must not be told meanwhile that all is well, and go on for another session. Pure: time comes in.
+so it must not be told meanwhile that all is well, and go on for another session. That is why a member that does not
+give up what it is asked for is not expired at once, but told nothing more until its session is over: what it was told
+last holds until then. Pure: time comes in.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Sessions:
         self.term = term
         self._machine = machine
         self._of: dict[tuple[str, str], _Session] = {}
-        self._condemned: set[tuple[str, str]] = set()
+        self._condemned: dict[tuple[str, str], str] = {}
+        """And why."""
         for name, member_id, timeout_ms in self._members():
             self._of[name, member_id] = _Session(now, Tick(now + timeout_ms + grace_ms))
 
@@ -52,7 +55,7 @@ class Sessions:
 
     def decided(self, name: str, member_id: str) -> None:
         """The expiry of the member has come to its end: whoever goes by that id now has joined since."""
-        self._condemned.discard((name, member_id))
+        self._condemned.pop((name, member_id), None)
         self._of.pop((name, member_id), None)
 
     def silence(self, name: str, member_id: str, now: Tick) -> int:
@@ -63,6 +66,7 @@ class Sessions:
     def lapsed(self, now: Tick) -> list[tuple[str, str, str]]:
         """(group, member, why) of those that are to be taken for dead. Tells the same again until that is decided."""
         found: list[tuple[str, str, str]] = []
+        condemned = self._condemned
         present = set()
         for name, member_id, timeout_ms in self._members():
             key = (name, member_id)
@@ -74,15 +78,14 @@ class Sessions:
             elif session.revoking_since is None:
                 session.revoking_since = now
             patience_ms = group.members[member_id].rebalance_timeout_ms
+            if session.revoking_since is not None and session.revoking_since + patience_ms <= now:
+                condemned.setdefault(key, f"did not give up partitions for {patience_ms} ms")
             if session.deadline <= now:
-                found.append((name, member_id, f"not heard for {now - session.heard} ms"))
-            elif session.revoking_since is not None and session.revoking_since + patience_ms <= now:
-                found.append((name, member_id, f"did not give up partitions for {patience_ms} ms"))
-            elif key in self._condemned:
-                found.append((name, member_id, "its expiry was not committed in time"))
+                condemned.setdefault(key, f"not heard for {now - session.heard} ms")
+                found.append((name, member_id, condemned[key]))
         for gone in self._of.keys() - present:
             del self._of[gone]
-        self._condemned = self._condemned & present | {(name, member_id) for name, member_id, _ in found}
+        self._condemned = {key: why for key, why in condemned.items() if key in present}
         return found
 
     def _members(self) -> Iterable[tuple[str, str, int]]:

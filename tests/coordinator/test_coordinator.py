@@ -154,6 +154,27 @@ async def test_who_is_being_taken_for_dead_is_not_told_that_all_is_well(setting:
     assert await setting.beat(AT, "a", 1, 0, 1) == (1, [0, 1])
 
 
+async def test_who_does_not_give_up_keeps_what_it_was_told_for_as_long_as_it_may_believe_it(setting: Setting) -> None:
+    """What it keeps is not to be given away while it takes its session for valid; it is told nothing more meanwhile."""
+    await setting.beat(AT, "a")
+    await setting.beat(AT, "b")
+    half = SESSION_MS // 2
+    await setting.pass_time(0)
+    for _ in range(2):
+        await setting.pass_time(half - 1)
+        assert await setting.beat(AT, "a", 1, 0, 1) == (2, [0])
+        assert await setting.beat(AT, "b", 2) == (2, [])
+    await setting.pass_time(2)
+    with pytest.raises(NotReady):
+        await setting.beat(AT, "a", 1, 0, 1)
+    await setting.pass_time(half)
+    assert setting.members(AT) == {"a", "b"}
+    assert await setting.beat(AT, "b", 2) == (2, [])
+    await setting.pass_time(half)
+    assert setting.members(AT) == {"b"}
+    assert await setting.beat(AT, "b", 2) == (3, [0, 1])
+
+
 async def test_who_joins_anew_behind_its_expiry_stays(setting: Setting) -> None:
     await setting.beat(AT, "a")
     await setting.look()
