@@ -9,8 +9,8 @@
                             reply reaches the snapshot
 
 PROBE       where the logs agree is not known: one message at a time, then wait for its answer. The first one
-            carries entries; when it stays unanswered the repetitions are empty, so that a dead member costs
-            little.
+            carries entries; when it stays unanswered the repetitions are empty, and come after two, four and eight
+            times the wait, up to an election timeout, so that a dead member costs little.
 REPLICATE   optimistic: messages follow each other without waiting, as long as the window has room, in messages
             and in bytes (dissertation, section 10.2.1).
 SNAPSHOT    nothing is appended until the member says that it holds the snapshot; the order is repeated.
@@ -69,8 +69,8 @@ class Progress:
     _window_bytes: int = 0
     _waiting_since: Tick | None = None
     """PROBE, SNAPSHOT: when the message that waits for an answer was sent. None: free to send."""
-    _unanswered: bool = False
-    """PROBE: the last probe got no answer in time."""
+    _unanswered: int = 0
+    """PROBE: so many probes in a row got no answer in time."""
     _news_sent_at: Tick = Tick(0)
     _news_due: Tick | None = None
     """REPLICATE: until then the news of a commit waits for entries to travel with. None: it waits for nothing."""
@@ -110,7 +110,8 @@ class Progress:
         if self.state is ProgressState.SNAPSHOT:
             return None if self._waiting_since is None else Tick(self._waiting_since + patience)
         if self.state is ProgressState.PROBE:
-            return None if self._waiting_since is None else Tick(self._waiting_since + interval)
+            wait = min(interval << min(self._unanswered, 16), patience)
+            return None if self._waiting_since is None else Tick(self._waiting_since + wait)
         due = [Tick(self._moved_at + patience // 2)] if self._window else []
         if not self._window and self._news_due is not None and self._is_behind(commit):
             due.append(self._news_due)
@@ -217,7 +218,7 @@ class Progress:
             self._enter(ProgressState.PROBE)
             self.next_index = LogIndex(self.match_index + 1)
         self._waiting_since = None
-        self._unanswered = False
+        self._unanswered = 0
 
     def poke(self) -> None:
         """Make one message available at once: the member has shown that it does not know its leader."""
@@ -232,7 +233,7 @@ class Progress:
         if at is None or now < at:
             return False
         if self.state is not ProgressState.REPLICATE:
-            self._unanswered = True
+            self._unanswered += 1
             self._waiting_since = None
         elif self._window and now >= self._moved_at + self.config.election_timeout // 2:
             self.restart()
@@ -255,7 +256,7 @@ class Progress:
         self._window.clear()
         self._window_bytes = 0
         self._waiting_since = None
-        self._unanswered = False
+        self._unanswered = 0
         self.pending_snapshot = LogIndex(0)
         self._commit_sent = min(self._commit_sent, self.commit_known)
         self._news_due = None

@@ -56,6 +56,11 @@ class InSyncSet:
         else:
             growth.append((now, last_index))
 
+    @property
+    def is_at_rest(self) -> bool:
+        """The log has not grown for so long that what a replica must hold stays what it is."""
+        return not self._growth
+
     def floor(self, now: Tick) -> LogIndex:
         """The log's end ``lag_max`` ago: what a replica must hold to be in sync."""
         growth = self._growth

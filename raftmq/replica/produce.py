@@ -360,13 +360,14 @@ class Leadership:
         return min((at for at in times if at is not None), default=None)
 
     def settled(self) -> bool:
-        """Nobody waits and every voter holds the whole log: nothing changes here by time alone."""
+        """Nobody waits, and every voter holds the whole log or has had the time to: nothing changes here by time
+        alone."""
         node = self.group.node
         return (
             self.current
             and not len(self.waits)
             and not len(self.gathering)
-            and all(node.match_index(v) >= node.last_index for v in self.group.voters())
+            and (self.in_sync.is_at_rest or all(node.match_index(v) >= node.last_index for v in self.group.voters()))
         )
 
     def lost(self) -> None:

@@ -37,6 +37,22 @@ def test_a_probe_waits_for_its_answer_or_for_its_time() -> None:
     assert not progress.wants_entries
 
 
+def test_who_does_not_answer_is_asked_ever_more_seldom_until_it_does() -> None:
+    progress = probing()
+    now, waits = 0, []
+    for _ in range(6):
+        progress.sent(LogIndex(10), 0, COMMIT, Tick(now))
+        at = progress.retry_at(COMMIT)
+        assert at is not None
+        waits.append(at - now)
+        now = at
+        assert progress.retry(COMMIT, at)
+    assert waits == [100, 200, 400, 800, 1000, 1000]
+    progress.restart()
+    progress.sent(LogIndex(10), 0, COMMIT, Tick(now))
+    assert progress.retry_at(COMMIT) == now + 100
+
+
 def test_an_accepted_probe_opens_the_window() -> None:
     progress = replicating()
     assert (progress.match_index, progress.next_index) == (10, 11)

@@ -52,6 +52,17 @@ def test_a_voter_stays_while_it_holds_what_the_log_held_lag_max_ago() -> None:
     assert in_sync.members(Tick(100 + LAG)) == [ME, B, C]
 
 
+def test_the_set_rests_once_all_growth_is_old() -> None:
+    in_sync = leading(Voters({ME: 9, B: 5, C: 9}))
+    rests = [in_sync.is_at_rest]
+    in_sync.grew(Tick(100), LogIndex(9))
+    for at in (100 + LAG - 1, 100 + LAG):
+        in_sync.members(Tick(at))
+        rests.append(in_sync.is_at_rest)
+    assert rests == [True, False, True]
+    assert in_sync.members(Tick(100 + LAG)) == [ME, C]
+
+
 def test_a_dead_or_suspect_voter_leaves_at_once() -> None:
     voters = Voters({ME: 5, B: 5, C: 5})
     in_sync = leading(voters)

@@ -44,29 +44,52 @@ def terms(world: World) -> set[Term]:
     return {world.group(number).node.term for number in world.nodes}
 
 
-def test_nobody_looks_at_groups_that_have_nothing_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(2, 6):
-        everyone = Membership(frozenset(node.replica for node in world.nodes.values()))
-        for node in world.nodes.values():
-            node.replicas.create(GroupId(number), everyone, eager=node.number == 1)
-    rested(world)
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Looks at groups from here on."""
     looks: Counter[str] = Counter()
 
-    def counted(name: str, method: object) -> object:
+    def counting(name: str, method: object) -> object:
         def call(*args: object) -> object:
             looks[name] += 1
             return method(*args)  # type: ignore[operator]
 
         return call
 
-    monkeypatch.setattr(RaftNode, "tick", counted("tick", RaftNode.tick))
-    monkeypatch.setattr(ReplicaGroup, "advance", counted("round", ReplicaGroup.advance))
+    monkeypatch.setattr(RaftNode, "tick", counting("tick", RaftNode.tick))
+    monkeypatch.setattr(ReplicaGroup, "advance", counting("round", ReplicaGroup.advance))
+    return looks
+
+
+def test_nobody_looks_at_groups_that_have_nothing_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2, 6):
+        everyone = Membership(frozenset(node.replica for node in world.nodes.values()))
+        for node in world.nodes.values():
+            node.replicas.create(GroupId(number), everyone, eager=node.number == 1)
+    rested(world)
+    looks = counted(monkeypatch)
     world.run(20 * TIMEOUT)
     assert not looks
     leader = world.elect()
     answers = world.produce(leader, b"a")
     assert world.run(1_000, lambda: bool(answers))
     assert looks, "what is counted here would have been seen"
+
+
+def test_a_replica_that_is_away_and_behind_costs_no_more_than_a_probe_per_timeout(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = rested(world)
+    world.crash(away)
+    leader = world.elect()
+    world.run(LONG)
+    assert world.leaders() == [leader]
+    assert not world.leadership(leader).in_sync.members(world.time.tick()).count(world.nodes[NodeId(away)].replica)
+    looks = counted(monkeypatch)
+    world.run(20 * TIMEOUT)
+    assert looks["tick"] <= 50, "for the probe, and for the other follower"
+    assert looks["round"] <= 25
+    world.restart(away)
+    assert world.run(5_000, world.equal), "it is probed at once when it is back"
 
 
 def test_followers_miss_a_leader_that_falls_silent_neither_sooner_nor_later(world: World) -> None:

@@ -81,8 +81,8 @@ def test_10_2_1_an_unanswered_probe_is_repeated_without_entries() -> None:
     solo = Solo([1] * 5, term=1)
     first = [m for m in solo.lead(2) if isinstance(m, AppendEntries) and m.target == replica(3)]
     assert [len(m.entries) for m in first] == [1]
-    for _ in range(3):
-        again = [m for m in solo.tick(HEARTBEAT) if isinstance(m, AppendEntries) and m.target == replica(3)]
+    for wait in (1, 2, 4):
+        again = [m for m in solo.tick(wait * HEARTBEAT) if isinstance(m, AppendEntries) and m.target == replica(3)]
         assert [(m.prev_index, len(m.entries)) for m in again] == [(5, 0)]
 
 
