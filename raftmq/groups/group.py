@@ -28,6 +28,9 @@ from raftmq.groups.types import Assignor, Committed, Member, Ownership, Position
 
 MEMBERS_MAX = 1_000
 OFFSETS_MAX = 20_000
+SUBSCRIPTIONS_MAX = 10_000
+"""Names of topics, over all members: all of them are written anew whenever a member comes or goes."""
+METADATA_BYTES_MAX = 4 << 20
 """Of one group. Every replica holds them in memory."""
 
 
@@ -114,6 +117,16 @@ class ConsumerGroup:
         self.members[wish.member_id] = wish
         self.assignor = chosen
         self._assign()
+
+    def expect_room(self, wish: Member) -> None:
+        """For what `wish` subscribes to. Raises PreconditionFailed."""
+        others = sum(len(one.topics) for name, one in self.members.items() if name != wish.member_id)
+        if others + len(wish.topics) > SUBSCRIPTIONS_MAX:
+            raise PreconditionFailed(
+                f"the members of group {self.name} subscribe to {others} topics in all, at most {SUBSCRIPTIONS_MAX} "
+                f"together with this one's {len(wish.topics)}",
+                field="topics",
+            )
 
     def leave(self, member_id: str) -> None:
         """The member has stopped, or is taken for dead. Raises UnknownMember."""
@@ -217,6 +230,20 @@ class ConsumerGroup:
             self.member(member_id)
         elif self.members:
             raise GroupNotEmpty(f"group {self.name} has members: only they may commit", field="member_id")
+
+    def expect_room_beside(self, wanted: Sequence[tuple[TopicPartition, Position]]) -> None:
+        """For the metadata of offsets. Raises PreconditionFailed."""
+        more = sum(len(position.metadata) for _, position in wanted)
+        if not more:
+            return
+        replaced = {key for key, _ in wanted}
+        kept = sum(len(one.position.metadata) for key, one in self.offsets.items() if key not in replaced)
+        if kept + more > METADATA_BYTES_MAX:
+            raise PreconditionFailed(
+                f"the offsets of group {self.name} carry {kept} characters of metadata, at most {METADATA_BYTES_MAX} "
+                f"with {more} more",
+                field="offsets",
+            )
 
     def _refusal(self, member_id: str, epoch: int, key: TopicPartition, position: Position) -> RaftmqError | None:
         if member_id:

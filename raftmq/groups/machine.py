@@ -203,14 +203,21 @@ class GroupsMachine:
                 raise UnknownGroup(f"there is no group {name}", field="group")
 
     def expect_possible(self, name: str, change: Change) -> None:
-        """Raises what `change` would be refused with as a whole, were it applied now."""
+        """Raises what `change` would be refused with as a whole, were it applied now; and what is too much for replicas
+        to hold, which is a limit of the coordinator, not of the log: those who ask at once may get past it together."""
         group = self._group(name, change)
         match change:
+            case Join(member):
+                group.expect_room(member)
             case Leave(member_id) | Expire(member_id) | Confirm(member_id):
                 group.member(member_id)
-            case Commit(member_id):
+            case Commit(member_id, _, offsets):
                 group.expect_committer(member_id)
-            case SetOffsets() | DeleteOffsets() | DeleteGroup() | Rest() | Forget():
+                group.expect_room_beside(offsets)
+            case SetOffsets(offsets):
+                group.expect_empty()
+                group.expect_room_beside(offsets)
+            case DeleteOffsets() | DeleteGroup() | Rest() | Forget():
                 group.expect_empty()
 
     def _decide(self, group: ConsumerGroup, change: Change, entry: LogEntry) -> Result:

@@ -207,6 +207,37 @@ def test_limits_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(refused, PreconditionFailed)
 
 
+def test_what_is_too_much_to_hold_is_not_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the coordinator alone: whatever is in the log is applied."""
+    monkeypatch.setattr(group, "SUBSCRIPTIONS_MAX", 3)
+    monkeypatch.setattr(group, "METADATA_BYTES_MAX", 10)
+    bills = TopicFacts("bills", 8, 1)
+    log = Log()
+    log.do(joining("a", ORDERS, bills))
+    expect = log.machine.expect_possible
+    expect(GROUP, joining("b"))
+    expect(GROUP, joining("a"))
+    with pytest.raises(PreconditionFailed) as refused:
+        expect(GROUP, joining("b", ORDERS, bills))
+    assert refused.value.field == "topics"
+    log.do(joining("b", ORDERS, bills))
+
+    def noted(size: int, *partitions: int) -> Commit:
+        return Commit("a", 2, tuple((key(number), Position(1, "m" * size)) for number in partitions))
+
+    log.do(noted(6, 0))
+    for fits in (noted(4, 1), noted(10, 0), noted(0, 1, 2)):
+        expect(GROUP, fits)
+    with pytest.raises(PreconditionFailed) as refused:
+        expect(GROUP, noted(5, 1))
+    assert refused.value.field == "offsets"
+    log.do(Leave("a"))
+    log.do(Leave("b"))
+    expect(GROUP, SetOffsets(noted(10, 0).offsets))
+    with pytest.raises(PreconditionFailed):
+        expect(GROUP, SetOffsets(noted(5, 1).offsets))
+
+
 def test_rows_bring_back_the_very_same_state() -> None:
     log = Log()
     log.do(joining("a", instance_id="i"))
