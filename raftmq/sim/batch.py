@@ -44,6 +44,7 @@ WORTH_REACHING = (
     "hand-overs in doubt that did not count",
     "dead letters copied", "dead letters removed", "dead letters copied by another leader",
     "dead letters of a message parked again",
+    "call QUEUE_FULL", "call OVERFLOW_DROPPED", "hand-over OVERFLOW_DROPPED", "records dropped for newer ones",
 )  # fmt: skip
 """States that a batch should come through; one that is never reached is a hole in the workload."""
 

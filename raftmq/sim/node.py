@@ -206,6 +206,11 @@ class SimNode:
         return [*self.graveyard, *([self.process] if self.process is not None else [])]
 
     @property
+    def assemblies(self) -> list[_Observed]:
+        """Of all processes that ever ran here."""
+        return [process.assembly for process in self._processes if process.assembly is not None]
+
+    @property
     def loop_events(self) -> int:
         """Timers that fired, syncs and reads done, over all processes."""
         drivers = [process.driver for process in self._processes if process.driver is not None]

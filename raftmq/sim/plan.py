@@ -13,6 +13,7 @@ from random import Random
 
 from raftmq.assembly import Assembly
 from raftmq.client.types import Acks
+from raftmq.sim.depth import DepthPlan, draw_depth
 from raftmq.sim.group_plan import GroupPlan, draw_group
 from raftmq.sim.queueing import LETTERS, SHARE, QueuePlan, draw_faces, draw_queues
 from raftmq.sim.retaining import RetentionPlan, draw_retention
@@ -85,6 +86,7 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     retention: RetentionPlan = field(default_factory=RetentionPlan)
     group: GroupPlan | None = None
+    depth: DepthPlan | None = None
 
     def tune(self, assembly: Assembly) -> None:
         """Have a node that is about to start behave so."""
@@ -180,6 +182,11 @@ def _show_faces(rng: Random, plan: Plan) -> None:
     plan.queues = draw_faces(rng, plan.queues)
     if any(queue.settings.dead_letter_topic for queue in plan.queues):
         plan.topics[LETTERS] = rng.choice((1, 1, 2))
+    plan.depth = draw_depth(rng, plan.queues[0].topic)
+    if plan.depth is not None:
+        # Who may only acknowledge with a result cannot make room in a partition that is full.
+        halves = [replace(one, handing=replace(one.handing, share=min(0.5, one.handing.share))) for one in plan.queues]
+        plan.queues = halves
     if any(queue.handing.share for queue in plan.queues):
         # What comes of messages is as much again.
         plan.producers = [replace(one, pause_ms=2 * one.pause_ms) for one in plan.producers]

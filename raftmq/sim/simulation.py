@@ -16,6 +16,7 @@ from typing import Any
 
 from raftmq.client.client import Client
 from raftmq.client.types import Acks
+from raftmq.errors import OverflowDropped
 from raftmq.ids import CONTROLLER_GROUP, LogIndex
 from raftmq.ports import StorageError
 from raftmq.raft.types import Role
@@ -154,7 +155,7 @@ class Simulation:
         process, client = cluster.client("setup")
         plan = self.plan
         task = self._task(process, client, "setup", 0)
-        work = workload.create(task, plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention)
+        work = workload.create(task, plan.topics, plan.replication_factor, plan.min_in_sync, plan.retention, plan.depth)
         created = cluster.spawn(process, self.workforce.create(task, work))
         if not cluster.run(FORM_MICROS, created.done):
             raise NotWell("no cluster was formed, or its topics were not created")
@@ -298,7 +299,11 @@ class Simulation:
                         for partition in range(partitions):
                             value = f"last:{topic}:{partition}".encode()
                             send = task.oracle.sending(value, Partition(topic, partition), Acks.ALL)
-                            task.oracle.sent(send, await producer.send(value, partition=partition))
+                            while send.told is Told.PENDING:
+                                try:
+                                    task.oracle.sent(send, await producer.send(value, partition=partition))
+                                except OverflowDropped:
+                                    await asyncio.sleep(0.05)  # until workers have made room
 
         written = self.cluster.spawn(process, write())
         if not self.cluster.run(20_000_000, written.done):

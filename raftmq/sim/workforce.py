@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from raftmq.errors import QueueFull
 from raftmq.ids import GroupId, QueueId
 from raftmq.metadata.image import MetadataImage
 from raftmq.partition.machine import PartitionMachine
@@ -205,8 +206,17 @@ class Workforce:
         final.may_lease_end_early = any(rate > 1000 for rate in plan.clock_rates) or any(
             step.kind in ("clock_rate", "clock_jump") for step in plan.steps
         )
-        forgets = plan.retention.forgets
+        drops = plan.depth is not None and plan.depth.overflow == "drop_oldest"
+        forgets = plan.retention.forgets or drops
         final.queues = judged(self._plans, checker.oracle.queues, final.logs, self._ids(), forgets)
+        final.depth = plan.depth
+        overflows = [one.host.intake.overflows for node in self._cluster.machines for one in node.assemblies]
+        final.refused = sum(sum(one.refused.values()) for one in overflows)
+        final.calls_refused = self._cluster.network.refusals[QueueFull.reason]
+        final.dropped = sum(sum(one.dropped.values()) for one in overflows)
+        if drops:
+            checker.states["records dropped for newer ones"] += final.dropped
+        final.forgets = plan.retention.forgets or any(one.settings.retention != "log" for one in self._plans)
         for handed in checker.oracle.handed:
             if checker.oracle.sends[handed.values[0]].told is Told.UNKNOWN:
                 counted = any(value == handed.values[0] for _, value, _ in final.read[handed.partition])

@@ -12,6 +12,7 @@ from raftmq.client.client import Client
 from raftmq.client.producer import Producer
 from raftmq.client.types import Acks, RecordReceipt
 from raftmq.errors import DataLoss, NotFound, OffsetOutOfRange, Outcome, RaftmqError
+from raftmq.sim.depth import DepthPlan
 from raftmq.sim.oracle import Oracle, Partition, Send
 from raftmq.sim.retaining import RetentionPlan
 
@@ -222,6 +223,7 @@ async def create(
     replication_factor: int,
     min_in_sync: int,
     retention: RetentionPlan,
+    depth: DepthPlan | None = None,
 ) -> None:
     """Create the topics of the run, however long it takes."""
     for name, partitions in sorted(topics.items()):
@@ -236,6 +238,7 @@ async def create(
                     retention_ms=retention.age_ms,
                     retention_bytes=retention.size_bytes,
                     timeout_ms=10_000,
+                    **({} if depth is None else depth.settings(name)),
                 )
             except RaftmqError as error:
                 created = error.reason == "DEADLINE_EXCEEDED" and error.outcome is Outcome.APPLIED

@@ -11,7 +11,7 @@ from raftmq import status
 from raftmq.broker.queues.dead_letters import DeadLetters
 from raftmq.client import settling
 from raftmq.client.queue_message import QueueMessage
-from raftmq.errors import LeaseExpired, Outcome
+from raftmq.errors import LeaseExpired, Outcome, OverflowDropped, QueueFull
 from raftmq.ids import Offset, QueueId
 from raftmq.partition.queues import ops, rows
 from raftmq.partition.queues.commands import Status, Verdict
@@ -20,6 +20,8 @@ from raftmq.partition.queues.leases import Lease, Leases
 from raftmq.partition.queues.machine import Queues
 from raftmq.partition.queues.offset_set import OffsetSet
 from raftmq.partition.queues.parked import Parked
+from raftmq.replica.depth import Depth, Overflows
+from raftmq.replica.produce import Leadership
 from raftmq.replica.queues.calls import Handover, Ruling
 from raftmq.replica.queues.handing import Handing
 from raftmq.replica.queues.host import QueueHost
@@ -301,3 +303,40 @@ def letter_of_another(patch: Patch) -> None:
         return [replace(one, record=found[0].record) for one in found]
 
     patch.setattr(QueueHost, "unrouted", mixing)
+
+
+# -- depth -------------------------------------------------------------------------------------------------------------
+
+
+@mutant(AREA)
+def partition_half_as_deep(patch: Patch) -> None:
+    """A leader takes a partition for half as deep as it is."""
+    beyond = Depth.beyond
+    patch.setattr(Depth, "beyond", lambda self, limit, part=1, whole=1: beyond(self, limit, 2 * part, whole))
+
+
+@mutant(AREA)
+def refused_and_stored(patch: Patch) -> None:
+    """A batch that there is no room for is refused, and stored all the same."""
+    make_room = Leadership._make_room
+
+    def making(self: Leadership, batch: Any, room: Any, draft: Any) -> None:
+        try:
+            make_room(self, batch, room, draft)
+        except (QueueFull, OverflowDropped):
+            self._append(draft)
+            raise
+
+    patch.setattr(Leadership, "_make_room", making)
+
+
+@mutant(AREA)
+def refused_records_not_counted(patch: Patch) -> None:
+    """Nobody counts what there was no room for."""
+    patch.setattr(Overflows, "refuse", lambda *_: None)
+
+
+@mutant(AREA)
+def dropped_records_not_counted(patch: Patch) -> None:
+    """Nobody counts what gave way."""
+    patch.setattr(Overflows, "drop", lambda *_: None)

@@ -24,6 +24,7 @@ from raftmq.sim.invariants.l12_batches_whole import BatchesWhole
 from raftmq.sim.invariants.l13_log_start import LogStart
 from raftmq.sim.invariants.l14_equal_replicas import EqualReplicas
 from raftmq.sim.invariants.l15_receipts import Receipts
+from raftmq.sim.invariants.l16_depth import WithinDepth
 from raftmq.sim.invariants.o01_register import Register
 from raftmq.sim.invariants.o02_only_growing import OnlyGrowing
 from raftmq.sim.invariants.o03_fencing import Fencing
@@ -61,7 +62,7 @@ def all_invariants(nodes: dict[int, SimNode], oracle: Oracle) -> list[Invariant]
         OneVote(), TermsNeverFall(), DurableFirst(), OwnTerm(), Configurations(),
         OffsetAgreement(), NoDuplicate(), NoLostWrite(), Unseen(), NoPhantom(oracle), RealTime(), ProducerOrder(),
         ContiguousPolls(), NoDirtyRead(), Watermark(), LeaderEpochs(), BatchesWhole(), LogStart(nodes), EqualReplicas(),
-        Receipts(nodes),
+        Receipts(nodes), WithinDepth(),
         OneHistory(), Topics(), Assignments(), ToldLeaders(), DeletedStays(),
         Register(), OnlyGrowing(), Fencing(), OneOwner(), NothingSkipped(), EqualGroups(),
         ExclusiveToken(), NoRedelivery(), NoVanish(), Attempts(), LeasesApart(), OnePlace(), KeyOrder(),

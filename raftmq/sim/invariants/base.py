@@ -10,6 +10,7 @@ from raftmq.raft.messages import Message
 from raftmq.raft.types import Role
 from raftmq.records.entry import LogEntry
 from raftmq.replica.group import ReplicaGroup
+from raftmq.sim.depth import DepthPlan
 from raftmq.sim.letters import Letter, LetterOf
 from raftmq.sim.oracle import Operation, Oracle, Partition
 from raftmq.sim.queue_truth import Judged
@@ -74,6 +75,15 @@ class Final:
     """What became of every queue group."""
     letters: dict[LetterOf, list[Letter]] = field(default_factory=dict)
     """What stands in the topic of dead letters."""
+    depth: DepthPlan | None = None
+    refused: int = 0
+    """Records, by the count of all nodes, for which there was no room."""
+    calls_refused: int = 0
+    """Calls that were told so, on each of at most two ways: from the leader to another node, and from there on."""
+    dropped: int = 0
+    """Records that gave way by the topic's own policy, by that count."""
+    forgets: bool = False
+    """Records may go for other reasons, too."""
     may_lease_end_early: bool = False
     """Some node's clock ran faster than that of the workers."""
 
