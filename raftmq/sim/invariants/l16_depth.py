@@ -26,7 +26,7 @@ class WithinDepth(Invariant):
         dropped = told.count(OverflowDropped.reason)
         self.require(
             dropped <= final.dropped,
-            f"{plan}: of {dropped} records senders were told that they were dropped, nodes have counted {final.dropped}",
+            f"{plan}: senders were told that {dropped} records were dropped, nodes have counted {final.dropped}",
         )
         self.require(
             plan.overflow == "block" or final.calls_refused <= 2 * final.refused,
