@@ -93,7 +93,7 @@ def _draw(rng: Random, topic: str, group: str, election_ms: int, keys: int, spec
         backoff_first_ms=rng.choice((1, 20, 100)),
         backoff_max_ms=rng.choice((100, 400)),
         backoff_jitter_percent=rng.choice((0, 20)),
-        at_end="drop" if rng.random() < 0.15 else "park",
+        at_end="drop" if rng.random() < 0.25 else "park",
         drain_per_s=rng.choice((0, 0, 0, 100, 400)),
         fair_by=rng.choice(("", "", "key", "header:tenant")),
         retention=rng.choices(("log", "delete_on_ack", "all_groups"), weights=(6, 2, 2))[0],
@@ -123,7 +123,11 @@ def draw_faces(rng: Random, plans: Sequence[QueuePlan]) -> list[QueuePlan]:
     """What only some of the groups have; drawn apart, so that the rest of a plan stays as it was."""
     plans = [replace(plan, handing=draw_handing(rng)) for plan in plans]
     if rng.random() < 0.35:
-        plans = [replace(plan, settings=_with_letters(rng, plan.settings)) for plan in plans]
+        # Redriven more often than elsewhere, so that some are parked again.
+        plans = [
+            replace(plan, settings=_with_letters(rng, plan.settings), tending=(*plan.tending, "redrive"))
+            for plan in plans
+        ]
     return plans
 
 
@@ -132,9 +136,8 @@ def _with_letters(rng: Random, settings: QueueSettings) -> QueueSettings:
     return replace(
         settings,
         dead_letter_topic=LETTERS,
-        dead_letter_remove=rng.random() < 0.5,
+        dead_letter_remove=rng.random() < 0.35,
         attempts_max=min(settings.attempts_max, rng.choice((1, 2))),
-        at_end="park",
     )
 
 
