@@ -70,14 +70,13 @@ class ReplicaHost:
         return group is not None and group.is_leader
 
     def leader_of(self, group_id: GroupId) -> tuple[NodeId, Term] | None:
-        """The leader as far as this node knows, by its own replica or by notice."""
+        """The leader as far as this node knows, by its own replica or by notice: whichever is of the newer term. Nobody
+        tells a replica any more that was taken out of its group, or that a leader had only begun to add."""
         group = self.replicas.group(group_id)
         notice = self.replicas.leaders.get(group_id)
-        if group is not None and group.halted is None:
-            if group.node.leader is not None:
-                return group.node.leader.node, group.node.term
-            if notice is not None and notice.term <= group.node.term:
-                return None
+        if group is not None and group.halted is None and (notice is None or notice.term <= group.node.term):
+            leader = group.node.leader
+            return None if leader is None else (leader.node, group.node.term)
         return None if notice is None else (notice.leader, notice.term)
 
     def in_sync(self, group_id: GroupId) -> tuple[NodeId, ...]:

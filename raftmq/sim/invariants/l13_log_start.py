@@ -1,11 +1,12 @@
 """L13: what is removed is the beginning of a log, and no more than was allowed. The first offset that can be read, and
 the first entry on a disk, only grow; no entry is removed whose records can be read, or that is not committed; a
-partition that keeps so many bytes still has them. Who reads below the start is told both bounds, and never given
+partition that keeps so many bytes still has them, unless its depth is limited and the oldest make room. Who reads below the start is told both bounds, and never given
 anything else (L8). Exception: a snapshot may bring entries back that were removed from a disk, for replicas only."""
 
 from __future__ import annotations
 
 from raftmq.ids import GroupId, Offset
+from raftmq.metadata.depth import Overflow
 from raftmq.replica.group import ReplicaGroup
 from raftmq.sim.invariants.base import Final, Invariant, Sight
 from raftmq.sim.node import SimNode
@@ -57,7 +58,8 @@ class LogStart(Invariant):
             gone = max((entry.index for entry in log if entry.count and entry.next_offset <= start), default=0)
             kept = sum(entry.stored_bytes for entry in log if entry.index > gone)
             topic = self._topic(partition)
-            if start and topic is not None and not topic.retention_ms:
+            is_bound = topic is not None and not topic.retention_ms and topic.depth.overflow is not Overflow.DROP_OLDEST
+            if start and topic is not None and is_bound:
                 self.require(
                     kept >= topic.retention_bytes,
                     f"{partition}: {kept} bytes are left, {topic.retention_bytes} were to be kept",
