@@ -1,7 +1,8 @@
 """L13: what is removed is the beginning of a log, and no more than was allowed. The first offset that can be read, and
 the first entry on a disk, only grow; no entry is removed whose records can be read, or that is not committed; a
-partition that keeps so many bytes still has them, unless its depth is limited and the oldest make room. Who reads below the start is told both bounds, and never given
-anything else (L8). Exception: a snapshot may bring entries back that were removed from a disk, for replicas only."""
+partition that keeps so many bytes still has them, unless its depth is limited and the oldest make room. Who reads below
+the start is told both bounds, and never given anything else (L8). Exception: a snapshot may bring entries back that
+were removed from a disk, for replicas only."""
 
 from __future__ import annotations
 
