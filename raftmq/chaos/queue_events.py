@@ -159,7 +159,8 @@ class QueueReader:
         verdict = self._verdicts.pop(event["op"])
         verdict.returned, verdict.outcome = event["t"], Outcome[event["type"].upper()]
         verdict.at_end = event.get("at_end", False)
-        verdict.until = event["t"] + event.get("left", 0)
+        if left := event.get("left", 0):  # of 0 nobody knows since when: the worker may have been stopped
+            verdict.until = event["t"] + left
 
     def _left(self, event: Mapping[str, Any]) -> None:
         left = Left(

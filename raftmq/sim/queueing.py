@@ -320,7 +320,8 @@ class Worker:
             case _:
                 lease_ms = self._plan.settings.lease_ms
                 await message.extend(lease_ms)
-                verdict.until = self._now() + message.lease_left_ms * 1000
+                if left_ms := message.lease_left_ms:  # of 0 nobody knows since when: this process may have been stopped
+                    verdict.until = self._now() + left_ms * 1000
 
 
 async def tend(task: Task, plan: QueuePlan, partitions: int, pause_ms: float) -> None:

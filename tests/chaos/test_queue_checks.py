@@ -169,6 +169,12 @@ def test_q5_an_extension_counts() -> None:
     assert violations("queue-leases", queue(), parts[0], refused, parts[2]) == 0
 
 
+def test_q5_an_extension_that_is_told_when_it_may_be_over_says_nothing() -> None:
+    """The worker was stopped while the answer came."""
+    parts = deliver(0, 1, t=10), say(2, "extend", 0, 1, t=90, until=300, left=0), deliver(0, 2, t=250, attempt=2)
+    assert violations("queue-leases", queue(), *parts) == 0
+
+
 # -- Q6
 
 
