@@ -7,6 +7,7 @@ import pytest
 from raftmq.chaos import checks
 from raftmq.chaos.checks.findings import KEPT_MAX
 from raftmq.chaos.checks.liveness import Bounds
+from raftmq.chaos.checks.topics import HEARD_WITHIN_US
 from raftmq.chaos.experiment import DEFAULT_CHECKS
 from tests.chaos.events import (
     P,
@@ -289,7 +290,10 @@ def test_c2_a_deletion_between_two_creations_explains_them() -> None:
 
 
 def test_c2_a_created_topic_is_not_listed() -> None:
-    assert run("topics", topic(1, "create", "x", t=1, until=2, x=1), topic(2, "list", "", t=3, until=4)).count == 1
+    made = topic(1, "create", "x", t=1, until=2, x=1)
+    for before, violations in ((HEARD_WITHIN_US, 1), (HEARD_WITHIN_US - 1, 0)):
+        listed = topic(2, "list", "", t=2 + before, until=3 + before)
+        assert run("topics", made, listed).count == violations, "a change takes a moment to be heard of everywhere"
 
 
 def test_c2_an_id_is_given_twice() -> None:
@@ -300,20 +304,22 @@ def test_c2_an_id_is_given_twice() -> None:
 
 def test_c5_a_deleted_topic_comes_back() -> None:
     parts = (topic(1, "create", "x", t=1, until=2, x=1), topic(2, "delete", "x", t=3, until=4))
-    assert run("topics", *parts, topic(3, "list", "", t=5, until=6, x=1)).count == 1
+    late = 4 + HEARD_WITHIN_US
+    assert run("topics", *parts, topic(3, "list", "", t=late, until=late + 1, x=1)).count == 1
 
 
 def test_c2_an_unknown_creation_may_happen_late() -> None:
     parts = (
         topic(1, "create", "x", t=1, until=2, outcome="info"),
         topic(2, "delete", "x", t=3, until=4),
-        topic(3, "list", "", t=5, until=6, x=1),
+        topic(3, "list", "", t=4 + HEARD_WITHIN_US, until=5 + HEARD_WITHIN_US, x=1),
     )
     assert run("topics", *parts).count == 0
 
 
 def test_c2_a_node_that_was_cut_off_may_list_what_was() -> None:
-    made, listed = topic(1, "create", "x", t=1, until=2, x=1), topic(2, "list", "", t=30, until=31)
+    late = 2 + HEARD_WITHIN_US
+    made, listed = topic(1, "create", "x", t=1, until=2, x=1), topic(2, "list", "", t=late, until=late + 1)
     assert run("topics", made, listed).count == 1
     assert run("topics", made, listed, fault(10, 20)).count == 0
 

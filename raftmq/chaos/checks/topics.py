@@ -13,6 +13,8 @@ from raftmq.chaos.history import History, Outcome, TopicOperation
 
 KNOWS_AGAIN_US = 5_000_000
 """After a fault, a node may take so long to hear of what it has missed."""
+HEARD_WITHIN_US = 1_000_000
+"""Without one, so long to hear of a change that another node was told of."""
 
 
 def check(history: History) -> Findings:
@@ -48,11 +50,13 @@ def _one_creation_wins(found: Findings, name: str, changes: Sequence[TopicOperat
 
 
 def _as_told(found: Findings, name: str, changes: Sequence[TopicOperation], listing: TopicOperation) -> None:
-    """Judged only where the last change of this topic before the listing is certain."""
+    """Judged only where the last change of this topic before the listing is certain, and could be known."""
     certain = [c for c in changes if c.outcome is Outcome.OK and c.returned <= listing.invoked]
     if not certain:
         return
     last = max(certain, key=lambda c: c.returned)
+    if last.returned + HEARD_WITHIN_US > listing.invoked:
+        return
     # What nobody knows the outcome of may happen at any time after it was invoked, also long after it was given up.
     if any(
         c is not last
