@@ -124,7 +124,7 @@ class HeartbeatRequest(_message.Message):
     @_builtins.property
     def rebalance_timeout(self) -> _duration_pb2.Duration:
         """At joining: a member that has to give something up and does not confirm it for so long is taken for dead, although it
-        is heard. Unset: 60 s; from 1 s to 1 h.
+        is heard: its heartbeats are answered with NOT_READY until its session is over. Unset: 60 s; from 1 s to 1 h.
         """
 
     @_builtins.property
