@@ -519,7 +519,7 @@ async def test_a_loop_that_only_hands_in_lets_the_sender_run(cluster: FakeCluste
     async with client.producer("t", max_batch_bytes=1_000) as producer:
         first = await producer.enqueue(b"first")
         handed_in = 0
-        while not first.done() and handed_in < 200_000:  # how many it takes is the machine's affair; without end is wrong
+        while not first.done() and handed_in < 200_000:  # how many it takes is the machine's affair
             await producer.enqueue(bytes(10))
             handed_in += 1
         assert first.done()
