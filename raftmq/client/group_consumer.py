@@ -338,6 +338,8 @@ class GroupConsumer:
             if not new <= self._wanted or self._membership.member_id != member_id:
                 self._due.set()
                 return  # it was taken back meanwhile, some or all of it: look again
+            if not self._membership.is_valid:
+                raise StaleMember("the session may be over: it may be others' by now")
             for key in sorted(new):
                 fetcher = PartitionFetcher(
                     *key, self._router, self._fetch, start=starts[key], end=None, on_change=self._changed.set

@@ -96,6 +96,8 @@ class Checker:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def _look(self, process: NodeProcess, group: ReplicaGroup) -> None:
+        if process.node.store.has_failed:
+            return  # the process ends, and what it did not get written down is nobody's
         if group.halted is not None:
             self.require_running(process, group)
             return

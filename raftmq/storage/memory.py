@@ -232,6 +232,11 @@ class MemoryStore:
             found.append(_batch(entry))
         return found
 
+    @property
+    def has_failed(self) -> bool:
+        """Nothing can be read or written any more: whoever uses it has to end."""
+        return self._failure is not None
+
     def peek(self, generation: Generation, index: LogIndex) -> LogEntry:
         """The entry at `index` as it was written: for those who only watch, whom no fault of the disk concerns."""
         log = self._log(generation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -173,6 +174,27 @@ async def test_who_is_a_member_after_all_reads_on() -> None:
         coordinator.expelled.clear()
         assert (await anext(member)).offset == 0
     assert len(coordinator.joined) == 1
+
+
+async def test_whose_session_ran_out_while_it_asked_where_to_begin_takes_nothing_up() -> None:
+    """The program was stopped meanwhile, say: it must not be told that something is its own, and maybe another's."""
+    coordinator, told = Coordinator(), Told()
+    fetched: list[int] = []
+    member = consumer(coordinator, told)
+
+    def assigned(_: Sequence[Partition]) -> None:
+        assert len(fetched) == 2, "the second time its session is valid"
+
+    async def fetch(partitions: Sequence[Partition]) -> None:
+        fetched.append(len(partitions))
+        member._commits.committed[KEY] = 0
+        hour_s = HOUR_MS / 1000 if len(fetched) > 1 else 0
+        member._membership._valid_until = asyncio.get_running_loop().time() + hour_s
+
+    member._settings = replace(member._settings, on_assigned=assigned)
+    member._commits.fetch = fetch  # type: ignore[method-assign, assignment]
+    async with member:
+        assert (await anext(member)).offset == 0
 
 
 async def test_what_is_told_of_a_membership_that_is_over_changes_nothing() -> None:

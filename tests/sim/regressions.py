@@ -13,6 +13,10 @@ REGRESSIONS: dict[int, str] = {
     771260: "coordinator: a member that did not give up what it was asked for lost all it had while it could take its "
     "session for valid; tests/coordinator/test_coordinator.py: "
     "test_who_does_not_give_up_keeps_what_it_was_told_for_as_long_as_it_may_believe_it",
+    10003564: "client: a consumer that was stopped while it asked where to begin told its program that partitions are "
+    "its own which were others' since; tests/client/test_expelled.py: "
+    "test_whose_session_ran_out_while_it_asked_where_to_begin_takes_nothing_up",
+    10003117: "simulator: whoever watched could not look at the log of a store that had failed",
     10000365: "simulator, and experiments: a worker that was stopped while it was told of an extension was taken to "
     "have had the lease until it woke",
     9002112: "simulator: what a partition keeps by size was asked for though its oldest records make room",
