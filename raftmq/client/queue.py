@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from raftmq.client.queue_message import Lease, hand_over
 from raftmq.client.queue_message import QueueMessage as QueueMessage
-from raftmq.client.queue_message import hand_over
 from raftmq.client.router import Router
 from raftmq.client.settling import AckReceipt as AckReceipt
 from raftmq.client.settling import Settler
@@ -47,9 +47,10 @@ class QueueWorker:
                 async with message:
                     await charge(message.value)
 
-    It holds at most ``prefetch`` messages: the leases of those that wait for their turn run as well. At the end of the
-    block what was not given out goes back to the queue at once. It survives changes of leader and deaths of nodes; what
-    it cannot bridge is raised from the iteration.
+    It holds at most ``prefetch`` messages: the leases of those that wait for their turn run as well, and one whose
+    lease may be over by then is not given out, but comes again. At the end of the block what was not given out goes
+    back to the queue at once. It survives changes of leader and deaths of nodes; what it cannot bridge is raised from
+    the iteration.
     """
 
     def __init__(self, router: Router, topic: str, group: str, settings: WorkerSettings) -> None:
@@ -63,6 +64,7 @@ class QueueWorker:
         self._changed = asyncio.Event()
         self._freed = asyncio.Event()
         self._polls: list[asyncio.Task[None]] = []
+        self._returns: set[asyncio.Task[None]] = set()
         self._settlers: dict[int, Settler] = {}
         self._error: RaftmqError | None = None
         self._is_closing = False
@@ -74,14 +76,26 @@ class QueueWorker:
 
     async def __anext__(self) -> QueueMessage:
         """The next message; waits for one for as long as it takes."""
-        while not self._ready:
+        while (message := self._next()) is None:
             if self._error is not None:
                 raise self._error
             if self._is_closing:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
-        return self._ready.popleft()
+        return message
+
+    def _next(self) -> QueueMessage | None:
+        """Where the lease may be over, so may somebody else's work on the message be under way. It goes back, for one
+        whose lease does last: another message of it was extended, or the broker's clock is slower."""
+        while self._ready:
+            message = self._ready.popleft()
+            if message.lease_left_ms > 0:
+                return message
+            going = asyncio.create_task(_give_back([message]))
+            self._returns.add(going)
+            going.add_done_callback(self._returns.discard)
+        return None
 
     async def get(self, timeout_ms: int) -> QueueMessage | None:
         """The next message, or None if none has come by then."""
@@ -180,7 +194,7 @@ class QueueWorker:
         if self._polls:
             await asyncio.wait(self._polls)
         back, self._ready = list(self._ready), deque()
-        await asyncio.gather(*(message.release() for message in back), return_exceptions=True)
+        await asyncio.gather(_give_back(back), *self._returns)
         await asyncio.gather(*(settler.drained() for settler in self._settlers.values()))
 
     # -- what messages ask -------------------------------------------------------------------------------------------
@@ -247,14 +261,19 @@ class QueueWorker:
         answer, leased = await self._router.policy.call(
             attempt, lambda error: error.retriable, timeout_ms=settings.unavailable_timeout_ms
         )
-        lease_ms = answer.lease.ToMilliseconds()
-        messages = [QueueMessage(self, wire, lease_ms, leased) for wire in answer.messages]
+        lease = Lease(answer.lease.ToMilliseconds(), leased)
+        messages = [QueueMessage(self, wire, lease) for wire in answer.messages]
         kept = messages[: max(0, self._room)]
         self._room -= len(messages)
         self._ready.extend(kept)
         if kept:
             self._changed.set()
-        await asyncio.gather(*(message.release() for message in messages[len(kept) :]), return_exceptions=True)
+        await _give_back(messages[len(kept) :])
+
+
+async def _give_back(messages: Sequence[QueueMessage]) -> None:
+    """To the queue, or to whoever has them by now."""
+    await asyncio.gather(*(message.release() for message in messages), return_exceptions=True)
 
 
 async def _wait_for(event: asyncio.Event | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -28,6 +29,21 @@ class Holder(Protocol):
         """It holds so many less."""
 
 
+@dataclass(slots=True)
+class Lease:
+    """What all messages of one answer are held by."""
+
+    length_ms: int
+    since: float
+    """By the event loop's clock: not later than the broker began to count."""
+
+    @property
+    def left_ms(self) -> int:
+        """How long it lasts at least; 0: it may be over."""
+        elapsed_ms = (asyncio.get_running_loop().time() - self.since) * 1000
+        return max(0, self.length_ms - math.ceil(elapsed_ms))
+
+
 class QueueMessage:
     """A message that is leased to this worker. Settle it once, by one of the methods, or by ``async with``:
 
@@ -37,10 +53,10 @@ class QueueMessage:
     Every method raises LeaseExpired where the lease is over: somebody else may have the message by then.
     """
 
-    __slots__ = ("_held_since", "_lease_ms", "_settled", "_worker", "append_time_ms", "attempt", "failures", "headers",
-                 "key", "offset", "partition", "timestamp_ms", "token", "topic", "value")  # fmt: skip
+    __slots__ = ("_lease", "_settled", "_worker", "append_time_ms", "attempt", "failures", "headers", "key", "offset",
+                 "partition", "timestamp_ms", "token", "topic", "value")  # fmt: skip
 
-    def __init__(self, worker: Holder, wire: queue_pb2.QueueMessage, lease_ms: int, held_since: float) -> None:
+    def __init__(self, worker: Holder, wire: queue_pb2.QueueMessage, lease: Lease) -> None:
         record = wire.record
         self.topic = worker.topic
         self.partition = wire.partition
@@ -58,8 +74,7 @@ class QueueMessage:
         self.failures = wire.failures
         """How many of those have failed."""
         self._worker = worker
-        self._lease_ms = lease_ms
-        self._held_since = held_since
+        self._lease = lease
         self._settled = False
 
     def __repr__(self) -> str:
@@ -68,8 +83,7 @@ class QueueMessage:
     @property
     def lease_left_ms(self) -> int:
         """How long the lease lasts at least, by this process's clock; 0: it may be over."""
-        elapsed_ms = (asyncio.get_running_loop().time() - self._held_since) * 1000
-        return max(0, self._lease_ms - math.ceil(elapsed_ms))
+        return self._lease.left_ms
 
     async def ack(self, *, processed_key: bytes = b"") -> bool:
         """It is done. `processed_key`: what the work is known by; remembered in the same step. Returns False where that
@@ -112,7 +126,7 @@ class QueueMessage:
         began = asyncio.get_running_loop().time()
         await self._worker.settler(self.partition).extend(self.token, lease_ms)
         if lease_ms is not None:
-            self._lease_ms, self._held_since = lease_ms, began
+            self._lease.length_ms, self._lease.since = lease_ms, began
 
     async def _settle(
         self,

@@ -12,6 +12,7 @@ import pytest
 
 from raftmq import status
 from raftmq.client.queue import AckReceipt, QueueMessage, QueueWorker, WorkerSettings
+from raftmq.client.queue_message import Lease
 from raftmq.client.queue_message import hand_over as hand_over_messages
 from raftmq.client.retry import RetryPolicy
 from raftmq.client.router import Router
@@ -122,37 +123,62 @@ class Holder:
 )
 async def test_what_a_worker_still_holds_it_may_retry(answer: Any, free: int) -> None:
     holder = Holder(answer)
-    messages = [QueueMessage(holder, queue_pb2.QueueMessage(offset=offset), 30_000, 0.0) for offset in (0, 1)]
+    messages = [QueueMessage(holder, queue_pb2.QueueMessage(offset=offset), Lease(30_000, 0.0)) for offset in (0, 1)]
     with contextlib.suppress(RaftmqError):
         await hand_over_messages(messages, [NewRecord(b"result")], [], Acks.ALL)
     assert holder.free == free
 
 
-async def test_a_lease_is_counted_from_before_it_was_granted() -> None:
-    """From when the request was sent, and what it waited there: the way back takes time too."""
-    answer = queue_pb2.ReceiveResponse(messages=[queue_pb2.QueueMessage(partition=0, offset=7, attempt=1)])
-    answer.lease.FromMilliseconds(30_000)
-    answer.waited.FromMilliseconds(20)
+class SlowRouter:
+    """A partition whose answers are long on their way. Then it has no more messages."""
+
+    metadata = SimpleNamespace(topic=lambda _: _topic())
     way_back_s = 0.05
 
-    class SlowRouter(ScriptedRouter):
-        metadata = SimpleNamespace(topic=lambda _: _topic())
+    def __init__(self, *answers: queue_pb2.ReceiveResponse) -> None:
+        self.policy = RetryPolicy(initial_ms=1, max_ms=1)
+        self.given_back: list[bytes] = []
+        self._answers = list(answers)
 
-        async def to_partition(self, *_: Any, **__: object) -> Any:
-            if not self._answers:
-                await asyncio.Event().wait()
-            await asyncio.sleep(way_back_s)
-            return self._answers.pop()
+    async def to_partition(self, _topic: str, _partition: int, select: Any, request: Any, **_: object) -> Any:
+        if isinstance(request, queue_pb2.ReleaseRequest):
+            self.given_back += request.tokens
+            return queue_pb2.ReleaseResponse()
+        if not self._answers:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self.way_back_s)
+        return self._answers.pop(0)
 
+    def worker(self) -> QueueWorker:
+        settings = WorkerSettings(
+            worker="w", lease_ms=None, prefetch=1, max_bytes=1000, partitions=None, unavailable_timeout_ms=60_000
+        )
+        return QueueWorker(cast(Router, self), "orders", "billing", settings)
+
+
+def leased(offset: int, lease_ms: int) -> queue_pb2.ReceiveResponse:
+    message = queue_pb2.QueueMessage(partition=0, offset=offset, attempt=1, token=b"%d" % offset)
+    answer = queue_pb2.ReceiveResponse(messages=[message])
+    answer.lease.FromMilliseconds(lease_ms)
+    return answer
+
+
+async def test_a_lease_is_counted_from_before_it_was_granted() -> None:
+    """From when the request was sent, and what it waited there: the way back takes time too."""
+    answer = leased(7, 30_000)
+    answer.waited.FromMilliseconds(20)
     router = SlowRouter(answer)
-    settings = WorkerSettings(
-        worker="w", lease_ms=None, prefetch=1, max_bytes=1000, partitions=None, unavailable_timeout_ms=60_000
-    )
-    async with QueueWorker(cast(Router, router), "orders", "billing", settings) as worker:
+    async with router.worker() as worker:
         message = await anext(worker)
-        assert 0 < message.lease_left_ms <= 30_000 + 20 - way_back_s * 1000
-        router._answers.append(queue_pb2.ReleaseResponse())
+        assert 0 < message.lease_left_ms <= 30_000 + 20 - router.way_back_s * 1000
         await message.release()
+
+
+async def test_what_may_be_leased_to_somebody_else_by_now_is_given_to_nobody() -> None:
+    router = SlowRouter(leased(7, lease_ms=1), leased(8, lease_ms=30_000))
+    async with router.worker() as worker:
+        assert (await anext(worker)).offset == 8  # of two, and with room for one: the first takes none any more
+        assert router.given_back == [b"7"]
 
 
 async def _topic() -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 from grpc import aio
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.integration
 TOPIC = "steps"
 GROUP = "doublers"
 PATIENCE_MS = 60_000
+LEASE_MS = 600_000
+"""Longer than any machine takes for what is done under it."""
 MESSAGES = 60
 
 
@@ -104,9 +107,11 @@ async def test_a_late_worker_publishes_nothing_and_a_repeated_call_is_told_so(
 ) -> None:
     await fill(client, 3)
     result = [raftmq.NewRecord(b"result")]
-    async with client.queue(TOPIC, GROUP, lease_ms=200, prefetch=1) as slow, client.queue(TOPIC, GROUP) as quick:
+    async with AsyncExitStack() as workers:
+        slow = await workers.enter_async_context(client.queue(TOPIC, GROUP, lease_ms=200, prefetch=1))
         late = await taken(slow)
         await until(lambda: _true(late.lease_left_ms == 0))
+        quick = await workers.enter_async_context(client.queue(TOPIC, GROUP, lease_ms=LEASE_MS))
         held = sorted([await taken(quick) for _ in range(3)], key=lambda message: message.offset)
         with pytest.raises(LeaseExpired) as caught:
             await late.ack_and_publish(result)

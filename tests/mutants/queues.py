@@ -10,6 +10,7 @@ from typing import Any
 from raftmq import status
 from raftmq.broker.queues.dead_letters import DeadLetters
 from raftmq.client import settling
+from raftmq.client.queue_message import Lease as Holding
 from raftmq.client.queue_message import QueueMessage
 from raftmq.errors import LeaseExpired, Outcome, OverflowDropped, QueueFull
 from raftmq.ids import Offset, QueueId
@@ -154,8 +155,8 @@ def lease_counted_from_the_answer(patch: Patch) -> None:
     """A worker believes in its lease from when it heard of it, not from when it asked."""
     init = QueueMessage.__init__
 
-    def beginning(self: QueueMessage, worker: Any, wire: Any, lease_ms: int, held_since: float) -> None:
-        init(self, worker, wire, lease_ms, asyncio.get_running_loop().time())
+    def beginning(self: QueueMessage, worker: Any, wire: Any, lease: Holding) -> None:
+        init(self, worker, wire, Holding(lease.length_ms, asyncio.get_running_loop().time()))
 
     patch.setattr(QueueMessage, "__init__", beginning)
 
