@@ -79,17 +79,37 @@ PRODUCE_LATENCY = _histogram(
 PRODUCE_WAITING_BATCHES = _gauge("produce_waiting_batches", "Batches that wait for their acknowledgement.")
 QUEUE_RECORDS = _gauge(
     "queue_records",
-    "Records of queue groups in partitions led here: unseen, ready, waiting, leased, delayed or parked.",
+    "Records of queue groups in partitions led here: unseen, ready, waiting, leased, delayed, parked or done. Each is "
+    "in exactly one of these states: together they are as many as raftmq_queue_offsets.",
     "topic",
     "group",
     "state",
 )
+QUEUE_OFFSETS = _gauge(
+    "queue_offsets", "Offsets from where a queue group began to the end, in partitions led here.", "topic", "group"
+)
+QUEUE_VIOLATIONS = _gauge(
+    "queue_violations",
+    "Replicas on this node, led here or not, in which the states of a queue group do not add up to its records: 0, or "
+    "a bug, or damaged memory; the log says more.",
+    "topic",
+    "group",
+)
 QUEUE_SETTLED = _counter(
     "queue_outcomes_total",
-    "What became of messages in partitions led here: acked, released, retried, lease_expired, parked, dropped, routed.",
+    "What became of messages in partitions led here: acked, released, retried, lease_expired, parked, redriven, "
+    "dropped, expired, cancelled, skipped, routed; and how often a breaker_opened.",
     "topic",
     "group",
     "outcome",
+)
+QUEUE_BREAKERS = _gauge(
+    "queue_breakers",
+    "Partitions led here whose circuit breaker keeps a queue group back: open (it gets nothing) or trying (the pause "
+    "is over, it gets one message at a time until one succeeds).",
+    "topic",
+    "group",
+    "state",
 )
 QUEUE_HELD = _gauge("queue_held_bytes", "Records that queues need and the log has lost, in partitions led here.")
 PRODUCE_MEMORY = _gauge("produce_memory_bytes", "Bytes of batches that wait for their acknowledgement.")
