@@ -35,7 +35,7 @@ from raftmq.errors import NotReady, RaftmqError
 from raftmq.ids import CONTROLLER_GROUP, BootCount, GroupId, LogIndex, NodeId, ReplicaId, StoreId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.metadata.events import NodeRegistered
-from raftmq.metadata.features import CLUSTER_VERSION
+from raftmq.metadata.features import CLUSTER_VERSION, DRAIN_SHARED
 from raftmq.metadata.image import MetadataImage
 from raftmq.ports import Channel, Clock, Frame, LeaderNotice, PeerInfo, SnapshotPart, Store
 from raftmq.raft.config import RaftConfig
@@ -47,6 +47,7 @@ from raftmq.replica.installing import SnapshotOrder
 from raftmq.replica.leading import Events
 from raftmq.replica.manager import Replicas
 from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.line import Sharing
 from raftmq.replica.queues.upkeep import QueueUpkeep, Rules
 from raftmq.replica.settings import ReplicaSettings
 from raftmq.replica.snapshots import LogReader, SnapshotReceiver, SnapshotSender
@@ -126,7 +127,7 @@ class Assembly(Events):
         self.received = SnapshotReceiver(self.replicas, links.fetch_snapshot)
         limits, timeouts = cluster.limits, cluster.timeouts
         self.host = ReplicaHost(self.replicas, reader, clock, limits.produce_memory_bytes, limits.memory_bytes)
-        self.queues = QueueHost(self.host, clock, entropy, self._partitions)
+        self.queues = QueueHost(self.host, clock, entropy, self._sharing)
         self._queue_upkeep = QueueUpkeep(self.queues, self._queue_rules, self._ruled, limits.queue_held_bytes)
         forwarder = Forwarder(self._forward)
         self.controller = Controller(cluster, formation.cluster_id, self.host, forwarder)
@@ -280,10 +281,10 @@ class Assembly(Events):
         self._reconciler.follow(image)
         self.controller.tell_news()
 
-    def _partitions(self, group: GroupId) -> int:
-        """Of the topic that a partition belongs to."""
-        found = self.controller.image.partition(group)
-        return 1 if found is None else len(found[0].partitions)
+    def _sharing(self, group: GroupId) -> Sharing:
+        image = self.controller.image
+        found = image.partition(group)
+        return Sharing(1 if found is None else len(found[0].partitions), image.cluster_version >= DRAIN_SHARED)
 
     def _queue_rules(self, group: GroupId) -> Rules | None:
         """Which queue groups a partition should know; None while this node's picture may be one of the past."""

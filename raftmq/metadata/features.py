@@ -9,6 +9,7 @@ says when it registers how far it does, and one that is too old for the cluster 
 | 1 | topics, producers, message ids, sessions, operations |
 | 2 | exchanges, queue groups, consumer groups and their expiry, limits on depth, quotas of clients |
 | 3 | copies of dead letters that name the parking of which they are |
+| 4 | drain rates that are shared by all partitions of a topic |
 
 Most commands in partitions need no check of their own: those about queue groups, and all of consumer groups, can only
 follow an event that is checked here. A command that does not follow from such an event has to look at
@@ -27,12 +28,15 @@ from raftmq.metadata.events import ClusterVersionRaised, Event
 from raftmq.metadata.image import MetadataImage
 from raftmq.records.topic_kinds import TopicKind
 
-CLUSTER_VERSION = 3
+CLUSTER_VERSION = 4
 """The newest that this code understands."""
 OFFSETS_EXPIRE = 2
 """From this one on coordinators may let groups without members expire."""
 PARKINGS_NAMED = 3
 """From this one on leaders may propose commands of version 3 (``partition.commands.PARKINGS_VERSION``)."""
+DRAIN_SHARED = 4
+"""From this one on leaders may propose commands of version 4 (``partition.commands.SHARES_VERSION``). Before, each
+partition has its share of a drain rate rounded up."""
 
 
 def needed_for(event: Event) -> int:

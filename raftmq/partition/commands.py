@@ -12,7 +12,7 @@ from raftmq.ids import LogIndex, Offset
 from raftmq.internal.v1 import storage_pb2
 from raftmq.partition.message_ids import Window
 from raftmq.partition.queues import codec
-from raftmq.partition.queues.commands import QueueCommand, Routed
+from raftmq.partition.queues.commands import Configure, QueueCommand, QueueOp, Routed
 from raftmq.records.poison import PoisonEntry, parse_strictly
 
 VERSION = 1
@@ -21,6 +21,8 @@ QUEUE_VERSION = 2
 """Of what is asked of queue groups."""
 PARKINGS_VERSION = 3
 """The same, where it tells which parking of a record a copy was made of."""
+SHARES_VERSION = 4
+"""The same, where a drain rate is one of several partitions together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,17 @@ def version_of(command: PartitionCommand) -> int:
     """The one version in which `command` may be proposed, once the cluster version allows it."""
     if not isinstance(command, QueueCommand):
         return VERSION
-    return PARKINGS_VERSION if any(isinstance(op, Routed) and op.parked_ticks for op in command.ops) else QUEUE_VERSION
+    return max((_version_of_op(op) for op in command.ops), default=QUEUE_VERSION)
+
+
+def _version_of_op(op: QueueOp) -> int:
+    match op:
+        case Routed(parked_ticks=ticks) if ticks:
+            return PARKINGS_VERSION
+        case Configure(settings=settings) if settings.drain_parts > 1:
+            return SHARES_VERSION
+        case _:
+            return QUEUE_VERSION
 
 
 def encode(command: PartitionCommand) -> bytes:
@@ -72,9 +84,9 @@ def encode(command: PartitionCommand) -> bytes:
 
 def decode(body: bytes, version: int) -> PartitionCommand:
     """The command in an entry's body. Raises PoisonEntry where this version does not understand all of it."""
-    if not VERSION <= version <= PARKINGS_VERSION:
+    if not VERSION <= version <= SHARES_VERSION:
         raise PoisonEntry(
-            f"a command of version {version}; this node understands {PARKINGS_VERSION} and must be upgraded"
+            f"a command of version {version}; this node understands {SHARES_VERSION} and must be upgraded"
         )
     try:
         message = parse_strictly(storage_pb2.PartitionCommand, body)

@@ -205,7 +205,10 @@ class QueueGroupSettings(_message.Message):
     """Failures after which a message is at its end; 0: 5. At most 10,000."""
     at_end: Global___AtEnd.ValueType
     drain_per_s: _builtins.int
-    """Most messages handed out in a second, over all partitions evenly; 0: without limit."""
+    """Most messages handed out in a second, 0: without limit. Each partition has an even share of it, and saves up to 100 ms of
+    that share, or one message, while nobody asks. What one of them does not use is not given to another: to keep an API
+    from being called more often than it allows, and to use all of that, give the topic one partition.
+    """
     fair_by: _builtins.str
     """"key", or "header:NAME": those who differ in it get turns, so that one of them with a million messages does not keep
     the others waiting. Empty: in the order in which they came. Cannot be altered.

@@ -319,7 +319,7 @@ def header(**fields: Any) -> bytes:
         (EntryKind.DATA, {"inline": header(crc32c=7), "payload_crc": 7, "count": 2}, "has 2 records"),
         (EntryKind.COMMAND, {"inline": b""}, "holds a command without content"),
         (EntryKind.COMMAND, {"inline": b"\x0a\x00", "version": 2}, "holds a TickCommand in a command of version 2"),
-        (EntryKind.COMMAND, {"inline": b"\x0a\x00", "version": 4}, "holds a command of version 4"),
+        (EntryKind.COMMAND, {"inline": b"\x0a\x00", "version": 5}, "holds a command of version 5"),
         (EntryKind.COMMAND, {"inline": b"\x52\x02\x0a\x00", "version": 2}, "holds an op without content"),
         (EntryKind.COMMAND, {"inline": b"\x52\x06\x0a\x04\x08\x05\x5a\x00"}, "holds a Queue"),
     ],

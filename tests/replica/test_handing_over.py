@@ -18,6 +18,7 @@ from raftmq.replica.intake import Intake
 from raftmq.replica.queues.calls import Claim, Handover
 from raftmq.replica.queues.desk import ENTRY_BYTES
 from raftmq.replica.queues.host import QueueHost
+from raftmq.replica.queues.line import Sharing
 from raftmq.replica.waits import Ack, Acks
 from raftmq.v1 import types_pb2
 from tests.replica.test_verdicts_with_batch import GROUP, SECRET, depths, leased
@@ -35,7 +36,7 @@ def host_of(world: World) -> QueueHost:
         """It serves."""
 
     log: Any = SimpleNamespace(replicas=replicas, intake=Intake(replicas, world.time, 1 << 20), reached=reached)
-    return QueueHost(log, world.time, bytes, lambda _: 1)
+    return QueueHost(log, world.time, bytes, lambda _: Sharing(1, True))
 
 
 def handover(offset: int, value: bytes, key: bytes = b"") -> Handover:

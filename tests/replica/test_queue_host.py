@@ -11,12 +11,12 @@ import pytest
 from raftmq.errors import NotLeader, OffsetOutOfRange, QueuePaused
 from raftmq.ids import NodeId, Offset
 from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
-from raftmq.partition.queues.commands import Introduce, QueueCommand, QueueOp
+from raftmq.partition.queues.commands import Configure, Introduce, QueueCommand, QueueOp
 from raftmq.partition.queues.group import Now
 from raftmq.partition.queues.machine import Bounds, Queues
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.host import QueueHost
-from raftmq.replica.queues.line import INTRODUCE_MAX, NOTHING, Line
+from raftmq.replica.queues.line import INTRODUCE_MAX, NOTHING, Line, Sharing
 from raftmq.replica.queues.records import DecodedBatch
 from raftmq.v1 import types_pb2
 from tests.replica.world import GROUP, World
@@ -27,7 +27,7 @@ async def test_nothing_is_kept_of_a_partition_that_is_led_here_no_more() -> None
     world.create_group()
     leader = world.elect()
     log: Any = SimpleNamespace(replicas=world.nodes[NodeId(leader)].replicas)
-    host = QueueHost(log, world.time, bytes, lambda _: 1)
+    host = QueueHost(log, world.time, bytes, lambda _: Sharing(1, True))
     desk = host.desk_of(GROUP)
     host.tidy()
     assert host.desks == {GROUP: desk}
@@ -45,7 +45,7 @@ async def test_who_needs_something_proposed_while_leadership_is_handed_over_is_t
     world.create_group()
     leader = world.elect()
     log: Any = SimpleNamespace(replicas=world.nodes[NodeId(leader)].replicas)
-    desk = QueueHost(log, world.time, bytes, lambda _: 1).desk_of(GROUP)
+    desk = QueueHost(log, world.time, bytes, lambda _: Sharing(1, True)).desk_of(GROUP)
     node = world.group(leader).node
     node.transfer_leadership(
         next(one for one in node.membership.voters_in_order if one.node != leader), world.time.tick()
@@ -65,7 +65,8 @@ class _Desk:
     def __init__(self, count: int) -> None:
         self.queues = Queues()
         self.machine = SimpleNamespace(queues=self.queues)
-        self.partitions, self.next_offset = 1, Offset(count)
+        self.next_offset = Offset(count)
+        self.shared = Sharing(1, True)
         self.submitted: list[tuple[QueueOp, Any]] = []
         self.works: list[Any] = []
         record = types_pb2.Record(key=b"k", deliver_at_ms=10**12)
@@ -78,6 +79,9 @@ class _Desk:
 
     def stamp(self) -> tuple[int, int]:
         return 1, 1
+
+    def sharing(self) -> Sharing:
+        return self.shared
 
     def look(self) -> None:
         """The test says when."""
@@ -167,3 +171,16 @@ async def test_a_group_that_is_paused_gives_nothing_to_those_who_wait_already() 
     line.told(QueueGroupRecord(7, 1, "workers", QueueSettings(paused=True), version=2))
     with pytest.raises(QueuePaused):
         waiter.answer.result()
+
+
+async def test_partitions_are_told_of_their_share_of_a_drain_rate() -> None:
+    """And again when the topic has more of them, or when the last node understands shares."""
+    desk: Any = _Desk(1)
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings(drain_per_s=10)))
+    told: list[tuple[int, int]] = []
+    for sharing in (Sharing(3, False), Sharing(3, True), Sharing(3, True), Sharing(2, True), Sharing(4, True)):
+        desk.shared = sharing
+        line.refresh()
+        rules = [op.settings for op in await desk.apply() if isinstance(op, Configure)]
+        told += [(one.drain_per_s, one.drain_parts) for one in rules]
+    assert told == [(4, 1), (10, 3), (10, 4)]

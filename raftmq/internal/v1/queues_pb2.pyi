@@ -161,6 +161,7 @@ class QueueSettings(_message.Message):
     BREAKER_FAILURES_FIELD_NUMBER: _builtins.int
     BREAKER_PAUSE_MS_FIELD_NUMBER: _builtins.int
     REDRIVES_MAX_FIELD_NUMBER: _builtins.int
+    DRAIN_PARTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Grows with every change."""
     ordering: _builtins.int
@@ -174,7 +175,7 @@ class QueueSettings(_message.Message):
     backoff_jitter_percent: _builtins.int
     expiry_is_no_failure: _builtins.bool
     drain_per_s: _builtins.int
-    """Records per second; 0: as fast as workers take them."""
+    """Records per second; 0: as fast as workers take them. See drain_parts."""
     is_fair: _builtins.bool
     """Records carry lanes that are served in turn."""
     retention: _builtins.int
@@ -184,6 +185,8 @@ class QueueSettings(_message.Message):
     breaker_pause_ms: _builtins.int
     redrives_max: _builtins.int
     """Redrives of one record; 0: without limit."""
+    drain_parts: _builtins.int
+    """How many partitions share drain_per_s evenly; 0: it is all of this one. Since cluster version 4."""
     def __init__(
         self,
         *,
@@ -204,10 +207,11 @@ class QueueSettings(_message.Message):
         breaker_failures: _builtins.int = ...,
         breaker_pause_ms: _builtins.int = ...,
         redrives_max: _builtins.int = ...,
+        drain_parts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "is_fair", b"is_fair", "lease_ms", b"lease_ms", "ordering", b"ordering", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_end", b"at_end", "attempts_max", b"attempts_max", "backoff_factor_percent", b"backoff_factor_percent", "backoff_first_ms", b"backoff_first_ms", "backoff_jitter_percent", b"backoff_jitter_percent", "backoff_max_ms", b"backoff_max_ms", "breaker_failures", b"breaker_failures", "breaker_pause_ms", b"breaker_pause_ms", "drain_parts", b"drain_parts", "drain_per_s", b"drain_per_s", "expiry_is_no_failure", b"expiry_is_no_failure", "is_fair", b"is_fair", "lease_ms", b"lease_ms", "ordering", b"ordering", "processed_keys_max", b"processed_keys_max", "redrives_max", b"redrives_max", "retention", b"retention", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

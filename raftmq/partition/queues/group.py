@@ -28,7 +28,7 @@ from raftmq.partition.queues.records import SHIFT, WIDTH, Records
 from raftmq.partition.queues.schedule import Schedule
 from raftmq.partition.queues.settings import Ordering, QueueSettings
 from raftmq.partition.queues.tally import Counter
-from raftmq.partition.queues.throttle import Breaker, Drain
+from raftmq.partition.queues.throttle import Breaker, Drain, Rate
 
 
 class Now(NamedTuple):
@@ -89,6 +89,11 @@ class QueueGroup:
     def is_ordered(self) -> bool:
         return self.settings.ordering is Ordering.KEY
 
+    @property
+    def rate(self) -> Rate:
+        """Where there is a limit."""
+        return Rate(self.settings.drain_per_s, self.settings.drain_parts)
+
     def is_idle(self, offset: int) -> bool:
         """Open, with nobody, and not parked."""
         return offset in self.dispatch.ready or offset in self.waiting or offset in self.delayed
@@ -98,7 +103,7 @@ class QueueGroup:
         settings = self.settings
         count = 0 if self.is_paused else self.ready
         if count and settings.drain_per_s:
-            count = min(count, self.drain.allowed(settings.drain_per_s, log_tick))
+            count = min(count, self.drain.allowed(self.rate, log_tick))
         if count and settings.breaker_failures:
             count = self.breaker.allowed(log_tick, self.leases.outstanding, count)
         return count
@@ -111,7 +116,7 @@ class QueueGroup:
             return None
         at = log_tick
         if settings.drain_per_s:
-            at = max(at, self.drain.next_tick(settings.drain_per_s))
+            at = max(at, self.drain.next_tick(self.rate))
         if settings.breaker_failures and self.breaker.until:
             if self.leases.outstanding and log_tick >= self.breaker.until:
                 return None

@@ -43,7 +43,7 @@ _EMPTY = Granted(LeaseId(0), 0, (), {})
 def configure(group: QueueGroup, op: Configure, now: Now) -> Done | Refused:
     """Other settings for a group that is there."""
     before = group.settings
-    if op.settings.version <= before.version:
+    if op.settings.age <= before.age:
         return Refused(Refusal.STALE)
     group.settings = op.settings
     group.processed.trim(op.settings.processed_keys_max)
@@ -85,7 +85,7 @@ def grant(group: QueueGroup, op: Grant, now: Now) -> Granted:
         return _EMPTY
     offsets = group.dispatch.take(count)
     if settings.drain_per_s:
-        group.drain.take(settings.drain_per_s, now.log_tick, count)
+        group.drain.take(group.rate, now.log_tick, count)
     lease_id, group.next_lease = group.next_lease, LeaseId(group.next_lease + 1)
     deadline = now.log_tick + (op.lease_ms or settings.lease_ms)
     group.leases.add(lease_id, Lease(op.worker, op.secret, deadline, array("Q", sorted(offsets))))

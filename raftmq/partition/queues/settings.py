@@ -77,7 +77,7 @@ class QueueSettings:
     expiry_is_failure: bool = True
     """A lease that runs out counts as a failure of its records, not only as a hand-out."""
     drain_per_s: int = 0
-    """Records handed out a second, in this partition. 0: as fast as they are taken."""
+    """Records handed out a second. 0: as fast as they are taken."""
     is_fair: bool = False
     """Records carry lanes (``Introduce.lanes``), which are served in turn."""
     retention: QueueRetention = QueueRetention.KEEP
@@ -88,6 +88,13 @@ class QueueSettings:
     breaker_pause_ms: int = 10_000
     redrives_max: int = 0
     """Redrives of one record. 0: without limit."""
+    drain_parts: int = 1
+    """So many partitions, 1 and more, share `drain_per_s` evenly. Grows with the topic, within a version."""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """What is newer compares as greater."""
+        return self.version, self.drain_parts
 
     def to_proto(self) -> queues_pb2.QueueSettings:
         return queues_pb2.QueueSettings(
@@ -108,6 +115,7 @@ class QueueSettings:
             breaker_failures=self.breaker_failures,
             breaker_pause_ms=self.breaker_pause_ms,
             redrives_max=self.redrives_max,
+            drain_parts=self.drain_parts if self.drain_parts > 1 else 0,
         )
 
     @classmethod
@@ -135,4 +143,5 @@ class QueueSettings:
             message.breaker_failures,
             message.breaker_pause_ms,
             message.redrives_max,
+            message.drain_parts or 1,
         )

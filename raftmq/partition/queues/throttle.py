@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 _RECORD = 1000
-"""Tokens that a record costs; a rate of n records a second brings n of them a millisecond."""
+"""Tokens that a record costs; a rate of n records a second brings n of them a millisecond. Where several partitions
+share the rate, a record costs so many times as much in each of them."""
 BURST_MS = 100
 """What is not taken is saved up for so long."""
 
 
+class Rate(NamedTuple):
+    """Records a second, at least 1, of so many partitions together."""
+
+    per_s: int
+    parts: int = 1
+
+    @property
+    def record(self) -> int:
+        """Tokens."""
+        return _RECORD * self.parts
+
+
 class Drain:
-    """A bucket of tokens. It is full at first."""
+    """A bucket of tokens. All partitions together have a record's worth at first."""
 
     __slots__ = ("tick", "tokens")
 
@@ -18,21 +33,21 @@ class Drain:
         self.tick = tick
         """When they were counted."""
 
-    def allowed(self, rate: int, log_tick: int) -> int:
-        """How many records may be handed out at `log_tick`, `rate` (at least 1) a second."""
-        return self._at(rate, log_tick) // _RECORD
+    def allowed(self, rate: Rate, log_tick: int) -> int:
+        """How many records may be handed out at `log_tick`."""
+        return self._at(rate, log_tick) // rate.record
 
-    def take(self, rate: int, log_tick: int, count: int) -> None:
+    def take(self, rate: Rate, log_tick: int, count: int) -> None:
         """So many, which were allowed, are handed out."""
-        self.tokens = self._at(rate, log_tick) - count * _RECORD
+        self.tokens = self._at(rate, log_tick) - count * rate.record
         self.tick = log_tick
 
-    def next_tick(self, rate: int) -> int:
+    def next_tick(self, rate: Rate) -> int:
         """The first log tick at which a record may be handed out."""
-        return self.tick + max(0, -(-(_RECORD - self.tokens) // rate))
+        return self.tick + max(0, -(-(rate.record - self.tokens) // rate.per_s))
 
-    def _at(self, rate: int, log_tick: int) -> int:
-        return min(self.tokens + (log_tick - self.tick) * rate, max(_RECORD, rate * BURST_MS))
+    def _at(self, rate: Rate, log_tick: int) -> int:
+        return min(self.tokens + (log_tick - self.tick) * rate.per_s, max(rate.record, rate.per_s * BURST_MS))
 
 
 class Breaker:

@@ -29,7 +29,7 @@ from raftmq.replica.barriers import Barriers
 from raftmq.replica.futures import settle
 from raftmq.replica.group import ReplicaGroup
 from raftmq.replica.produce import OVERLOAD_RETRY_MS
-from raftmq.replica.queues.line import Line
+from raftmq.replica.queues.line import Line, Sharing
 from raftmq.replica.queues.records import Records
 from raftmq.replica.sealing import Draft
 
@@ -59,15 +59,14 @@ class Desk:
         records: Records,
         touch: Callable[[], None],
         entropy: Callable[[int], bytes],
-        partitions: int,
+        sharing: Callable[[], Sharing],
     ) -> None:
         assert isinstance(group.machine, PartitionMachine)
         self.machine = group.machine
         self.term = group.node.term
         self.records = records
         self.entropy = entropy
-        self.partitions = partitions
-        """Of the topic."""
+        self.sharing = sharing
         self.is_closed = False
         self._group = group
         self._barriers = barriers

@@ -40,7 +40,7 @@ from raftmq.replica.queues import looking
 from raftmq.replica.queues.calls import Claim, Delivery, Depth, Handover, Received, Ruling, Wish, by_lease
 from raftmq.replica.queues.desk import Desk
 from raftmq.replica.queues.handing import Handing
-from raftmq.replica.queues.line import PAUSED_RETRY_MS, Line, Waiter
+from raftmq.replica.queues.line import PAUSED_RETRY_MS, Line, Sharing, Waiter
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Peeked, Place, RedriveCount
 from raftmq.replica.queues.outcomes import error_of_all, recall
 from raftmq.replica.queues.records import Records
@@ -71,16 +71,16 @@ class Log(Protocol):
 class QueueHost:
     """Every method runs on the event loop. NotLeader is raised where another node (or nobody) leads the partition.
 
-    ``entropy``: so many random bytes that nobody can guess. ``partitions``: of a topic, by one of its groups.
+    ``entropy``: so many random bytes that nobody can guess. ``sharing``: of a topic, by one of its partitions.
     """
 
     def __init__(
-        self, log: Log, clock: Clock, entropy: Callable[[int], bytes], partitions: Callable[[GroupId], int]
+        self, log: Log, clock: Clock, entropy: Callable[[int], bytes], sharing: Callable[[GroupId], Sharing]
     ) -> None:
         self._log = log
         self._clock = clock
         self._entropy = entropy
-        self._partitions = partitions
+        self._sharing = sharing
         self._desks: dict[GroupId, Desk] = {}
 
     @property
@@ -357,7 +357,7 @@ class QueueHost:
                 Records(partial(self._read, group_id), lambda: held.records),
                 partial(self._log.replicas.touch, group_id),
                 self._entropy,
-                self._partitions(group_id),
+                partial(self._sharing, group_id),
             )
         return desk
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from raftmq.errors import NotReady, Outcome, QueuePaused, RaftmqError
 from raftmq.ids import LeaseId, Offset, QueueId
@@ -186,7 +186,8 @@ class Line:
     def refresh(self) -> None:
         """Let the partition know the newest rules, if it does not."""
         state = self._desk.machine.queues.groups.get(self._queue)
-        if self._is_configuring or (state is not None and state.settings.version >= self._group.version):
+        wanted = _age_of(self._group, self._desk.sharing())
+        if self._is_configuring or (state is not None and state.settings.age >= wanted):
             return
         self._is_configuring = True
 
@@ -194,8 +195,10 @@ class Line:
             self._is_configuring = False
             self._refused(answer)
 
-        settings = settings_of(self._group, self._desk.partitions)
-        self._desk.submit(commands.Configure(self._queue, settings, self._start()), told)
+        self._desk.submit(commands.Configure(self._queue, self._settings(), self._start()), told)
+
+    def _settings(self) -> QueueSettings:
+        return settings_of(self._group, self._desk.sharing())
 
     def _refused(self, answer: QueueAnswer | RaftmqError) -> None:
         """What those who wait need first cannot be had now: they are told so, and come again. Asked for anew here, it
@@ -273,10 +276,7 @@ class Line:
         """Return when the group knows the record at `offset`, which is visible. Raises RaftmqError."""
         while (state := self._desk.machine.queues.groups.get(self._queue)) is None or state.frontier <= offset:
             if state is None:
-                start = self._start()
-                await self._desk.ask(
-                    commands.Configure(self._queue, settings_of(self._group, self._desk.partitions), start)
-                )
+                await self._desk.ask(commands.Configure(self._queue, self._settings(), self._start()))
                 continue
             first = Offset(state.frontier)
             batches = await self._read(first, min(offset + 1 - first, INTRODUCE_MAX))
@@ -304,11 +304,26 @@ def _until(at: int | None, now: int) -> int | None:
     return None if at is None else max(0, at - now)
 
 
-def settings_of(group: QueueGroupRecord, partitions: int) -> QueueSettings:
-    """The rules of a group as one of `partitions` keeps them."""
-    told = group.settings
+class Sharing(NamedTuple):
+    """Among whom a drain rate is divided."""
+
+    partitions: int
+    """Of the topic."""
+    is_exact: bool
+    """All nodes know shares that are no whole numbers."""
+
+
+def _age_of(group: QueueGroupRecord, sharing: Sharing) -> tuple[int, int]:
+    """Of what ``settings_of`` makes of it."""
+    return group.version, sharing.partitions if sharing.is_exact and group.settings.drain_per_s else 1
+
+
+def settings_of(group: QueueGroupRecord, sharing: Sharing) -> QueueSettings:
+    """The rules of a group as one of its partitions keeps them."""
+    told, (partitions, is_exact) = group.settings, sharing
+    version, drain_parts = _age_of(group, sharing)
     return QueueSettings(
-        version=group.version,
+        version=version,
         ordering=Ordering.KEY if told.ordering is rules.Ordering.KEY else Ordering.NONE,
         lease_ms=told.lease_ms,
         attempts_max=told.attempts_max,
@@ -317,7 +332,8 @@ def settings_of(group: QueueGroupRecord, partitions: int) -> QueueSettings:
             told.backoff_first_ms, told.backoff_factor_percent, told.backoff_max_ms, told.backoff_jitter_percent
         ),
         expiry_is_failure=told.expiry_is_failure,
-        drain_per_s=-(-told.drain_per_s // partitions),
+        drain_per_s=told.drain_per_s if is_exact else -(-told.drain_per_s // partitions),
+        drain_parts=drain_parts,
         is_fair=bool(told.fair_by),
         retention=_RETENTIONS[told.retention],
         processed_keys_max=told.processed_keys_max,

@@ -186,6 +186,28 @@ def test_a_drain_rate_is_kept_and_a_little_is_saved_up() -> None:
     assert sum(len(partition.grant(500, elapsed=20).offsets) for _ in range(50)) == 100
 
 
+@pytest.mark.parametrize(("rate", "parts"), [(10, 3), (1, 12), (7, 7), (2_000, 3)])
+def test_partitions_share_a_drain_rate_exactly(rate: int, parts: int) -> None:
+    """Rounded up in each of them, 10 a second over three were 12, and one a second over twelve were 12."""
+    partitions = [Partition(QueueSettings(drain_per_s=rate, drain_parts=parts), 4 * rate * 12) for _ in range(parts)]
+    for one in partitions:
+        one.restart()
+    seconds = 12
+    handed_out = 0
+    for _ in range(seconds * 20):
+        handed_out += sum(len(one.grant(5_000, elapsed=50).offsets) for one in partitions)
+    assert seconds * rate - parts <= handed_out <= seconds * rate + 1
+
+
+def test_a_topic_that_grows_divides_the_drain_rate_anew() -> None:
+    partition = Partition(QueueSettings(drain_per_s=10, drain_parts=2), 1)
+    fewer, more = (QueueSettings(drain_per_s=10, drain_parts=parts) for parts in (1, 3))
+    assert partition.ask(Configure(GROUP, fewer, Offset(0))) == Refused(Refusal.STALE)
+    assert partition.ask(Configure(GROUP, more, Offset(0))) == DONE
+    partition.restart()
+    assert partition.group.settings == more
+
+
 def test_a_breaker_opens_after_failures_in_a_row_and_closes_with_a_success() -> None:
     settings = QueueSettings(breaker_failures=3, breaker_pause_ms=500, attempts_max=0, lease_ms=9000)
     partition = Partition(settings, 10)

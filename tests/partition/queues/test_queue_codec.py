@@ -84,6 +84,15 @@ def test_parkings_are_named_in_a_version_of_their_own(version: int) -> None:
             commands.decode(plain, version)
 
 
+def test_shares_of_a_drain_rate_are_of_a_version_of_their_own() -> None:
+    shared = QueueCommand((Configure(GROUP, QueueSettings(drain_per_s=10, drain_parts=3), Offset(0)),))
+    assert commands.version_of(shared) == commands.SHARES_VERSION
+    assert commands.decode(commands.encode(shared), commands.SHARES_VERSION) == shared
+    for older in (commands.QUEUE_VERSION, commands.PARKINGS_VERSION):
+        with pytest.raises(PoisonEntry):
+            commands.decode(commands.encode(shared), older)
+
+
 def test_the_bytes_are_frozen() -> None:
     body = (
         "52500a2208052a1e0a06776f726b65721064181e2210000102030405060708090a0b0c0d0e0f0a2a"
