@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from raftmq.broker.cluster import ClusterView
 from raftmq.errors import InvalidArgument, QuotaExceeded
@@ -31,9 +31,17 @@ PRODUCING = frozenset(
         "/raftmq.v1.Broker/ProduceStream",
         "/raftmq.v1.Exchanges/Publish",
         "/raftmq.v1.Queue/AckAndPublish",
+        "/raftmq.v1.Queue/Work",
     }
 )
-FETCHING = frozenset({"/raftmq.v1.Broker/Fetch", "/raftmq.v1.Broker/Subscribe", "/raftmq.v1.Queue/Receive"})
+FETCHING = frozenset(
+    {
+        "/raftmq.v1.Broker/Fetch",
+        "/raftmq.v1.Broker/Subscribe",
+        "/raftmq.v1.Queue/Receive",
+        "/raftmq.v1.Queue/Work",
+    }
+)
 FREE = ("/raftmq.v1.Admin/", "/raftmq.v1.Cluster/")
 """What operators need is not held up, by quotas or by memory."""
 
@@ -77,7 +85,7 @@ class Quotas:
 
     def admit(self, client: str, method: str, size: int) -> None:
         """Take a request of `size` bytes. Raises QuotaExceeded."""
-        quota, wait_s = self._worst(client, method)
+        quota, wait_s = self._worst(client, method, _asked_of_request(method))
         if wait_s > 0:
             self.refused[quota] += 1
             raise QuotaExceeded(
@@ -94,17 +102,21 @@ class Quotas:
 
     async def until_admitted(self, client: str, method: str, size: int) -> None:
         """As ``admit``, but wait instead."""
-        await self.until_paid(client, method)
+        await self._until_paid(client, method, _asked_of_request(method))
         self._take(client, method, size)
 
     async def until_paid(self, client: str, method: str) -> None:
-        """Return when `client` owes nothing that is asked of `method`."""
-        quota, wait_s = self._worst(client, method)
+        """Return when `client` may be sent more of what `method` answers."""
+        if method in FETCHING:
+            await self._until_paid(client, method, ("fetch_bytes_per_s",))
+
+    async def _until_paid(self, client: str, method: str, names: Sequence[str]) -> None:
+        quota, wait_s = self._worst(client, method, names)
         if wait_s > 0:
             self.delayed[quota] += 1
         while wait_s > 0:
             await asyncio.sleep(min(wait_s, 1.0))  # quotas may have been raised meanwhile
-            quota, wait_s = self._worst(client, method)
+            quota, wait_s = self._worst(client, method, names)
 
     async def paced(self, requests: AsyncIterator[bytes], client: str, method: str) -> AsyncIterator[bytes]:
         """The messages of a stream, as fast as `client` may send them."""
@@ -120,14 +132,14 @@ class Quotas:
         if method in PRODUCING:
             self._charge(client, "produce_bytes_per_s", size)
 
-    def _worst(self, client: str, method: str) -> tuple[str, float]:
+    def _worst(self, client: str, method: str, names: Sequence[str]) -> tuple[str, float]:
         """(quota, seconds) of the one that takes longest to be paid off."""
         quota = self._quota_of(client)
         if quota is None or method.startswith(FREE):
             return "", 0.0
         now, share, buckets = self._now(), self._share(), self._buckets_of(client)
         worst = ("", 0.0)
-        for name in _asked_of(method):
+        for name in names:
             rate = getattr(quota, name) * share
             if rate and name in buckets:
                 wait_s = buckets[name].wait_s(rate, now)
@@ -179,7 +191,8 @@ def client_of(metadata: Iterable[tuple[str, str | bytes]] | None, peer: str) -> 
     return f"@{peer.rpartition(':')[0] or peer}"
 
 
-def _asked_of(method: str) -> tuple[str, ...]:
+def _asked_of_request(method: str) -> tuple[str, ...]:
+    """Verdicts of a worker do not wait until its messages are paid for: their leases would run out meanwhile."""
     if method in PRODUCING:
         return "requests_per_s", "produce_bytes_per_s"
     if method in FETCHING:

@@ -385,9 +385,11 @@ class Quota(_message.Message):
     none are told apart by their address. Empty: the default, of each client that has no quota of its own.
     """
     produce_bytes_per_s: _builtins.int
-    """Of requests to Produce, ProduceStream and Publish."""
+    """Of requests to Produce, ProduceStream, Publish, AckAndPublish and Work."""
     fetch_bytes_per_s: _builtins.int
-    """Of answers to Fetch, Subscribe and Receive. They are counted when they are known: the next request pays."""
+    """Of answers to Fetch, Subscribe, Receive and Work. They are counted when they are known: the next request pays, and the
+    next answer of a stream.
+    """
     requests_per_s: _builtins.int
     def __init__(
         self,

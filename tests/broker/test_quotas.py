@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from tests.broker.cluster import Node, refusal
 from tests.broker.fakes import FakeCluster, image_of
 
 PRODUCE, FETCH, LIST = "/raftmq.v1.Broker/Produce", "/raftmq.v1.Broker/Fetch", "/raftmq.v1.Broker/ListOffsets"
+WORK = "/raftmq.v1.Queue/Work"
 
 
 @given(
@@ -198,3 +200,24 @@ async def test_a_stream_is_slowed_down_instead(node: Node) -> None:
     assert [result.correlation_id for result in results] == list(range(1, 16))
     assert all(result.HasField("response") for result in results)
     assert node.calls.quotas.delayed["requests_per_s"] > 0
+
+
+async def test_what_a_worker_says_does_not_wait_until_what_it_got_is_paid_for() -> None:
+    """Or the leases of a large answer would run out before their verdicts are read. The next answer waits."""
+    setting = Setting(ClientQuotaSet("app", fetch_bytes_per_s=300, produce_bytes_per_s=300))
+    setting.quotas.answered("app", WORK, 1_000)
+    await setting.quotas.until_admitted("app", WORK, 50)
+    waiting = asyncio.create_task(setting.quotas.until_paid("app", WORK))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert setting.quotas.delayed == {"fetch_bytes_per_s": 1}
+    setting.set(ClientQuotaSet("app"))
+    await waiting
+
+
+async def test_what_a_worker_publishes_is_produced() -> None:
+    setting = Setting(ClientQuotaSet("app", produce_bytes_per_s=300))
+    setting.quotas.admit("app", WORK, 1_000)
+    with pytest.raises(QuotaExceeded) as refused:
+        setting.quotas.admit("app", WORK, 1)
+    assert refused.value.metadata["quota"] == "produce_bytes_per_s"
