@@ -31,7 +31,7 @@ class _AtEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AtEnd.ValueType
     AT_END_UNSPECIFIED: _AtEnd.ValueType  # 0
     """AT_END_PARK."""
     AT_END_PARK: _AtEnd.ValueType  # 1
-    """It is a dead letter, until somebody redrives or removes it."""
+    """It is a dead letter, for as long as nobody redrives it: nothing is dropped."""
     AT_END_DROP: _AtEnd.ValueType  # 2
     """It is gone."""
 
@@ -41,7 +41,7 @@ class AtEnd(_AtEnd, metaclass=_AtEndEnumTypeWrapper):
 AT_END_UNSPECIFIED: AtEnd.ValueType  # 0
 """AT_END_PARK."""
 AT_END_PARK: AtEnd.ValueType  # 1
-"""It is a dead letter, until somebody redrives or removes it."""
+"""It is a dead letter, for as long as nobody redrives it: nothing is dropped."""
 AT_END_DROP: AtEnd.ValueType  # 2
 """It is gone."""
 Global___AtEnd: _TypeAlias = AtEnd  # noqa: Y015
