@@ -210,8 +210,9 @@ class QueueGroupSettings(_message.Message):
     from being called more often than it allows, and to use all of that, give the topic one partition.
     """
     fair_by: _builtins.str
-    """"key", or "header:NAME": those who differ in it get turns, so that one of them with a million messages does not keep
-    the others waiting. Empty: in the order in which they came. Cannot be altered.
+    """"key", or "header:NAME": those who differ in it get turns, so that one of them with many messages does not keep the
+    others waiting: among the 1,048,576 messages of a partition that are looked at ahead. Empty: in the order in which they
+    came. Cannot be altered.
     """
     retention: Global___QueueRetention.ValueType
     processed_keys_max: _builtins.int

@@ -14,9 +14,10 @@ from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettin
 from raftmq.partition.queues.commands import Configure, Introduce, QueueCommand, QueueOp
 from raftmq.partition.queues.group import Now
 from raftmq.partition.queues.machine import Bounds, Queues
+from raftmq.replica.queues import line as line_module
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.host import QueueHost
-from raftmq.replica.queues.line import INTRODUCE_MAX, NOTHING, Line, Sharing
+from raftmq.replica.queues.line import AHEAD, INTRODUCE_MAX, NOTHING, Line, Sharing
 from raftmq.replica.queues.records import DecodedBatch
 from raftmq.v1 import types_pb2
 from tests.replica.world import GROUP, World
@@ -184,3 +185,48 @@ async def test_partitions_are_told_of_their_share_of_a_drain_rate() -> None:
         rules = [op.settings for op in await desk.apply() if isinstance(op, Configure)]
         told += [(one.drain_per_s, one.drain_parts) for one in rules]
     assert told == [(4, 1), (10, 3), (10, 4)]
+
+
+async def _introduced(settings: QueueSettings) -> int:
+    """How far a group looks ahead in a long log while somebody waits, and nothing is handed out."""
+    desk: Any = _Ready()
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", settings))
+    line.wait(Wish("a", 1, 1_000, 1_000))
+    line.serve()
+    await desk.apply()  # the rules
+    (group,) = desk.queues.groups.values()
+    group.is_paused = True
+    last = -1
+    while group.frontier != last:
+        last = group.frontier
+        line.serve()
+        await desk.apply()
+    return last
+
+
+async def test_turns_hold_among_more_records_than_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant with a backlog, and another behind it."""
+    monkeypatch.setattr(line_module, "AHEAD", 100)
+    monkeypatch.setattr(line_module, "AHEAD_IN_TURNS", 5_000)
+    plain, fair = await _introduced(QueueSettings()), await _introduced(QueueSettings(fair_by="key"))
+    assert 100 <= plain < 200
+    assert 5_000 <= fair <= 5_000 + _Ready.BATCH
+
+
+async def test_what_waits_for_others_of_its_key_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key with a long log, whose first record is not done, once took all of it into memory."""
+    monkeypatch.setattr(line_module, "WAITING_MAX", 1_000)
+    assert 1_000 <= await _introduced(QueueSettings(ordering=Ordering.KEY)) < 1_000 + AHEAD + _Ready.BATCH
+
+
+class _Ready(_Desk):
+    """A long log of batches; all of it has one key."""
+
+    BATCH = 50
+
+    def __init__(self) -> None:
+        super().__init__(20_000)
+
+    async def _at(self, offset: Offset) -> DecodedBatch:
+        first = offset - offset % self.BATCH
+        return DecodedBatch(Offset(first), [types_pb2.Record(key=b"k")] * self.BATCH, 1, self.BATCH)

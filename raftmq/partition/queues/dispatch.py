@@ -14,34 +14,68 @@ from heapq import heappop, heappush
 
 from raftmq.partition.queues.offset_set import OffsetSet
 
+_TAKEN_MAX = 4_096
+"""Places of taken offsets are given back once there are so many, and as many as others."""
 
-class _Lanes:
-    """Ready records of one priority. What is no longer ready is skipped when it comes to the top."""
+
+class _Lane:
+    """Offsets, the lowest first. New ones ascend and take 8 bytes each: there may be a million of a noisy tenant's."""
+
+    __slots__ = ("_again", "_at", "_new")
 
     def __init__(self) -> None:
-        self._heaps: dict[int, list[int]] = {}
+        self._new = array("Q")
+        self._at = 0
+        """Those before are taken."""
+        self._again: list[int] = []
+        """A heap of what came back."""
+
+    def add(self, offset: int) -> None:
+        if not self._new or offset > self._new[-1]:
+            self._new.append(offset)
+        else:
+            heappush(self._again, offset)
+
+    def take(self) -> int | None:
+        """The lowest one, which is not here any more."""
+        if self._at == len(self._new):
+            return heappop(self._again) if self._again else None
+        lowest = self._new[self._at]
+        if self._again and self._again[0] < lowest:
+            return heappop(self._again)
+        self._at += 1
+        if self._at > _TAKEN_MAX and 2 * self._at > len(self._new):
+            del self._new[: self._at]
+            self._at = 0
+        return lowest
+
+
+class _Lanes:
+    """Ready records of one priority. What is no longer ready is skipped when its turn comes."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, _Lane] = {}
         self._order: list[int] = []
         """Lanes, ascending."""
 
     def add(self, lane: int, offset: int) -> None:
-        heap = self._heaps.get(lane)
-        if heap is None:
-            self._heaps[lane] = [offset]
+        known = self._lanes.get(lane)
+        if known is None:
+            known = self._lanes[lane] = _Lane()
             insort(self._order, lane)
-        else:
-            heappush(heap, offset)
+        known.add(offset)
 
     def take(self, cursor: int, ready: OffsetSet) -> tuple[int, int] | None:
         """(lane, offset) of the next one after the lane `cursor`; it is taken out here, not of `ready`."""
         while self._order:
             at = bisect_right(self._order, cursor)
             lane = self._order[at if at < len(self._order) else 0]
-            heap = self._heaps[lane]
-            while heap and heap[0] not in ready:
-                heappop(heap)
-            if heap:
-                return lane, heappop(heap)
-            del self._heaps[lane]
+            offset = self._lanes[lane].take()
+            while offset is not None and offset not in ready:
+                offset = self._lanes[lane].take()
+            if offset is not None:
+                return lane, offset
+            del self._lanes[lane]
             del self._order[bisect_left(self._order, lane)]
         return None
 

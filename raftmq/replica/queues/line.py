@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from raftmq.replica.queues.desk import Desk
 
 AHEAD = 4_096
-"""Records that are known to the group and ready beyond what is asked for: among them priorities and turns hold."""
+"""Records that are known to the group and ready beyond what is asked for: among them priorities hold."""
+AHEAD_IN_TURNS = 1_048_576
+"""The same where lanes have turns: nobody is to wait behind the many records of another. They take some 20 bytes each,
+on every replica."""
+STEP_AHEAD = 2_048
+"""Records of one introduction that nobody who asks waits for."""
+WAITING_MAX = 1_048_576
+"""So many records that wait for others of their key are enough: there is no looking further behind them."""
 INTRODUCE_MAX = 16_384
 """Records of one introduction. Every replica takes it in in one step; a batch may hold a million."""
 PAUSED_RETRY_MS = 1_000
@@ -139,8 +146,12 @@ class Line:
         self._send_away()
 
     def _see_ahead(self, state: QueueGroup, wanted: int) -> None:
+        if self._is_introducing or state.frontier >= self._desk.next_offset:
+            return
         missing = wanted + AHEAD - state.ready
-        if missing > 0 and not self._is_introducing and state.frontier < self._desk.next_offset:
+        if missing <= 0 and state.settings.is_fair:
+            missing = min(wanted + AHEAD_IN_TURNS - state.ready, STEP_AHEAD)
+        if min(missing, WAITING_MAX - len(state.waiting)) > 0:
             self._is_introducing = True
             self._desk.run(self._introduce(Offset(state.frontier), missing))
 
