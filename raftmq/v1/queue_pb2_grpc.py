@@ -274,7 +274,8 @@ class QueueServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelScheduled(self, request, context):
-        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has.
+        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has. Asked
+        again, the answer is the same until that time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -89,7 +89,9 @@ class QueueStub:
     ResumeGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ResumeGroupRequest, _queue_pb2.ResumeGroupResponse]
     """Closes the circuit breaker in every partition, before its pause is over."""
     CancelScheduled: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]
-    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has. Asked
+    again, the answer is the same until that time.
+    """
     FindProcessedKeys: _grpc.UnaryUnaryMultiCallable[_queue_pb2.FindProcessedKeysRequest, _queue_pb2.FindProcessedKeysResponse]
     """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
     was acknowledged before the call.
@@ -156,7 +158,9 @@ class QueueAsyncStub(QueueStub):
     ResumeGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.ResumeGroupRequest, _queue_pb2.ResumeGroupResponse]  # type: ignore[assignment]
     """Closes the circuit breaker in every partition, before its pause is over."""
     CancelScheduled: _aio.UnaryUnaryMultiCallable[_queue_pb2.CancelScheduledRequest, _queue_pb2.CancelScheduledResponse]  # type: ignore[assignment]
-    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+    """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has. Asked
+    again, the answer is the same until that time.
+    """
     FindProcessedKeys: _aio.UnaryUnaryMultiCallable[_queue_pb2.FindProcessedKeysRequest, _queue_pb2.FindProcessedKeysResponse]  # type: ignore[assignment]
     """Which of these processed keys (Ack, AckAndPublish) the group remembers, where, and since when. Covers everything that
     was acknowledged before the call.
@@ -322,7 +326,9 @@ class QueueServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.CancelScheduledRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.CancelScheduledResponse, _abc.Awaitable[_queue_pb2.CancelScheduledResponse]]:
-        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has."""
+        """A message that waits for its `deliver_at` is not delivered: not to this group, or to none that the topic has. Asked
+        again, the answer is the same until that time.
+        """
 
     @_abc_1.abstractmethod
     def FindProcessedKeys(

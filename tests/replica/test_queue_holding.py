@@ -13,10 +13,13 @@ from raftmq.metadata.decisions import CreateTopic
 from raftmq.metadata.queue_groups import QueueGroupRecord, SetQueueGroup
 from raftmq.partition.machine import PartitionMachine
 from raftmq.ports import BatchRow
+from raftmq.records.batch import check_batch, make_batch
 from raftmq.replica.queues import upkeep
 from raftmq.replica.queues.calls import Claim, Ruling, Verdict, Wish
 from raftmq.replica.queues.looking import Pace, ParkedFilter
 from raftmq.replica.queues.records import Records
+from raftmq.replica.waits import Acks
+from raftmq.v1 import types_pb2
 from tests.controller.nodes import formed
 from tests.replica.test_host import Partition
 
@@ -132,3 +135,24 @@ def _done_with(queue: Queue, offset: int) -> None:
     claims = [Claim(one.lease, one.offset, received.secret) for one in received.deliveries]
     assert [claim.offset for claim in claims] == [offset]
     queue.do(lead, queues.settle(GROUP, queue.known, claims, Ruling(Verdict.ACK), 5_000))
+
+
+def test_a_cancelled_record_stays_cancelled_whoever_asks_again(queue: Queue) -> None:
+    """Whose answer was lost was once told that it was too late, as if the record had been delivered."""
+    lead, far_ms = queue.lead, 4_000_000_000_000
+    queues = queue.assembly(lead).queues
+    records = [types_pb2.Record(value=b"later", deliver_at_ms=far_ms), types_pb2.Record(value=b"now")]
+    work = queue.host(lead).produce(
+        GROUP, check_batch(make_batch(records), max_batch_bytes=1 << 20), Acks.ALL, 2, 5_000
+    )
+    queue.do(lead, work)
+
+    def cancel(offset: int) -> bool:
+        return queue.do(lead, queues.cancel(GROUP, queue.known, Offset(offset), 5_000))
+
+    assert [cancel(0), cancel(0), cancel(1)] == [True, True, False]
+    received = queue.do(lead, queues.receive(GROUP, queue.known, Wish("w", 10, 1 << 20, 30_000), 5_000))
+    assert [one.offset for one in received.deliveries] == [1]
+    claims = [Claim(one.lease, one.offset, received.secret) for one in received.deliveries]
+    queue.do(lead, queues.settle(GROUP, queue.known, claims, Ruling(Verdict.ACK), 5_000))
+    assert [cancel(0), cancel(1)] == [True, False]

@@ -241,7 +241,10 @@ class QueueHost:
         return answer
 
     async def cancel(self, group_id: GroupId, group: QueueGroupRecord, offset: Offset, timeout_ms: int) -> bool:
-        """Do not deliver a record that is not due yet. False: it was too late. Raises OffsetOutOfRange."""
+        """Do not deliver a record that is not due yet. False: it was too late. Raises OffsetOutOfRange.
+
+        Asked again, the answer is the same for as long as it is not due: what is done with by then was cancelled.
+        """
         desk = await self._desk(group_id)
         if not desk.machine.log_start_offset <= offset < desk.next_offset:
             raise OffsetOutOfRange(f"there is no record at offset {offset}", field="offset")
@@ -254,7 +257,13 @@ class QueueHost:
                 "the group did not come to know the record in time", outcome=Outcome.NOT_APPLIED
             ) from None
         (answer,) = await self._within(desk, [commands.Cancel(QueueId(group.id), offset)], timeout_ms)
-        return not isinstance(answer, Refused)
+        return not isinstance(answer, Refused) or await self._comes_never(desk, QueueId(group.id), offset)
+
+    async def _comes_never(self, desk: Desk, queue: QueueId, offset: Offset) -> bool:
+        state, batch = desk.machine.queues.groups.get(queue), await desk.records.attempt(offset)
+        if state is None or offset in state.open or isinstance(batch, RaftmqError):
+            return False
+        return batch.records[offset - batch.base_offset].deliver_at_ms > desk.stamp()[1]
 
     async def peek(
         self, group_id: GroupId, group: QueueGroupRecord, place: Place, offset: int, most: int
