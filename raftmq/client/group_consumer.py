@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from raftmq.client.commits import Commits
+from raftmq.client.commits import CommitMetadata, Commits
 from raftmq.client.coordinator import CoordinatorCalls
 from raftmq.client.fetcher import FetchSettings, PartitionFetcher
 from raftmq.client.group_types import GroupSettings, Owned, starting_offsets, tell
@@ -138,17 +138,22 @@ class GroupConsumer:
                 yield batch
             await self._membership.valid()
 
-    async def commit(self) -> None:
+    async def commit(self, *, metadata: CommitMetadata = "") -> None:
         """Commit everything that the iteration has given so far, the last record included.
 
-        Raises StaleMember or UnknownMember where it belongs to others by now; the last error after the timeout.
+        `metadata` is kept beside the offsets, until a later commit replaces it: at most 4,096 bytes in UTF-8, one for
+        all partitions, or one each; of those that are not read here any more it is passed over.
+        ``client.groups.describe`` shows it.
+
+        Raises StaleMember or UnknownMember where it belongs to others by now, InvalidArgument for too much metadata,
+        the last error after the timeout.
         """
         offsets = {key: owned.done for key, owned in self._owned.items() if not owned.is_lost}
         if self._hand is not None:
             if self._hand.is_lost:
                 raise UnknownMember("this consumer was taken for dead: what it has in hand belongs to others")
             offsets[self._hand.key] = self._after_hand
-        refused = await self._commits.commit(offsets)
+        refused = await self._commits.commit(offsets, metadata)
         for error in refused.values():
             raise error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypedDict, Unpack
 
+from raftmq.client.commits import CommitMetadata, commit_outside
 from raftmq.client.coordinator import CoordinatorCalls
 from raftmq.client.fetcher import FetchSettings
 from raftmq.client.group_consumer import GroupConsumer
@@ -217,6 +218,30 @@ class Groups:
         calls = CoordinatorCalls(self._router, group)
         answer = await calls.call(lambda node: node.groups.FetchOffsets, request, timeout_ms=timeout_ms)
         return {(one.topic, one.partition): one.offset for one in answer.offsets}
+
+    async def commit_offsets(
+        self,
+        group: str,
+        offsets: Mapping[Partition, int],
+        *,
+        metadata: CommitMetadata = "",
+        timeout_ms: int = TIMEOUT_MS,
+    ) -> None:
+        """Commit for a program that reads the partitions without being a member: for each (topic, number) the next
+        offset to be read. A group that is not there is made by it.
+
+        Only while the group has no members, and only forwards; `reset` goes back. `metadata`: at most 4,096 bytes in
+        UTF-8, for all or for each, kept beside the offset until a later commit replaces it. Safe to repeat.
+
+        Raises GroupNotEmpty, UnknownTopic, UnknownPartition, InvalidArgument; PreconditionFailed where something
+        further is committed (``metadata["committed_offset"]`` of the error). Each offset stands by itself: where some
+        are refused, the first of their errors is raised, and names all of them in ``metadata["refused"]``, as in
+        "orders/0 orders/3"; the others are committed.
+        """
+        refused = await commit_outside(CoordinatorCalls(self._router, group), offsets, metadata, timeout_ms)
+        for error in refused.values():
+            error.metadata["refused"] = " ".join(f"{topic}/{number}" for topic, number in sorted(refused))
+            raise error
 
     async def reset(
         self,

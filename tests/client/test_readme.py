@@ -76,7 +76,9 @@ async def test_the_page_of_the_client(
         asked = asyncio.create_task(run(next(blocks), known)(client))
         await client.reply(await anext(requests), b"1.20")
         assert await asked == b"1.20"
-    assert [run(next(blocks), known).__name__ for _ in range(2)] == ["bill_all", "careful"], "groups need real nodes"
+    assert [run(next(blocks), known).__name__ for _ in range(3)] == ["bill_all", "careful", "catch_up"], (
+        "groups need real nodes"
+    )
     assert run(next(blocks), known).__name__ == "replace", "operations are not for a cluster of fakes"
 
     await client.admin.delete_topic("orders")
