@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,37 +59,66 @@ class Settings:
 
 
 async def run(experiment: Experiment, settings: Settings, view: View) -> tuple[Verdict, History]:
-    """Run it, and leave everything in the folder."""
+    """Run it, and leave everything in the folder. Whatever goes wrong, there is a verdict in the end."""
     folder = settings.folder
     folder.mkdir(parents=True)
     _write_json(folder / EXPERIMENT_FILE, experiment.model_dump(mode="json"))
     _write_json(folder / RUN_FILE, {"seed": settings.seed})
-    async with AsyncExitStack() as stack:
-        built = topology.build(experiment.cluster, folder, proxied=proxies.why_missing() is None)
-        means = Means(
-            why_no_proxies=proxies.why_missing() or "",
-            why_no_shims=shim.why_missing() or "",
-            why_no_disks=_mount_disks(experiment, built, stack),
-        )
-        if reasons := _missing(experiment, means):
-            return _not_run(experiment, Level.UNAVAILABLE, reasons, folder)
-        view.recorder = stack.enter_context(Recorder(folder / HISTORY_FILE))
-        try:
-            arena = await _come_up(experiment, settings, means, view, stack)
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a slow machine, a bug
-            return _not_run(experiment, Level.INVALID, [f"the cluster did not come up: {error}"], folder)
-        fault_log = await _Run(experiment, settings.seed, arena, view.recorder, view).run()
-    events = await asyncio.to_thread(load, folder / HISTORY_FILE)
-    view.note(f"judge {events.events:,} events")
-    verdict = await asyncio.to_thread(judge, experiment, events, fault_log)
+    fault_log: list[dict[str, Any]] = []
+    left = ""
+    history, begun = Recorder(folder / HISTORY_FILE), False
+    try:
+        async with AsyncExitStack() as stack:
+            means = _means(experiment, folder, stack)
+            if reasons := _missing(experiment, means):
+                return _end(folder, _nothing(experiment, Level.UNAVAILABLE, reasons), History())
+            view.recorder = stack.enter_context(history)
+            try:
+                arena = await _come_up(experiment, settings, means, view, stack)
+                begun = True
+                await _Run(experiment, settings.seed, arena, history, view, fault_log).run()
+            except Exception as error:  # noqa: BLE001  whatever it is, nothing was shown: a slow machine, a bug
+                began = "the run broke off" if begun else "the cluster did not come up"
+                view.note(f"{began}: {_said(error)}")
+                history.write("broken", message=f"{began}: {_said(error)}")
+    except Exception as error:  # noqa: BLE001  what was set up cannot be taken down: the next run may not be alone
+        left = f"the run could not be ended: {_said(error)}"
+    finally:
+        (folder / FAULTS_FILE).write_text("".join(json.dumps(one) + "\n" for one in fault_log))
+    try:
+        events = await asyncio.to_thread(load, folder / HISTORY_FILE)
+        view.note(f"judge {events.events:,} events")
+        verdict = await asyncio.to_thread(judge, experiment, events, fault_log)
+    except Exception as error:  # noqa: BLE001  a check with a bug: `raftmq chaos check` shows where
+        verdict = _nothing(experiment, Level.INVALID, [f"the history cannot be judged: {_said(error)}"])
+        events = History()
+    if left:
+        level = Level.INVALID if verdict.level is Level.PASS else verdict.level
+        verdict = replace(verdict, level=level, reasons=(*verdict.reasons, left))
+    return _end(folder, verdict, events)
+
+
+def _end(folder: Path, verdict: Verdict, events: History) -> tuple[Verdict, History]:
     _write_json(folder / VERDICT_FILE, verdict.as_json())
     return verdict, events
 
 
-def _not_run(experiment: Experiment, level: Level, reasons: list[str], folder: Path) -> tuple[Verdict, History]:
-    verdict = Verdict(experiment.name, level, tuple(reasons), (), {}, ())
-    _write_json(folder / VERDICT_FILE, verdict.as_json())
-    return verdict, History()
+def _nothing(experiment: Experiment, level: Level, reasons: Sequence[str]) -> Verdict:
+    return Verdict(experiment.name, level, tuple(reasons), (), {}, ())
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _means(experiment: Experiment, folder: Path, stack: AsyncExitStack) -> Means:
+    """What this machine can do. File systems that are needed are mounted for it."""
+    built = topology.build(experiment.cluster, folder, proxied=proxies.why_missing() is None)
+    return Means(
+        why_no_proxies=proxies.why_missing() or "",
+        why_no_shims=shim.why_missing() or "",
+        why_no_disks=_mount_disks(experiment, built, stack),
+    )
 
 
 def _missing(experiment: Experiment, means: Means) -> list[str]:
@@ -192,16 +221,19 @@ def _attach(
 class _Run:
     """Load, faults, settling, the last reading."""
 
-    def __init__(self, experiment: Experiment, seed: int, arena: Arena, recorder: Recorder, view: View) -> None:
+    def __init__(
+        self, experiment: Experiment, seed: int, arena: Arena, recorder: Recorder, view: View, log: list[dict[str, Any]]
+    ) -> None:
+        """`log`: where every fault writes what became of it, also where the run breaks off."""
         self._experiment = experiment
         self._seed = seed
         self._arena = arena
         self._recorder = recorder
         self._view = view
-        self._log: list[dict[str, Any]] = []
+        self._log = log
 
-    async def run(self) -> list[dict[str, Any]]:
-        experiment, arena, view = self._experiment, self._arena, self._view
+    async def run(self) -> None:
+        experiment, arena = self._experiment, self._arena
         await arena.admin.admin.create_topic(
             TOPIC, partitions=experiment.cluster.partitions, retention_bytes=experiment.cluster.retention_bytes,
             timeout_ms=TOPIC_TIMEOUT_MS,
@@ -211,6 +243,19 @@ class _Run:
         watching = asyncio.create_task(strain.watch(arena.processes, self._recorder), name="strain")
         bootstrap = ",".join(str(arena.topology.config.node(node).client_address) for node in arena.nodes)
         load = Load(bootstrap, TOPIC, experiment.cluster.partitions, self._recorder)
+        try:
+            await self._under_load(load)
+            watching.cancel()
+            await self._last_reading(load)
+        finally:
+            watching.cancel()
+            # Done by now, unless it broke off.
+            for task in (*load.tasks, *load.endless):
+                task.cancel()
+            await asyncio.gather(watching, *load.tasks, *load.endless, return_exceptions=True)
+
+    async def _under_load(self, load: Load) -> None:
+        experiment, arena, view = self._experiment, self._arena, self._view
         for number, plan in enumerate(experiment.workloads):
             workloads.start(plan, load, number, self._seed)
         # Connections are made by then, and nothing is broken yet.
@@ -231,13 +276,13 @@ class _Run:
         view.phase = "settling what is under way"
         await self._drain(load)
         await arena.observer.stop()
-        watching.cancel()
-        view.phase = "the last reading"
-        view.note("wait until replicas are equal, and read everything")
-        for message, late in await readout.read_out(arena, load):
+
+    async def _last_reading(self, load: Load) -> None:
+        self._view.phase = "the last reading"
+        self._view.note("wait until replicas are equal, and read everything")
+        for message, late in await readout.read_out(self._arena, load):
             self._amiss(message, late=late)
-        strain.write_resources(arena.processes, self._recorder)
-        return self._log
+        strain.write_resources(self._arena.processes, self._recorder)
 
     async def _drain(self, load: Load) -> None:
         """Until everything has its outcome, or has had far more time than any of it is given; then until consumers have
@@ -274,14 +319,16 @@ class _Run:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with (self._arena.folder / FAULTS_FILE).open("w") as file:
-                file.writelines(json.dumps(one) + "\n" for one in self._log)
 
     async def _occur(self, number: int, occurrence: Occurrence, began: float) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(began + occurrence.begin - loop.time())
         fault = faults.make(occurrence.plan, self._arena)
-        entry: dict[str, Any] = {"fault": number, "injected_s": self._recorder.now_us / 1e6}
+        now_s = self._recorder.now_us / 1e6
+        entry: dict[str, Any] = {
+            "fault": number, "injected_s": now_s, "name": fault.title, "means": fault.means, "healed_s": now_s,
+            "fired": False, "violation": "", "evidence": {},
+        }  # fmt: skip
         self._log.append(entry)
         self._recorder.write("fault", type="inject", fault=number, name=fault.title)
         self._view.active[number] = fault.title

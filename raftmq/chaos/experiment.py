@@ -6,7 +6,7 @@ experiment = load(find("kill-leader"))
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -193,6 +193,12 @@ class Experiment(Model):
             target = getattr(plan, "target", None)
             if isinstance(target, int) and target > self.cluster.nodes:
                 problems.append(f"faults[{i}].target: there is no node {target}")
+            fewest = plan.fewest_nodes(self.cluster.replicas)
+            if fewest > self.cluster.nodes:
+                problems.append(
+                    f"faults[{i}]: '{plan.fault}' needs {fewest} nodes or more to touch anything; this cluster has "
+                    f"{self.cluster.nodes}"
+                )
             begin = plan.at if plan.repeat is None else plan.repeat.begin
             if begin is not None and begin >= self.duration:
                 problems.append(f"faults[{i}]: begins at {begin} s, after the end of the load at {self.duration} s")
@@ -267,6 +273,14 @@ def parse(text: str, *, source: str) -> Experiment:
         return Experiment.model_validate(document)
     except ValidationError as error:
         raise ExperimentError(source, list(_explain(error))) from error
+
+
+def changed(experiment: Experiment, changes: Mapping[str, object]) -> Experiment:
+    """The same with other values of some keys. Raises ExperimentError."""
+    try:
+        return Experiment.model_validate(experiment.model_dump(mode="json") | dict(changes))
+    except ValidationError as error:
+        raise ExperimentError(f"{experiment.name}, changed like this,", list(_explain(error))) from error
 
 
 def _explain(error: ValidationError) -> Iterable[str]:

@@ -20,6 +20,7 @@ Every line has ``t``, microseconds since the run began, by one clock that never 
     {"f": "resources", "node": 1, "threads": 30, "files": 70, "memory": 90000000}      before the faults, and at the end
     {"f": "machine", "lag": 200, "waited": {"1": 1500}}        microseconds in the last second: see ``Strain``
     {"f": "amiss", "message": ..., "late": false}              what should never be, and no operation shows
+    {"f": "broken", "message": ...}                            the run ended before its end
 
 What workers of queues do stands in ``queue_events``, what members of groups do in ``group_events``.
 
@@ -252,6 +253,8 @@ class History:
     """What should never be, and no operation shows: a node that ended by itself, a log that cannot be read."""
     late: list[str] = field(default_factory=list)
     """The same of what took too long."""
+    broken: list[str] = field(default_factory=list)
+    """Why the run ended before its end: the last reading, at least, is not there."""
     events: int = 0
     """Records sent, polled and read at the end, and all other lines."""
     end: int = 0

@@ -22,6 +22,9 @@ class Processes(Protocol):
         """A paused process runs."""
 
     def pid(self, node: NodeId) -> int | None: ...
+    def exit_status(self, node: NodeId) -> int | None:
+        """How the last process of a node ended; None where it runs."""
+
     def log_file(self, node: NodeId) -> Path: ...
     async def start(self, node: NodeId) -> None: ...
     async def stop(self, node: NodeId) -> bool:

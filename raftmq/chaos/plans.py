@@ -50,6 +50,10 @@ class Timed(Model):
             raise ValueError("say either 'at' or 'repeat'")
         return self
 
+    def fewest_nodes(self, replicas: int) -> int:
+        """With fewer nodes it would touch nothing. `replicas`: of each partition of the load."""
+        return 2 if getattr(self, "target", None) == "follower" else 1
+
 
 class Kill(Timed):
     """SIGKILL; started again when healed."""
@@ -70,6 +74,9 @@ class RollingRestart(Timed):
 
     fault: Literal["rolling-restart"]
 
+    def fewest_nodes(self, replicas: int) -> int:
+        return 2  # to whom would one hand over?
+
 
 class Cut(Timed):
     """Links that carry nothing."""
@@ -87,6 +94,9 @@ class Cut(Timed):
     are closed and new ones refused.
     """
 
+    def fewest_nodes(self, replicas: int) -> int:
+        return {"clients": 1, "halves": 3, "bridge": 3, "ring": 4}.get(self.shape, 2)
+
 
 class Disturb(Timed):
     """Links that carry, but badly: one of Toxiproxy's toxics on them."""
@@ -97,6 +107,15 @@ class Disturb(Timed):
     links: Literal["peers", "clients", "target"] = "peers"
     """peers: all links between nodes. clients: all links from clients. target: those between one node and its peers."""
     target: One = "leader"
+
+    def fewest_nodes(self, replicas: int) -> int:
+        return 1 if self.links == "clients" else 2
+
+    @model_validator(mode="after")
+    def _can_be_seen(self) -> Self:
+        if self.toxic == "latency" and self.attributes.get("latency", 0) <= self.attributes.get("jitter", 0):
+            raise ValueError("nothing shows a latency that is not above its jitter")
+        return self
 
 
 class SyncError(Timed):
@@ -207,6 +226,9 @@ class Messages(Timed):
     reorder: Annotated[int, Field(ge=0, le=1000)] = 0
     replay: Annotated[int, Field(ge=0, le=1000)] = 0
 
+    def fewest_nodes(self, replicas: int) -> int:
+        return 2
+
     @model_validator(mode="after")
     def _does_something(self) -> Self:
         if not (self.duplicate or self.reorder or self.replay):
@@ -223,11 +245,17 @@ class Outlive(Timed):
     interrupt: Annotated[int, Field(ge=0, le=20)] = 0
     """So often it is killed while it fetches a snapshot; ``cluster.snapshot_bytes_per_s`` makes that long enough."""
 
+    def fewest_nodes(self, replicas: int) -> int:
+        return 3  # the others go on meanwhile
+
 
 class MoveReplicas(Timed):
     """Replicas of the load's partitions move from node to node, one after the other. Needs more nodes than replicas."""
 
     fault: Literal["move-replicas"]
+
+    def fewest_nodes(self, replicas: int) -> int:
+        return replicas + 1
 
 
 class DrainNode(Timed):
@@ -235,6 +263,9 @@ class DrainNode(Timed):
 
     fault: Literal["drain-node"]
     target: One = "random"
+
+    def fewest_nodes(self, replicas: int) -> int:
+        return replicas + 1
 
 
 class SlowConsumers(Timed):
@@ -265,6 +296,9 @@ class LeaderStorm(Timed):
 
     fault: Literal["leader-storm"]
     every_ms: Annotated[int, Field(ge=10)] = 200
+
+    def fewest_nodes(self, replicas: int) -> int:
+        return 2
 
 
 FaultPlan = Annotated[

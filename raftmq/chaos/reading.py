@@ -62,6 +62,7 @@ class _Reader:
             "topic": self._topic, "observe": self._observe, "fault": self._fault, "final": self._final,
             "end": self._end, "replica": self._replica, "amiss": self._amiss, "metadata": self._metadata,
             "resources": self._resources, "machine": self._machine, "below": self._below,
+            "broken": self._broken,
             **dict(QueueReader(self.history.queues).kinds()),
             **dict(GroupReader(self.history.groups).kinds()),
         }  # fmt: skip
@@ -170,6 +171,9 @@ class _Reader:
 
     def _amiss(self, event: Mapping[str, Any]) -> None:
         (self.history.late if event.get("late") else self.history.amiss).append(event["message"])
+
+    def _broken(self, event: Mapping[str, Any]) -> None:
+        self.history.broken.append(event["message"])
 
     def _metadata(self, event: Mapping[str, Any]) -> None:
         topics = {

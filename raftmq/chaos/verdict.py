@@ -3,7 +3,7 @@
 PASS: every property that the experiment names was examined and holds, every fault fired, and enough was done.
 FAIL: a property does not hold; the smallest evidence stands beside it.
 INVALID: nothing false was seen, but the run shows nothing: a fault did not fire, too few operations, nothing to
-examine, or something was too slow on a machine that was measured to stall.
+examine, something was too slow on a machine that was measured to stall, or the run broke off.
 UNAVAILABLE: this machine cannot inject what the experiment asks for, so that it was not run.
 """
 
@@ -69,6 +69,8 @@ class Verdict:
 
 def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, Any]]) -> Verdict:
     """Hold a history to its properties."""
+    if events.broken:
+        return _broken_off(experiment, events, faults)
     bounds = liveness.Bounds(experiment.bounds.leader_s, experiment.bounds.acknowledged_s)
     judged, unsure = [], []
     for check in checks.all_checks(bounds):
@@ -81,13 +83,24 @@ def judge(experiment: Experiment, events: History, faults: Sequence[dict[str, An
             )
     figures = _figures(events, faults)
     broken = [f"{one.name}: {one.evidence[0]}" for one in judged if one.violations]
-    broken += [f"{fault['name']}: {fault['violation']}" for fault in faults if fault.get("violation")]
-    broken += events.amiss
+    broken += _must_never_be(events, faults)
     empty = [f"{name}: {said}" for name, unclear in unsure for said in unclear[:1]]
     (empty if _is_strained(events) else broken).extend(events.late)
     empty += _shows_nothing(experiment, judged, figures, faults)
     level = Level.FAIL if broken else Level.INVALID if empty else Level.PASS
     return Verdict(experiment.name, level, tuple(broken + empty), tuple(judged), figures, tuple(faults))
+
+
+def _broken_off(experiment: Experiment, events: History, faults: Sequence[dict[str, Any]]) -> Verdict:
+    """Properties are not asked for: what such a history lacks would look like loss."""
+    wrong = _must_never_be(events, faults)
+    level = Level.FAIL if wrong else Level.INVALID
+    return Verdict(experiment.name, level, (*wrong, *events.broken), (), _figures(events, faults), tuple(faults))
+
+
+def _must_never_be(events: History, faults: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong whatever else happened."""
+    return [f"{fault['name']}: {fault['violation']}" for fault in faults if fault.get("violation")] + events.amiss
 
 
 def _is_strained(events: History) -> bool:

@@ -152,11 +152,9 @@ def _with_duration(plan: Experiment, seconds: float) -> Experiment:
 
 def _changed(plan: Experiment, changes: dict[str, object]) -> Experiment:
     try:
-        return Experiment.model_validate(plan.model_dump(mode="json") | changes)
-    except ValueError as error:
-        raise CommandError(
-            f"{' and '.join(changes)} cannot be changed like this: {error}", code=ExitCode.USAGE
-        ) from error
+        return experiment.changed(plan, changes)
+    except ExperimentError as error:
+        raise CommandError(str(error), code=ExitCode.USAGE) from error
 
 
 def _drop_data(folder: Path, plan: Experiment) -> None:

@@ -63,6 +63,7 @@ class LocalCluster:
             self.config_file.write_text(dump(config))
         self.python = python
         self._children: dict[NodeId, subprocess.Popen[bytes]] = {}
+        self._statuses: dict[NodeId, int] = {}
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
@@ -89,6 +90,11 @@ class LocalCluster:
         except (OSError, ValueError):
             return None
         return pid if self._is_node(pid, node) else None
+
+    def exit_status(self, node: NodeId) -> int | None:
+        """How the last process that was started from here ended, negative by a signal. None where none has."""
+        child = self._children.get(node)
+        return self._statuses.get(node) if child is None else child.poll()
 
     def log_file(self, node: NodeId) -> Path:
         directory = self.config.node(node).data_directory
@@ -119,6 +125,7 @@ class LocalCluster:
                 start_new_session=True,
             )
         self._children[node] = child
+        self._statuses.pop(node, None)
         self._pid_file(node).write_text(f"{child.pid}\n")
         # Until it has a command line, no other supervisor could recognise it.
         while child.poll() is None and not listeners.command_line(child.pid):  # noqa: ASYNC110  nobody would tell
@@ -251,7 +258,9 @@ class LocalCluster:
         return directory.with_name(directory.name + ".pid")
 
     def _forget(self, node: NodeId) -> None:
-        self._children.pop(node, None)
+        child = self._children.pop(node, None)
+        if child is not None and (status := child.poll()) is not None:
+            self._statuses[node] = status
         self._pid_file(node).unlink(missing_ok=True)
 
     async def _ended(self, node: NodeId, pid: int, timeout: float) -> bool:

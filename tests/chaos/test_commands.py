@@ -67,6 +67,14 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> Non
     assert done.exit_code == 2, done.output
 
 
+@pytest.mark.parametrize("name", ["ring", "moving-replicas", "drained-node"])
+def test_a_configuration_with_too_few_nodes_is_refused(tmp_path: Path, name: str) -> None:
+    done = runner.invoke(build(), ["chaos", "run", name, "--config", "cluster.yml", "--directory", str(tmp_path / "r")])
+    assert done.exit_code == 2, done.output
+    assert "nodes or more to touch anything; this cluster has 3" in " ".join(done.output.split())
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_folder_that_is_there_is_not_run_into(tmp_path: Path) -> None:
     done = runner.invoke(build(), ["chaos", "run", "kill-leader", "--directory", str(tmp_path)])
     assert done.exit_code == 2

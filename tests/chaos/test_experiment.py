@@ -9,6 +9,8 @@ import pytest
 
 from raftmq.chaos import experiment
 from raftmq.chaos.experiment import Experiment, ExperimentError, parse, schedule
+from raftmq.chaos.faults import links
+from raftmq.chaos.plans import Cut
 
 SHIPPED = sorted((Path(__file__).parents[2] / "chaos").glob("*.yml"))
 
@@ -91,3 +93,29 @@ def test_what_is_written_can_be_read_again() -> None:
     for path in SHIPPED:
         plan = experiment.load(path)
         assert Experiment.model_validate_json(plan.model_dump_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("fault", "fewest"),
+    [
+        ("fault: cut, shape: ring", 4),
+        ("fault: cut, shape: halves", 3),
+        ("fault: cut, shape: isolate", 2),
+        ("fault: move-replicas", 4),
+        ("fault: drain-node", 4),
+        ("fault: disturb, toxic: slicer", 2),
+        ("fault: kill, target: follower", 2),
+    ],
+)
+def test_a_cluster_too_small_for_a_fault_is_refused(fault: str, fewest: int) -> None:
+    text = MINIMAL + "cluster: {{nodes: {}}}\nfaults: [{{{}, at: 1}}]"
+    assert parse(text.format(fewest, fault), source="x").cluster.nodes == fewest
+    with pytest.raises(ExperimentError, match=rf"faults\[0\]: .* needs {fewest} nodes or more to touch anything"):
+        parse(text.format(fewest - 1, fault), source="x")
+
+
+def test_in_the_smallest_cluster_that_is_allowed_links_are_cut() -> None:
+    for shape in ("isolate", "deaf", "mute", "one-link", "halves", "bridge", "ring", "clients"):
+        plan = Cut.model_validate({"fault": "cut", "shape": shape, "at": 1})
+        fewest = plan.fewest_nodes(3)
+        assert links.directions(plan, 1, range(2, fewest + 1))

@@ -61,7 +61,9 @@ async def test_nodes_start_answer_and_stop(cluster: LocalCluster) -> None:
     await cluster.wait_ready()
     assert list(cluster.running) == [N1, N2, N3]
     assert "node 2 is up" in cluster.log_tail(N2)
+    assert cluster.exit_status(N2) is None
     assert await cluster.stop_all() == ()
+    assert [cluster.exit_status(node) for node in cluster.nodes] == [0, 0, 0]
     assert not cluster.running
     assert list((cluster.config_file.parent).glob("*.pid")) == []
 

@@ -13,8 +13,9 @@ from raftmq.chaos.faults.members import DrainNodeFault, MoveReplicasFault
 from raftmq.chaos.faults.messages import LateFault, MessagesFault, SilenceFault
 from raftmq.chaos.faults.network import CutFault, DisturbFault
 from raftmq.chaos.faults.outlive import LayeredOutliveFault, OutliveFault
-from raftmq.chaos.faults.processes import KillFault, PauseFault, RollingRestartFault
+from raftmq.chaos.faults.processes import KillFault, PauseFault
 from raftmq.chaos.faults.reads import ReadErrorFault, SlowReadFault
+from raftmq.chaos.faults.restarts import RollingRestartFault
 from raftmq.chaos.faults.shimmed import (
     ClockJumpFault,
     ClockRateFault,

@@ -53,7 +53,7 @@ class TwinFault(Fault[Twin]):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         for _ in range(STARTS_SECONDS * 10):
-            if "disk opened" in self._log():
+            if "disk opened" in self._log() or self._process.poll() is not None:
                 break
             await asyncio.sleep(0.1)
         self.proof.fired = "disk opened" in self._log() and self._process.poll() is None

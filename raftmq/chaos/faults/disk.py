@@ -168,8 +168,9 @@ class DamageFault(Fault[Damage]):
             self.proof.fired = files > 0 and not directory.exists()
             return
         path = _choose(directory, self.plan.file)
+        before = path.read_bytes()
         self.proof.evidence |= {"file": path.name, **_damage(path, self.plan.what)}
-        self.proof.fired = True
+        self.proof.fired = not path.exists() or path.read_bytes() != before
 
     async def heal(self) -> None:
         node, processes = self._target, self.arena.processes

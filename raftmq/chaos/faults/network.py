@@ -117,12 +117,25 @@ class DisturbFault(Fault[Disturb]):
         proxies = _proxies(self.arena)
         (target,) = self.arena.choose(self.plan.target)
         self._toxics = _owned(links.disturbing(self.plan, target, self.arena.nodes))
+        if self.plan.toxic == "slow_close":
+            await self._slow_to_close(proxies)
+            return
         port, before = await _answering(proxies, [toxic.proxy for toxic in self._toxics], pings=PINGS)
         await proxies.add(self._toxics)
         during = await probe.look(port, LOOK_SECONDS, pings=PINGS)
         present = await proxies.present(self._toxics[0].proxy)
         self.proof.evidence |= {"before": before.as_json(), "during": during.as_json(), "server": present}
-        self.proof.fired = bool(present) and self._met(before, during)
+        self.proof.fired = bool(present) and before.answered_ms is not None and self._met(before, during)
+
+    async def _slow_to_close(self, proxies: Proxies) -> None:
+        """Connections are slow to end, and nothing else: one is ended, and it is seen when the other side ends it."""
+        port, _ = await _answering(proxies, [toxic.proxy for toxic in self._toxics], pings=1)
+        before = await probe.closing_ms(port, LOOK_SECONDS)
+        await proxies.add(self._toxics)
+        delay_ms = self.plan.attributes.get("delay", 0)
+        during = await probe.closing_ms(port, LOOK_SECONDS + delay_ms / 1000)
+        self.proof.evidence |= {"closed_before_ms": before, "closed_during_ms": during}
+        self.proof.fired = before is not None and before < delay_ms <= (delay_ms if during is None else during)
 
     def _met(self, before: probe.Seen, during: probe.Seen) -> bool:
         """Whether the probe saw this very toxic."""
@@ -140,8 +153,8 @@ class DisturbFault(Fault[Disturb]):
                 return during.done_ms is None or during.reads > before.reads
             case "bandwidth":
                 return during.done_ms is None or during.done_ms > (before.done_ms or 0) + SLOWER_MS
-            case _:
-                return during.connected
+            case other:
+                raise NotAsPlanned(f"nothing shows that {other} fired")
 
     async def heal(self) -> None:
         if self.arena.proxies is not None:

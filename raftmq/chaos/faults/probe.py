@@ -70,3 +70,30 @@ async def look(port: int, seconds: float, *, pings: int = 1) -> Seen:
     except OSError:
         seen.ended, seen.done_ms = "reset", elapsed_ms()
     return seen
+
+
+async def closing_ms(port: int, seconds: float) -> int | None:
+    """How long after we have ended a connection the other side ends it too. None where it had not after `seconds`.
+
+    Raises OSError where nobody answers on it before.
+    """
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        async with asyncio.timeout(seconds):
+            writer.write(HELLO + PING)
+            try:
+                await reader.readuntil(PONG)
+            except asyncio.IncompleteReadError as error:
+                raise OSError(f"port {port} of {HOST} ends the connection") from error
+        began = loop.time()
+        writer.write_eof()
+        try:
+            async with asyncio.timeout(seconds):
+                while await reader.read(65536):
+                    pass
+        except TimeoutError:
+            return None
+        return round((loop.time() - began) * 1000)
+    finally:
+        writer.close()

@@ -1,16 +1,13 @@
-"""Processes that die, stop for a while, or are restarted in order."""
+"""Processes that die, or stop for a while."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 from raftmq.chaos.faults.base import Fault, NotAsPlanned, named
-from raftmq.chaos.plans import Kill, Pause, RollingRestart
+from raftmq.chaos.plans import Kill, Pause
 from raftmq.ids import NodeId
-
-READY_SECONDS = 60.0
 
 
 class KillFault(Fault[Kill]):
@@ -71,32 +68,6 @@ class PauseFault(Fault[Pause]):
         for node in self._paused:
             if self.arena.processes.pid(node) is not None:
                 self.arena.processes.resume(node)
-
-
-class RollingRestartFault(Fault[RollingRestart]):
-    """Proof: every node has another process id, and ended by itself when it was told to."""
-
-    @property
-    def title(self) -> str:
-        return "rolling restart"
-
-    async def inject(self) -> None:
-        processes, rounds = self.arena.processes, []
-        for node in self.arena.nodes:
-            before = processes.pid(node)
-            by_itself = await processes.stop(node)
-            await processes.start(node)
-            # A cluster that does not settle in time is for the checks to judge.
-            with contextlib.suppress(Exception):
-                await processes.wait_ready(timeout=READY_SECONDS)
-            rounds.append({"node": node, "pid": before, "by_itself": by_itself, "new_pid": processes.pid(node)})
-        self.proof.evidence["rounds"] = rounds
-        self.proof.fired = all(one["pid"] != one["new_pid"] for one in rounds)
-
-    async def heal(self) -> None:
-        for node in self.arena.nodes:
-            if self.arena.processes.pid(node) is None:
-                await self.arena.processes.start(node)
 
 
 def _state(pid: int | None) -> str:

@@ -20,8 +20,8 @@ from raftmq.chaos.faults.base import Fault, NotAsPlanned, named
 from raftmq.chaos.plans import Starve
 from raftmq.ids import NodeId
 
-LEAST_SHARE = 0.4
-"""Less than this was no starvation."""
+LEAST_SHARE, LEAST_SECONDS = 0.4, 0.2
+"""Less than this was no starvation; and a share of next to nothing says nothing."""
 
 
 class StarveFault(Fault[Starve]):
@@ -84,6 +84,7 @@ class StarveFault(Fault[Starve]):
         if self._tasks:
             await asyncio.wait(self._tasks)
         lasted = time.monotonic() - self._began
+        stalled_s = dict(self._stopped_s)
         shares = {node: stopped / lasted for node, stopped in self._stopped_s.items()}
         for node, (ran_before, waited_before) in self._before.items():
             pid = self._pids[node]
@@ -91,12 +92,14 @@ class StarveFault(Fault[Starve]):
                 ran, waited = _ran_and_waited_ns(pid)
                 _pin(pid, os.sched_getaffinity(0))
                 shares[node] = (waited - waited_before) / max(1, ran - ran_before + waited - waited_before)
+                stalled_s[node] = (waited - waited_before) / 1e9
         for hog in self._hogs:
             hog.kill()
             await asyncio.to_thread(hog.wait)
         said = {str(node): round(share, 2) for node, share in shares.items()}
         self.proof.evidence |= {"seconds": round(lasted, 1), "share_of_time_stalled": said}
-        self.proof.fired = bool(shares) and min(shares.values()) >= LEAST_SHARE
+        enough = bool(shares) and min(stalled_s.values()) >= LEAST_SECONDS
+        self.proof.fired = enough and min(shares.values()) >= LEAST_SHARE
 
 
 def _ran_and_waited_ns(pid: int) -> tuple[int, int]:
