@@ -259,7 +259,7 @@ class LeaseExpired(PreconditionFailed):
 
 
 class QueuePaused(PreconditionFailed):
-    """The group hands out nothing: somebody paused it, or its circuit breaker is open. Verdicts are taken."""
+    """Somebody paused the group: no messages; verdicts are taken. (Messages that a breaker keeps back are no error.)"""
 
     reason = "QUEUE_PAUSED"
     retriable = True

@@ -26,7 +26,7 @@ from raftmq.cli.runtime import (
     run,
 )
 from raftmq.client.queue import QueueMessage
-from raftmq.client.queue_admin import PeekedMessage, QueueSettings
+from raftmq.client.queue_admin import PeekedMessage, QueueCounts, QueueSettings
 
 app = typer.Typer(help="Topics as queues: receive, look at, redrive, settings.", no_args_is_help=True)
 
@@ -118,7 +118,7 @@ def describe(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how many of a group's messages are in which state, by partition."""
+    """Show how many of a group's messages are in which state, by partition; and its circuit breaker, if it has one."""
 
     async def command() -> None:
         async with Target(bootstrap, config).client() as client:
@@ -129,7 +129,13 @@ def describe(
         columns = ("partition", "unseen", "ready", "waiting", "leased", "delayed", "parked", "done")
         rows = [[getattr(one, column) for column in columns] for one in counts]
         rows.append(["all", *(sum(int(row[at]) for row in rows) for at in range(1, len(columns)))])
-        output.show(output.table(f"{name} for {group}", [f"#{column}" for column in columns], rows))
+        headings = [f"#{column}" for column in columns]
+        if described.settings.breaker_failures:
+            headings.append("breaker")
+            for row, one in zip(rows, counts, strict=False):
+                row.append(_breaker(one))
+            rows[-1].append("")
+        output.show(output.table(f"{name} for {group}", headings, rows))
 
     run(command)
 
@@ -380,6 +386,14 @@ def _peeked_document(one: PeekedMessage) -> dict[str, object]:
 
 
 def _when(one: PeekedMessage) -> str:
-    if one.parked_at_ms is None:
-        return ""
-    return datetime.fromtimestamp(one.parked_at_ms / 1000, UTC).isoformat(timespec="seconds")
+    return "" if one.parked_at_ms is None else _moment(one.parked_at_ms)
+
+
+def _breaker(one: QueueCounts) -> str:
+    if one.breaker_open_until_ms is not None:
+        return f"open until {_moment(one.breaker_open_until_ms)}"
+    return "one at a time" if one.breaker_trying else "closed"
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

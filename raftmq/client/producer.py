@@ -81,7 +81,8 @@ class Producer:
         """Append a record and wait until it is acknowledged. Times are Unix milliseconds.
 
         For queues (`Client.queue`): not before `deliver_at_ms`, not at or after `expires_at_ms` (0: without limit), and
-        before records of lower `priority`, 0 to 9. Consumers see the record at once whatever these say.
+        before records of lower `priority`, 0 to 9, among the 4,096 ready ones that are looked at ahead. Consumers see
+        the record at once whatever these say.
 
         Raises what `enqueue` raises, and any RaftmqError with the record's outcome.
         """

@@ -77,8 +77,7 @@ class Queues:
         """A group's settings, and how many records are in which state, by partition. Raises UnknownQueueGroup."""
         request = queue_pb2.DescribeGroupRequest(topic=topic, group=group)
         answer = await self._any(lambda node: node.queue.DescribeGroup, request, timeout_ms, may_retry_read)
-        names = QueueCounts.__dataclass_fields__
-        counts = (QueueCounts(**{name: getattr(one, name) for name in names}) for one in answer.partitions)
+        counts = (_counts(one) for one in answer.partitions)
         return _group(answer.group), tuple(sorted(counts, key=lambda one: one.partition))
 
     # -- messages ----------------------------------------------------------------------------------------------------
@@ -281,6 +280,12 @@ def _group(wire: queue_pb2.QueueGroupInfo) -> QueueGroupDescription:
         dead_letter_remove=told.dead_letter_remove,
     )
     return QueueGroupDescription(wire.topic, wire.group, settings, wire.version)
+
+
+def _counts(wire: queue_pb2.QueueCounts) -> QueueCounts:
+    told = {name: getattr(wire, name) for name in QueueCounts.__dataclass_fields__ if name != "breaker_open_until_ms"}
+    is_open = wire.HasField("breaker_open_until")
+    return QueueCounts(**told, breaker_open_until_ms=wire.breaker_open_until.ToMilliseconds() if is_open else None)
 
 
 def _peeked(partition: int, wire: queue_pb2.PeekedMessage) -> PeekedMessage:

@@ -33,7 +33,7 @@ class QueueSettings:
     retention: Literal["log", "delete_on_ack", "all_groups"] = "log"
     processed_keys_max: int = 10_000
     breaker_failures: int = 0
-    """So many failures in a row pause a partition for `breaker_pause_ms`; 0: never."""
+    """So many failures in a row pause a partition for `breaker_pause_ms`; 0: never. `QueueCounts` tells of it."""
     breaker_pause_ms: int = 30_000
     paused: bool = False
     expiry_is_failure: bool = True
@@ -75,6 +75,13 @@ class QueueCounts:
     skipped: int
     unrouted: int = 0
     """Parked, and not in the topic of dead letters yet."""
+    breaker_open_until_ms: int | None = None
+    """Until when the circuit breaker is open, in milliseconds since the Unix epoch by the clock of the partition's
+    leader; None: it is not open."""
+    breaker_trying: bool = False
+    """It was open, and no message has been acknowledged since: they are handed out one at a time."""
+    breaker_opened: int = 0
+    """How often it has opened."""
 
     @property
     def backlog(self) -> int:

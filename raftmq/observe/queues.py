@@ -95,9 +95,8 @@ def _count(sums: _Sums, place: Place, machine: PartitionMachine, group: QueueGro
 
 
 def _breaker(breakers: Counter[tuple[str, str, str]], place: Place, group: QueueGroup, log_tick: int) -> None:
-    until = group.breaker.until if group.settings.breaker_failures else 0
-    breakers[(*place, "open")] += until > log_tick
-    breakers[(*place, "trying")] += 0 < until <= log_tick
+    breakers[(*place, "open")] += group.breaker_until > log_tick
+    breakers[(*place, "trying")] += 0 < group.breaker_until <= log_tick
 
 
 def _log_tick(assembly: Assembly, replica: ReplicaGroup, machine: PartitionMachine) -> int:

@@ -391,6 +391,7 @@ class Quota(_message.Message):
     next answer of a stream.
     """
     requests_per_s: _builtins.int
+    """Calls of whatever kind, and messages that are sent in streams; those of Admin and Cluster are free."""
     def __init__(
         self,
         *,

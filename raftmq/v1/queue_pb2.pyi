@@ -211,18 +211,19 @@ class QueueGroupSettings(_message.Message):
     """
     fair_by: _builtins.str
     """"key", or "header:NAME": those who differ in it get turns, so that one of them with many messages does not keep the
-    others waiting: among the 1,048,576 messages of a partition that are looked at ahead. Empty: in the order in which they
-    came. Cannot be altered.
+    others waiting: among the 1,048,576 messages of a partition that are looked at ahead. A higher
+    priority (Record.priority) goes before turns. Empty: in the order in which they came. Cannot be altered.
     """
     retention: Global___QueueRetention.ValueType
     processed_keys_max: _builtins.int
     """How many processed keys (Ack) each partition remembers; 0: 10,000. At most 1,000,000."""
     breaker_failures: _builtins.int
-    """After so many failures in a row, with no success between them, a partition hands out nothing for `breaker_pause`; 0:
-    never.
+    """After so many failures in a row, with no success between them, a partition hands out nothing for `breaker_pause`, then
+    one message at a time until one is acknowledged; 0: never. Receive waits meanwhile as if there were no messages;
+    verdicts are taken. QueueCounts tells of it.
     """
     paused: _builtins.bool
-    """Nothing is handed out until this is taken back. What is leased stays so."""
+    """Nothing is handed out until this is taken back: Receive is told QUEUE_PAUSED. What is leased stays so."""
     expiry_is_no_failure: _builtins.bool
     """A lease that expires is no failure; it counts as an attempt only."""
     redrives_max: _builtins.int
@@ -1352,6 +1353,9 @@ class QueueCounts(_message.Message):
     EXPIRED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     UNROUTED_FIELD_NUMBER: _builtins.int
+    BREAKER_OPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    BREAKER_TRYING_FIELD_NUMBER: _builtins.int
+    BREAKER_OPENED_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     ready: _builtins.int
     leased: _builtins.int
@@ -1370,7 +1374,7 @@ class QueueCounts(_message.Message):
     start: _builtins.int
     """Where the group began in this partition."""
     acked: _builtins.int
-    """Since then, or since a seek: failures told by Retry, leases that expired."""
+    """Counted since the group was made, seeks or not: acknowledgements, failures told by Retry, leases that expired."""
     retried: _builtins.int
     expired_leases: _builtins.int
     dropped: _builtins.int
@@ -1378,6 +1382,16 @@ class QueueCounts(_message.Message):
     skipped: _builtins.int
     unrouted: _builtins.int
     """Parked, and not yet in the group's `dead_letter_topic`; 0 where it has none."""
+    breaker_trying: _builtins.bool
+    """The breaker was open, and no message has been acknowledged since: they are handed out one at a time."""
+    breaker_opened: _builtins.int
+    """How often it has opened, counted as above."""
+    @_builtins.property
+    def breaker_open_until(self) -> _timestamp_pb2.Timestamp:
+        """The circuit breaker is open, and nothing is handed out, until then, by the clock of the partition's leader. Unset: it is
+        not open.
+        """
+
     def __init__(
         self,
         *,
@@ -1399,10 +1413,13 @@ class QueueCounts(_message.Message):
         expired: _builtins.int = ...,
         skipped: _builtins.int = ...,
         unrouted: _builtins.int = ...,
+        breaker_open_until: _timestamp_pb2.Timestamp | None = ...,
+        breaker_trying: _builtins.bool = ...,
+        breaker_opened: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker_open_until", b"breaker_open_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "delayed", b"delayed", "done", b"done", "dropped", b"dropped", "expired", b"expired", "expired_leases", b"expired_leases", "leased", b"leased", "leases", b"leases", "lowest_unfinished", b"lowest_unfinished", "parked", b"parked", "partition", b"partition", "ready", b"ready", "retried", b"retried", "skipped", b"skipped", "start", b"start", "unrouted", b"unrouted", "unseen", b"unseen", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "breaker_open_until", b"breaker_open_until", "breaker_opened", b"breaker_opened", "breaker_trying", b"breaker_trying", "delayed", b"delayed", "done", b"done", "dropped", b"dropped", "expired", b"expired", "expired_leases", b"expired_leases", "leased", b"leased", "leases", b"leases", "lowest_unfinished", b"lowest_unfinished", "parked", b"parked", "partition", b"partition", "ready", b"ready", "retried", b"retried", "skipped", b"skipped", "start", b"start", "unrouted", b"unrouted", "unseen", b"unseen", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

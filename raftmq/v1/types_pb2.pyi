@@ -296,7 +296,9 @@ class Record(_message.Message):
     offset_delta: _builtins.int
     """Distance from the batch's base offset; absent: its position in the batch."""
     deliver_at_ms: _builtins.int
-    """For queues: not before, not after (milliseconds since the Unix epoch), 0 to 9."""
+    """For queues: not before, not after (milliseconds since the Unix epoch); 0 to 9, higher ones first among the ready
+    messages that a partition looks at ahead: 4,096, or more where a group says `fair_by`.
+    """
     expires_at_ms: _builtins.int
     priority: _builtins.int
     @_builtins.property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -83,8 +85,19 @@ async def test_a_queue_is_made_worked_on_looked_at_and_deleted(command: Command)
     )
     assert (piped.code, piped.err) == (OK, "5 messages done\n")
     failing = ("queue", "pipe", "jobs", "other", "--max", "1", "--wait-ms", PATIENCE_MS, "--", "false")
+    rules = ("breaker_failures=1", "breaker_pause_ms=3600000")
+    assert (await command("queue", "set", "jobs", "other", *rules)).code == OK
     failed = await command(*failing)
     assert (failed.code, "failed 1 times" in failed.err) == (FAILED, True)
+    broken = await command("queue", "describe", "jobs", "other")
+    assert [row[8:] for row in cells(broken)[1:]] == [["breaker"], ["open", "until", ANY], ["closed"], []]
+    assert datetime.fromisoformat(cells(broken)[2][10]).tzinfo is not None
+    document = (await command("queue", "describe", "jobs", "other", "--json")).document["partitions"]
+    assert [(one["breaker_opened"], one["breaker_trying"]) for one in document] == [(1, False), (0, False)]
+    assert [one["breaker_open_until_ms"] is None for one in document] == [False, True]
+    assert (await command("queue", "resume", "jobs", "other")).code == OK
+    repaired = await command("queue", "describe", "jobs", "other")
+    assert [row[8:] for row in cells(repaired)[1:]] == [["breaker"], ["closed"], ["closed"], []]
     consumed = await command("consume", "jobs", "--from", "earliest", "--max", "10")
     assert sorted(consumed.out.split()) == sorted("01234" + "0x234")
     unknown = await command("queue", "processed", "jobs", "shout", "job-1")

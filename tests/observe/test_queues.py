@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from raftmq.assembly import Assembly
 from raftmq.client import Client
 from raftmq.client.queue import QueueMessage, QueueWorker
-from raftmq.client.queue_types import QueueSettings
+from raftmq.client.queue_types import QueueCounts, QueueSettings
 from raftmq.ids import LeaseId, Offset
 from raftmq.observe import queues
 from raftmq.observe.metrics import Readings
@@ -86,6 +86,12 @@ async def take(worker: QueueWorker, count: int) -> list[QueueMessage]:
     return [message for message in messages if message is not None]
 
 
+async def describe(client: Client) -> QueueCounts:
+    """Of the first partition."""
+    async with client:
+        return (await client.queues.describe_group(TOPIC, GROUP))[1][0]
+
+
 def test_every_record_is_told_in_one_state_and_all_of_them_together_are_as_many_as_there_are(cluster: Cluster) -> None:
     cluster.run(work(cluster.client(), QueueSettings(lease_ms=3_600_000)))
     cluster.pass_time(2)  # what it had not taken up is given back as the worker ends
@@ -127,10 +133,18 @@ def test_a_breaker_is_told_while_it_is_open_and_while_it_lets_one_message_try(cl
 
     cluster.run(fail(cluster.client()))
     cluster.pass_time(1)
+    opened = cluster.run(describe(cluster.client()))
+    assert (opened.breaker_trying, opened.breaker_opened) == (False, 1)
+    assert opened.breaker_open_until_ms is not None
     sums = told(cluster)
     assert (sums[("breakers", "open")], sums[("breakers", "trying")]) == (1, 0)
     assert sums[("outcomes_total", "breaker_opened")] == 1
-    cluster.pass_time(25)  # nothing is appended meanwhile
+    cluster.pass_time(5)
+    later = cluster.run(describe(cluster.client()))
+    assert abs((later.breaker_open_until_ms or 0) - opened.breaker_open_until_ms) < 1_000, "the same moment"
+    cluster.pass_time(20)  # nothing is appended meanwhile
+    trying = cluster.run(describe(cluster.client()))
+    assert (trying.breaker_open_until_ms, trying.breaker_trying, trying.breaker_opened) == (None, True, 1)
     sums = told(cluster)
     assert (sums[("breakers", "open")], sums[("breakers", "trying")]) == (0, 1)
 
@@ -140,6 +154,8 @@ def test_a_breaker_is_told_while_it_is_open_and_while_it_lets_one_message_try(cl
                 await message.ack()
 
     cluster.run(succeed(cluster.client()))
+    closed = cluster.run(describe(cluster.client()))
+    assert (closed.breaker_open_until_ms, closed.breaker_trying, closed.breaker_opened) == (None, False, 1)
     sums = told(cluster)
     assert (sums[("breakers", "open")], sums[("breakers", "trying")]) == (0, 0)
 

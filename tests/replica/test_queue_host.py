@@ -7,13 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from raftmq.errors import NotLeader, OffsetOutOfRange, QueuePaused
-from raftmq.ids import NodeId, Offset
+from raftmq.ids import NodeId, Offset, QueueId
 from raftmq.metadata.queue_groups import Ordering, QueueGroupRecord, QueueSettings
 from raftmq.partition.queues.commands import Configure, Introduce, QueueCommand, QueueOp
-from raftmq.partition.queues.group import Now
+from raftmq.partition.queues.group import Now, QueueGroup
+from raftmq.partition.queues.held import Held
 from raftmq.partition.queues.machine import Bounds, Queues
+from raftmq.partition.queues.settings import QueueSettings as Rules
+from raftmq.partition.queues.tally import Counter
 from raftmq.replica.queues import line as line_module
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.host import QueueHost
@@ -104,6 +108,32 @@ class _Desk:
         for (_, tell), answer in zip(submitted, answers, strict=True):
             tell(answer)
         return [op for op, _ in submitted]
+
+
+def test_a_breaker_that_opens_and_closes_is_a_line_in_the_leaders_log() -> None:
+    desk: Any = _Desk(0)
+    desk.term = 3
+    group = desk.queues.groups[QueueId(7)] = QueueGroup(Rules(breaker_failures=2), 0, Held())
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings()))
+
+    def said(until: int, opened: int) -> list[str]:
+        group.breaker.until, group.counters[Counter.BREAKER_OPENED] = until, opened
+        with capture_logs() as logs:
+            line.tell_of_breaker(GROUP)
+            line.tell_of_breaker(GROUP)
+        assert all((one["group"], one["term"], one["queue"]) == (GROUP, 3, "workers") for one in logs)
+        return [one["event"].removeprefix("circuit breaker ") for one in logs]
+
+    assert said(0, 5) == [], "of earlier leaderships"
+    assert said(500, 6) == ["open"]
+    assert said(900, 7) == ["open"], "what it let try failed"
+    assert said(0, 7) == ["closed"]
+    assert said(0, 8) == ["open", "closed"], "both since the last look"
+    group.settings = Rules(breaker_failures=0)
+    assert said(900, 8) == [], "a breaker that was taken from the group"
+    line = Line(desk, QueueGroupRecord(7, 1, "workers", QueueSettings(breaker_failures=2)))
+    group.settings = Rules(breaker_failures=2)
+    assert said(900, 8) == ["open"], "as this leadership found it"
 
 
 async def test_who_waits_no_longer_need_not_see_all_of_a_long_log_that_is_for_later() -> None:

@@ -24,7 +24,7 @@ from raftmq.ids import Offset, QueueId
 from raftmq.metadata.depth import NO_LIMIT
 from raftmq.partition.queues import commands
 from raftmq.partition.queues.commands import Refusal, Refused, Status
-from raftmq.replica.queues.calls import Claim, Handover, Ruling, Verdict, Wish
+from raftmq.replica.queues.calls import Claim, Depth, Handover, Ruling, Verdict, Wish
 from raftmq.replica.queues.host import QueueHost
 from raftmq.replica.queues.looking import Pace, ParkedFilter, Place, RedriveCount
 from raftmq.replica.waits import Ack, Acks
@@ -156,7 +156,7 @@ def test_of_a_group_that_the_partition_has_not_heard_of_there_is_nothing(queue: 
     assert queue.run_there(queues.processed(GROUP, new, [b"k"], LIMIT_MS)) == []
     count = queue.run_there(queues.redrive(GROUP, new, ParkedFilter(), Pace(10), LIMIT_MS))
     assert count == RedriveCount(0, 0, 0)
-    assert queue.run_there(queues.depth(GROUP, new)) == (None, 2)
+    assert queue.run_there(queues.depth(GROUP, new)) == Depth(None, 2)
     claims = [Claim(1, 0, SECRET)]
     statuses = queue.run_there(queues.settle(GROUP, new, claims, Ruling(Verdict.ACK), LIMIT_MS))
     assert statuses == [Status.LEASE_EXPIRED]

@@ -88,11 +88,11 @@ class Describing:
 
 
 def _counts(partition: int, depth: Depth) -> queue_pb2.QueueCounts:
-    places, unseen = depth
+    places, unseen = depth.places, depth.unseen
     if places is None:
         return queue_pb2.QueueCounts(partition=partition, unseen=unseen)
     counted = places.counters
-    return queue_pb2.QueueCounts(
+    counts = queue_pb2.QueueCounts(
         partition=partition,
         ready=places.ready,
         leased=places.leased,
@@ -110,4 +110,9 @@ def _counts(partition: int, depth: Depth) -> queue_pb2.QueueCounts:
         dropped=counted[Counter.DROPPED],
         expired=counted[Counter.EXPIRED],
         skipped=counted[Counter.SKIPPED],
+        breaker_opened=counted[Counter.BREAKER_OPENED],
+        breaker_trying=depth.is_trying,
     )
+    if depth.breaker_until_ms is not None and not depth.is_trying:
+        counts.breaker_open_until.FromMilliseconds(depth.breaker_until_ms)
+    return counts

@@ -94,6 +94,11 @@ class QueueGroup:
         """Where there is a limit."""
         return Rate(self.settings.drain_per_s, self.settings.drain_parts)
 
+    @property
+    def breaker_until(self) -> int:
+        """The log tick until which the breaker is open, or was, with no success since; 0: nothing is kept back."""
+        return self.breaker.until if self.settings.breaker_failures else 0
+
     def is_idle(self, offset: int) -> bool:
         """Open, with nobody, and not parked."""
         return offset in self.dispatch.ready or offset in self.waiting or offset in self.delayed

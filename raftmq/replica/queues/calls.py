@@ -96,6 +96,10 @@ class Depth(NamedTuple):
     """Of those that the group knows; None: the partition has not heard of the group yet."""
     unseen: int
     """Records that it does not know yet."""
+    breaker_until_ms: int | None = None
+    """By the wall clock: until when the breaker is open, or was, with no success since; None: it is closed."""
+    is_trying: bool = False
+    """It was open: one at a time is handed out."""
 
 
 def by_lease(claims: Sequence[Claim]) -> dict[tuple[int, bytes], list[int]]:

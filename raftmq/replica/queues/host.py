@@ -227,11 +227,17 @@ class QueueHost:
 
     async def depth(self, group_id: GroupId, group: QueueGroupRecord) -> Depth:
         """Where the group's records are, as applied here."""
-        machine = (await self._desk(group_id)).machine
+        desk = await self._desk(group_id)
+        machine = desk.machine
         state = machine.queues.groups.get(QueueId(group.id))
         if state is None:
             return Depth(None, machine.next_offset - machine.log_start_offset)
-        return Depth(machine.queues.depth(QueueId(group.id)), machine.next_offset - state.frontier)
+        depth = Depth(machine.queues.depth(QueueId(group.id)), machine.next_offset - state.frontier)
+        until = state.breaker_until
+        if not until:
+            return depth
+        log_tick, wall_ms = desk.stamp()
+        return depth._replace(breaker_until_ms=wall_ms + until - log_tick, is_trying=until <= log_tick)
 
     async def ask(self, group_id: GroupId, group: QueueGroupRecord, op: QueueOp, timeout_ms: int) -> QueueAnswer:
         """The answer to one op about a group; the partition is told of the group first where it must be."""

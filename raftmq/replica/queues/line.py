@@ -12,20 +12,25 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from raftmq.errors import NotReady, Outcome, QueuePaused, RaftmqError
-from raftmq.ids import LeaseId, Offset, QueueId
+from raftmq.ids import GroupId, LeaseId, Offset, QueueId
 from raftmq.metadata import queue_groups as rules
 from raftmq.metadata.queue_groups import QueueGroupRecord
 from raftmq.partition.queues import commands
 from raftmq.partition.queues.commands import Granted, Introduce, QueueAnswer
 from raftmq.partition.queues.group import QueueGroup
 from raftmq.partition.queues.settings import AtEnd, Backoff, Ordering, QueueRetention, QueueSettings
+from raftmq.partition.queues.tally import Counter
 from raftmq.replica.queues.calls import Wish
 from raftmq.replica.queues.records import CACHE_BYTES, DecodedBatch, key_hash, lane_hash, special_of
 from raftmq.v1 import types_pb2
 
 if TYPE_CHECKING:
     from raftmq.replica.queues.desk import Desk
+
+_log = structlog.get_logger(__name__)
 
 AHEAD = 4_096
 """Records that are known to the group and ready beyond what is asked for: among them priorities hold."""
@@ -80,6 +85,8 @@ class Line:
         self._introductions = 0
         """That have ended."""
         self._is_configuring = False
+        self._breaker: tuple[int, int] | None = None
+        """As of the last look: until when it is open, how often it has opened."""
 
     def told(self, group: QueueGroupRecord) -> None:
         """Somebody knows the group as this; an older picture of it changes nothing."""
@@ -220,6 +227,22 @@ class Line:
     def _start(self) -> Offset:
         """Where the group begins if it is new here."""
         return self._desk.next_offset if self._group.settings.start is rules.Start.LATEST else Offset(0)
+
+    def tell_of_breaker(self, partition: GroupId) -> None:
+        """To be called again and again: a line in the log when the circuit breaker has opened, or is closed again; and
+        where leadership begins with an open one."""
+        state = self._desk.machine.queues.groups.get(self._queue)
+        if state is None:
+            return
+        until, count = state.breaker_until, state.counters[Counter.BREAKER_OPENED]
+        until_before, count_before = self._breaker or (0, count)
+        self._breaker = (until, count)
+        about = {"group": partition, "term": self._desk.term, "queue": self._group.name}
+        if count > count_before or (until and until != until_before):
+            for_ms = max(0, until - self._desk.stamp()[0])
+            _log.warning("circuit breaker open", **about, failures=state.breaker.failures, for_ms=for_ms)
+        if not until and (until_before or count > count_before):
+            _log.info("circuit breaker closed", **about)
 
     async def _introduce(self, first: Offset, count: int) -> None:
         """Read what comes next, and make it known."""

@@ -91,6 +91,7 @@ class QueueUpkeep:
         desk = self._host.desk_of(group_id)
         for group in rules.groups:
             desk.line(group).refresh()
+            desk.line(group).tell_of_breaker(group_id)
         wanted = {group.id for group in rules.groups}
         for queue_id in sorted(machine.queues.groups.keys() - wanted):
             if queue_id < rules.known_below:
