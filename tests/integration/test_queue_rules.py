@@ -92,6 +92,12 @@ async def counts(client: Client, name: str) -> QueueCounts:
     return found
 
 
+async def logged(cluster: LocalCluster, event: str) -> bool:
+    """A node says so in its log, naming the group."""
+    lines = [line for node in cluster.nodes for line in cluster.log_tail(node, 1_000).splitlines()]
+    return any(f"event='{event}'" in line and f"queue='{GROUP}'" in line for line in lines)
+
+
 async def test_the_rules_of_queue_groups(cluster: LocalCluster) -> None:
     async with raftmq.connect(cluster.bootstrap) as client:
         # What the first and the last of them look at takes its time: the others have theirs meanwhile.
@@ -153,8 +159,11 @@ async def a_breaker_opens_and_shows_and_lets_one_try(client: Client, cluster: Lo
     assert await receive(client, name, 10) == []
     assert (await counts(client, name)).ready == 6
 
+    await until(lambda: logged(cluster, "circuit breaker open"))
+
     await client.queues.resume(name, GROUP)
     assert await breakers() == (0, 0)
+    await until(lambda: logged(cluster, "circuit breaker closed"))
     await alter(client, name, breaker_pause_ms=100, **rules)
     await fail(client, name, await receive(client, name, 3))
 
