@@ -210,7 +210,8 @@ def _attach(
     here = directory.resolve()
     if any(faults.needs_shim(plan, means) for plan in experiment.faults):
         library = shim.build(here)
-        shims = {node: Shim(library, here / f"{node}.cells") for node in nodes}
+        keeps = any(faults.needs_synced(plan, means) for plan in experiment.faults)
+        shims = {node: Shim(library, here / f"{node}.cells", keeps_synced=keeps) for node in nodes}
     if any(faults.needs_layer(plan, means) for plan in experiment.faults):
         layers = {node: Frames(here / f"{node}.frames", create=True) for node in nodes}
     for node in nodes:

@@ -20,7 +20,7 @@ class Order(IntEnum):
 
     DROP_FROM = 0
     MUTE_TO = 1
-    """Answers to forwarded calls of these nodes are never given: what this node says to them does not arrive."""
+    """Answers to calls of these nodes are never given: what this node says to them does not arrive."""
     HOLD_FROM = 2
     DELAY_FROM = 3
     DELAY_MS = 4
@@ -40,7 +40,7 @@ class Count(IntEnum):
     REORDERED = 21
     REPLAYED = 22
     CALLS = 23
-    """Forwarded calls that got no answer."""
+    """Forwarded calls, questions who this is and parts of snapshots that got no answer."""
 
 
 class Frames(Cells):

@@ -172,8 +172,9 @@ class DiskFull(Timed):
 
 
 class PowerCut(Timed):
-    """Nothing reaches the disk any more from one moment on, and the node is dead: what was not synced is lost (root
-    only: every node gets a file system of its own).
+    """Nothing reaches the disk any more from one moment on, and the node is dead: what was not synced is lost. Every
+    node gets a file system of its own (without root: the preloaded library keeps what was synced, and the rest is taken
+    back).
     """
 
     fault: Literal["power-cut"]

@@ -10,17 +10,19 @@ import random
 import runpy
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from raftmq.chaos.cells import Cells
 from raftmq.chaos.frames import VARIABLE, Count, Order, is_marked
 from raftmq.ids import BootCount, NodeId
 from raftmq.internal.v1 import peer_pb2
 from raftmq.ports import Channel, Frame, PeerInfo, Receiver
-from raftmq.rpc.server import ForwardHandler, PeerServer
+from raftmq.rpc.server import ForwardHandler, IdentifyHandler, PeerServer
 
 REMEMBERED = 2_000
 """Frames that may be told again: some ten seconds of a busy node."""
@@ -108,18 +110,47 @@ class Disturbed:
         """Calls from a node that is not heard are not heard either; answers to one that does not hear are lost."""
 
         async def disturbed(request: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
-            cells, node = self._cells, request.from_node
-            unheard = is_marked(cells, Order.DROP_FROM, node) or is_marked(cells, Order.HOLD_FROM, node)
-            if unheard:
-                await self._for_ever()
-            if is_marked(cells, Order.DELAY_FROM, node):
-                await asyncio.sleep(2 * cells[Order.DELAY_MS] / 1000)
+            await self._heard(request.from_node)
             response = await answer(request)
-            if is_marked(cells, Order.MUTE_TO, node):
-                await self._for_ever()
+            await self._told(request.from_node)
             return response
 
         return disturbed
+
+    def identifies(self, answer: IdentifyHandler) -> IdentifyHandler:
+        """The same for "who are you?"."""
+
+        async def disturbed(request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
+            node = getattr(request, "from").node  # a keyword in Python
+            await self._heard(node)
+            response = await answer(request)
+            await self._told(node)
+            return response
+
+        return disturbed
+
+    async def parts(
+        self, node: int, parts: AsyncGenerator[peer_pb2.SnapshotPart, None]
+    ) -> AsyncGenerator[peer_pb2.SnapshotPart, None]:
+        """The same for a snapshot that `node` fetches; a cut stops it in its middle."""
+        await self._heard(node)
+        async with aclosing(parts):
+            async for part in parts:
+                await self._told(node)
+                yield part
+
+    async def _heard(self, node: int) -> None:
+        """Return when a call of a node has arrived: late, or never."""
+        cells = self._cells
+        if is_marked(cells, Order.DROP_FROM, node) or is_marked(cells, Order.HOLD_FROM, node):
+            await self._for_ever()
+        if is_marked(cells, Order.DELAY_FROM, node):
+            await asyncio.sleep(2 * cells[Order.DELAY_MS] / 1000)
+
+    async def _told(self, node: int) -> None:
+        """Return when an answer may go to a node, or never."""
+        if is_marked(self._cells, Order.MUTE_TO, node):
+            await self._for_ever()
 
     async def _for_ever(self) -> None:
         """Until the caller gives up, which cancels it."""
@@ -133,15 +164,27 @@ class Disturbed:
 def install(cells: Cells, rng: random.Random) -> None:
     """Put the layer around the receiver of every peer listener that is made from now on."""
     original: Callable[..., None] = PeerServer.__init__
+    fetch = PeerServer._fetch_snapshot
+    layers: WeakKeyDictionary[PeerServer, Disturbed] = WeakKeyDictionary()
 
     def around(
         server: PeerServer, address: str, identity: PeerInfo, cluster_id: str, receiver: Receiver,
-        forward_handler: ForwardHandler, *rest: Any,
+        forward_handler: ForwardHandler, identify_handler: IdentifyHandler, *rest: Any,
     ) -> None:  # fmt: skip
-        layer = Disturbed(receiver, cells, rng)
-        original(server, address, identity, cluster_id, layer, layer.forwards(forward_handler), *rest)
+        layer = layers[server] = Disturbed(receiver, cells, rng)
+        forward, identify = layer.forwards(forward_handler), layer.identifies(identify_handler)
+        original(server, address, identity, cluster_id, layer, forward, identify, *rest)
+
+    async def around_fetch(
+        server: PeerServer, request: peer_pb2.FetchSnapshotRequest, context: Any
+    ) -> AsyncGenerator[peer_pb2.SnapshotPart, None]:
+        # The handler of snapshots is not told who fetches: only the call itself knows.
+        async with aclosing(layers[server].parts(request.from_node, fetch(server, request, context))) as parts:
+            async for part in parts:
+                yield part
 
     PeerServer.__init__ = around  # type: ignore[method-assign, assignment]
+    PeerServer._fetch_snapshot = around_fetch  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

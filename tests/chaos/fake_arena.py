@@ -173,7 +173,9 @@ async def arena(
                 observer=cast(Any, LeadsAll(built.nodes)),
                 admin=cast(Any, Idle(done)),
                 proxies=cast(Any, IdleProxies(dict.fromkeys(built.routes, port), done)) if proxied else None,
-                shims={node: Shim(folder / "no.so", folder / f"{node}.cells") for node in built.nodes},
+                shims={
+                    node: Shim(folder / "no.so", folder / f"{node}.cells", keeps_synced=True) for node in built.nodes
+                },
                 frames={node: Frames(folder / f"{node}.frames", create=True) for node in built.nodes},
                 means=Means() if proxied else Means(why_no_proxies="no proxies", why_no_disks="no root"),
                 rng=random.Random(1),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from raftmq.chaos import wrapped
 from raftmq.chaos.frames import Count, Frames, Order
 from raftmq.chaos.wrapped import Disturbed
-from raftmq.ids import BootCount, NodeId, StoreId
+from raftmq.ids import BootCount, GroupId, LogIndex, NodeId, StoreId
 from raftmq.internal.v1 import peer_pb2
-from raftmq.ports import Channel, Frame, NodeHeartbeat, PeerInfo
+from raftmq.ports import Channel, Frame, NodeHeartbeat, PeerInfo, SnapshotEnd, SnapshotPart
+from raftmq.rpc import calls
 from raftmq.rpc.server import PeerServer
 
 
@@ -182,6 +184,7 @@ def test_the_layer_is_put_around_the_receiver_of_a_peer_listener(
 ) -> None:
     given: list[Any] = []
     monkeypatch.setattr(PeerServer, "__init__", lambda _self, *arguments: given.extend(arguments))
+    monkeypatch.setattr(PeerServer, "_fetch_snapshot", PeerServer._fetch_snapshot)
     wrapped.install(cells, random.Random(1))
 
     async def nobody(*_arguments: Any) -> Any:
@@ -195,5 +198,106 @@ def test_the_layer_is_put_around_the_receiver_of_a_peer_listener(
     assert address == "127.0.0.1:0"
     assert isinstance(receiver, Disturbed)
     assert forward is not nobody
-    assert identify is nobody
+    assert identify is not nobody
     assert snapshot is nothing
+
+
+class Listener:
+    """A real peer listener with the layer around it, and what it was asked."""
+
+    def __init__(self, cells: Frames, heard: Heard) -> None:
+        self.asked: list[int] = []
+        self.more = asyncio.Event()
+        self._server = PeerServer("127.0.0.1:0", peer(1), "c", heard, self._forward, self._identify, self._snapshot)
+
+    async def __aenter__(self) -> Self:
+        self.address = f"127.0.0.1:{await self._server.start()}"
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._server.close()
+
+    async def _forward(self, request: peer_pb2.ForwardRequest) -> peer_pb2.ForwardResponse:
+        return peer_pb2.ForwardResponse()
+
+    async def _identify(self, request: peer_pb2.IdentifyRequest) -> peer_pb2.IdentifyResponse:
+        self.asked.append(getattr(request, "from").node)
+        return peer_pb2.IdentifyResponse(cluster_id="c")
+
+    async def _snapshot(self, group: GroupId, _index: LogIndex) -> AsyncGenerator[SnapshotPart, None]:
+        self.asked.append(group)
+        yield SnapshotEnd(b"")
+        await self.more.wait()
+        yield SnapshotEnd(b"")
+
+    async def identify(self, node: int) -> str:
+        request = peer_pb2.IdentifyRequest(cluster_name="c")
+        getattr(request, "from").node = node
+        return (await calls.identify(self.address, request, timeout_s=60)).cluster_id
+
+    def fetch(self, node: int) -> AsyncGenerator[SnapshotPart, None]:
+        request = peer_pb2.FetchSnapshotRequest(cluster_id="c", from_node=node, group=9)
+        return calls.fetch_snapshot(self.address, request)
+
+
+@pytest.fixture
+async def listener(cells: Frames, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
+    for name in ("__init__", "_fetch_snapshot"):
+        monkeypatch.setattr(PeerServer, name, getattr(PeerServer, name))
+    wrapped.install(cells, random.Random(1))
+    async with Listener(cells, heard) as listener:
+        yield listener
+
+
+async def lost(cells: Frames, count: int) -> None:
+    """Until so many calls have got no answer."""
+    async with asyncio.timeout(60):
+        while cells[Count.CALLS] < count:  # noqa: ASYNC110  the layer tells nobody
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("order", [Order.DROP_FROM, Order.HOLD_FROM])
+async def test_who_is_not_heard_cannot_ask_who_this_is_nor_fetch(
+    listener: Listener, cells: Frames, order: Order
+) -> None:
+    cells.mark(order, [2], True)
+    waiting = [asyncio.ensure_future(listener.identify(2)), asyncio.ensure_future(anext(listener.fetch(2)))]
+    await lost(cells, 2)
+    assert listener.asked == []
+    assert await listener.identify(3) == "c"
+    assert listener.asked == [3]
+    assert not any(one.done() for one in waiting)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_does_not_hear_is_told_nothing(listener: Listener, cells: Frames) -> None:
+    cells.mark(Order.MUTE_TO, [2], True)
+    waiting = [asyncio.ensure_future(listener.identify(2)), asyncio.ensure_future(anext(listener.fetch(2)))]
+    await lost(cells, 2)
+    assert sorted(listener.asked) == [2, 9]
+    assert not any(one.done() for one in waiting)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_cut_stops_a_snapshot_in_its_middle(listener: Listener, cells: Frames) -> None:
+    async with aclosing(listener.fetch(2)) as parts:
+        assert isinstance(await anext(parts), SnapshotEnd)
+        cells.mark(Order.MUTE_TO, [2], True)
+        listener.more.set()
+        second = asyncio.ensure_future(anext(parts))
+        await lost(cells, 1)
+        assert not second.done()
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_without_orders_both_are_answered(listener: Listener, cells: Frames) -> None:
+    listener.more.set()
+    assert await listener.identify(2) == "c"
+    async with aclosing(listener.fetch(2)) as parts:
+        assert len([part async for part in parts]) == 2
+    assert cells[Count.CALLS] == 0

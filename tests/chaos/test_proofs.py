@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from raftmq.chaos import disks, faults
 from raftmq.chaos.arena import Arena, Means
-from raftmq.chaos.faults import disk, outlive, reads, restarts, shimmed
+from raftmq.chaos.faults import disk, outlive, reads, restarts, shimmed, unsynced
 from raftmq.chaos.faults.base import Fault
 from raftmq.chaos.frames import Order
 from raftmq.chaos.plans import FaultPlan
@@ -64,6 +64,7 @@ BARE: list[dict[str, Any]] = [
     {"fault": "disturb", "toxic": "latency", "attributes": {"latency": 900}},
     {"fault": "outlive", "manner": "cut"},
     {"fault": "disk-full"},
+    {"fault": "power-cut"},
 ]
 """What is made otherwise where there are neither proxies nor root."""
 
@@ -88,7 +89,7 @@ def _without_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "rmtree", lambda directory: None)
     for module, name in (
         (disk, "STOPS_SECONDS"), (shimmed, "STOPS_SECONDS"), (reads, "STARTS_SECONDS"), (restarts, "READY_SECONDS"),
-        (outlive, "REMOVED_SECONDS"), (outlive, "FETCHED_SECONDS"),
+        (outlive, "REMOVED_SECONDS"), (outlive, "FETCHED_SECONDS"), (unsynced, "WRITES_SECONDS"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 0.05)
 

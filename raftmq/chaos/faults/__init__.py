@@ -25,6 +25,7 @@ from raftmq.chaos.faults.shimmed import (
     SyncErrorFault,
 )
 from raftmq.chaos.faults.starve import StarveFault
+from raftmq.chaos.faults.unsynced import UnsyncedLossFault
 from raftmq.chaos.plans import FaultPlan
 
 _CLASSES: dict[str, type[Fault[Any]]] = {
@@ -57,7 +58,7 @@ _WITHOUT_PROXIES: dict[str, type[Fault[Any]]] = {
     "disturb": LateFault,
     "outlive": LayeredOutliveFault,
 }
-_WITHOUT_DISKS: dict[str, type[Fault[Any]]] = {"disk-full": NoSpaceFault}
+_WITHOUT_DISKS: dict[str, type[Fault[Any]]] = {"disk-full": NoSpaceFault, "power-cut": UnsyncedLossFault}
 
 
 def _class(plan: FaultPlan, means: Means) -> type[Fault[Any]]:
@@ -82,6 +83,11 @@ def why_unavailable(plan: FaultPlan, means: Means) -> str | None:
 def needs_shim(plan: FaultPlan, means: Means) -> bool:
     """Whether the nodes have to be started with the preloaded library."""
     return issubclass(_class(plan, means), Shimmed)
+
+
+def needs_synced(plan: FaultPlan, means: Means) -> bool:
+    """Whether that library has to keep what the nodes have synced."""
+    return _class(plan, means).keeps_synced
 
 
 def needs_layer(plan: FaultPlan, means: Means) -> bool:

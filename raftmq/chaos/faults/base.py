@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from raftmq.chaos.arena import Arena, Means
 from raftmq.chaos.nodes import Processes
@@ -34,6 +34,8 @@ class Fault(ABC, Generic[PlanT]):
 
     means: str = "signals"
     """What it is done with, for the report: on another machine it may be something else."""
+    keeps_synced: ClassVar[bool] = False
+    """Whether the preloaded library has to keep what is synced, from the start of the nodes on."""
 
     def __init__(self, plan: PlanT, arena: Arena) -> None:
         self.plan = plan

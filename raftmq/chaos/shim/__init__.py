@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from raftmq.chaos.cells import Cells
+from raftmq.chaos.shim.unsynced import Synced
 
 FAIL_SYNCS, SLOW_SYNC_US, CLOCK_NS, FAIL_READS, SLOW_READ_US, DIE_BEFORE_SYNC, DIE_AFTER_SYNC, DIE_IN_WRITE = range(8)
 CLOCK_RATE_PPM, NO_SPACE = 8, 9
-FAILED, SLOWED, CHANGED, READS_FAILED, READS_SLOWED, DIED, RATED, REFUSED = range(16, 24)
+FAILED, SLOWED, CHANGED, READS_FAILED, READS_SLOWED, DIED, RATED, REFUSED, NOT_KEPT = range(16, 25)
 
 
 def why_missing() -> str | None:
@@ -34,13 +35,17 @@ def build(directory: Path) -> Path:
 
 
 class Shim(Cells):
-    """The cells of one node. They outlive its process."""
+    """The cells of one node. They outlive its process. ``synced``, where asked for: the table of what it has synced."""
 
-    def __init__(self, library: Path, path: Path) -> None:
+    def __init__(self, library: Path, path: Path, *, keeps_synced: bool = False) -> None:
         super().__init__(path, create=True)
         self._library = library
+        self.synced = Synced(path.with_suffix(".synced")) if keeps_synced else None
 
     @property
     def environment(self) -> tuple[str, ...]:
         """Shell lines that preload it."""
-        return (f'export LD_PRELOAD="{self._library}"', f'export RAFTMQ_CHAOS_SHIM="{self.path}"')
+        lines = [f'export LD_PRELOAD="{self._library}"', f'export RAFTMQ_CHAOS_SHIM="{self.path}"']
+        if self.synced is not None:
+            lines.append(f'export RAFTMQ_CHAOS_SYNCED="{self.synced.path}"')
+        return tuple(lines)

@@ -14,8 +14,14 @@
  *   cell  8  the clocks' rate, in millionths more than true     cell 22  readings at another rate
  *   cell  9  1: there is no room for data (ENOSPC)              cell 23  writes that found none
  *
+ *                                                               cell 24  writes over synced bytes that were not kept
+ *
  * "Data" are RocksDB's tables, blobs and write-ahead logs, known by their names. Clocks that ran at another rate keep
  * what they gained, for a monotonic clock must not go back; a new process starts with true ones.
+ *
+ * RAFTMQ_CHAOS_SYNCED, where it is set, names a table of files that both map, too: of each that was written, up to what
+ * length it is synced; and bytes that were synced and are written over lie in a file beside it (".undo"). So whoever
+ * kills the process can take back all that was not synced, as a power cut does. See unsynced.py.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,8 +34,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,7 +46,8 @@ enum {
     DIE_BEFORE_SYNC = 5, DIE_AFTER_SYNC = 6, DIE_IN_WRITE = 7, CLOCK_RATE_PPM = 8,
     NO_SPACE = 9,
     FAILED = 16, SLOWED = 17, CHANGED = 18, READS_FAILED = 19, READS_SLOWED = 20, DIED = 21, RATED = 22,
-    REFUSED = 23
+    REFUSED = 23, NOT_KEPT = 24,
+    FILES = 8192
 };
 static const int64_t SECOND = 1000000000;
 
@@ -46,16 +55,33 @@ static volatile int64_t idle[512];
 static volatile int64_t *cells = idle;
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
-__attribute__((constructor)) static void attach(void) {
-    real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
-    const char *path = getenv("RAFTMQ_CHAOS_SHIM");
+/* One file: up to what length it is synced (-1: not known yet), and how often it has been. An inode of 0 is a free row. */
+struct file_row {
+    int64_t inode, length, syncs, spare;
+};
+static struct file_row *table;
+static int undo = -1;
+static volatile int table_lock;
+
+static void *map(const char *path, size_t bytes) {
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0)
-        return;
-    void *mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (mapped != MAP_FAILED)
-        cells = mapped;
+        return NULL;
+    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+__attribute__((constructor)) static void attach(void) {
+    real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
+    void *mapped = map(getenv("RAFTMQ_CHAOS_SHIM"), 4096);
+    if (mapped)
+        cells = mapped;
+    const char *path = getenv("RAFTMQ_CHAOS_SYNCED");
+    char beside[4096];
+    table = map(path, FILES * sizeof(struct file_row));
+    if (table && snprintf(beside, sizeof beside, "%s.undo", path) < (int)sizeof beside)
+        undo = open(beside, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
 /* One less in a cell that counts down; 1 where it was not yet at its end. */
@@ -101,6 +127,86 @@ static int is_data(int fd, int only_logs) {
     return !only_logs && (ends_with(name, ".sst") || ends_with(name, ".blob"));
 }
 
+/* -- what is synced -- */
+
+static void lock(volatile int *held) {
+    while (__sync_lock_test_and_set(held, 1))
+        sched_yield();
+}
+
+/* The row of a file, or NULL where there is none and none is free. Under the lock. */
+static struct file_row *row_of(int64_t inode) {
+    for (int64_t i = 0; i < FILES; i++) {
+        struct file_row *row = &table[(uint64_t)(inode + i) % FILES];
+        if (row->inode == inode)
+            return row;
+        if (row->inode == 0) {
+            row->length = -1;
+            __sync_synchronize();
+            row->inode = inode;
+            return row;
+        }
+    }
+    return NULL;
+}
+
+/* Keep synced bytes that are about to be written over: the row's inode, its number of syncs, where, how many, and what. */
+static int keep(int fd, const struct file_row *row, int64_t at, int64_t count) {
+    int64_t head[4] = {row->inode, row->syncs, at, count};
+    char *record = malloc(sizeof head + count);
+    int kept = 0;
+    if (record) {
+        memcpy(record, head, sizeof head);
+        ssize_t size = (ssize_t)sizeof head + count;
+        kept = syscall(SYS_pread64, fd, record + sizeof head, count, at) == count &&
+               syscall(SYS_write, undo, record, size) == size;
+    }
+    free(record);
+    return kept;
+}
+
+/* Before a write of `count` bytes at `at`, or where the descriptor stands (-1). */
+static void before_write(int fd, int64_t at, int64_t count) {
+    struct stat file;
+    if (!table || fstat(fd, &file) != 0 || !S_ISREG(file.st_mode))
+        return;
+    if (at < 0)
+        at = fcntl(fd, F_GETFL) & O_APPEND ? file.st_size : lseek(fd, 0, SEEK_CUR);
+    lock(&table_lock);
+    struct file_row *row = row_of((int64_t)file.st_ino);
+    /* A file that is shorter than what was synced of it was cut, or is a new one that has an old one's inode. */
+    if (row && (row->length < 0 || row->length > file.st_size)) {
+        row->syncs++; /* what was kept of the old one says nothing of this one */
+        row->length = file.st_size;
+    }
+    int64_t over = row ? row->length - at : 1;
+    if (over > count)
+        over = count;
+    if (!row || (over > 0 && !keep(fd, row, at, over)))
+        __sync_fetch_and_add(&cells[NOT_KEPT], 1);
+    __sync_lock_release(&table_lock);
+}
+
+/* How long a file is: all of that is synced when a sync that begins now has ended. -1 where nobody wants to know. */
+static int64_t before_sync(int fd) {
+    struct stat file;
+    return table && fstat(fd, &file) == 0 && S_ISREG(file.st_mode) ? file.st_size : -1;
+}
+
+static void after_sync(int fd, int64_t length) {
+    struct stat file;
+    if (length < 0 || fstat(fd, &file) != 0)
+        return;
+    lock(&table_lock);
+    struct file_row *row = row_of((int64_t)file.st_ino);
+    if (row) {
+        if (row->length < length)
+            row->length = length;
+        row->syncs++;
+    }
+    __sync_lock_release(&table_lock);
+}
+
 /* -- syncs -- */
 
 static int synced(int fd, long call) {
@@ -115,7 +221,10 @@ static int synced(int fd, long call) {
     }
     if (due(DIE_BEFORE_SYNC))
         die();
+    int64_t length = before_sync(fd);
     int result = (int)syscall(call, fd);
+    if (result == 0)
+        after_sync(fd, length);
     if (due(DIE_AFTER_SYNC))
         die();
     return result;
@@ -128,6 +237,7 @@ int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 /* -- writes -- */
 
 ssize_t write(int fd, const void *bytes, size_t count) {
+    before_write(fd, -1, (int64_t)count);
     if (cells[DIE_IN_WRITE] > 0 && is_data(fd, 1) && due(DIE_IN_WRITE)) {
         syscall(SYS_write, fd, bytes, count / 2);
         die();
@@ -138,6 +248,24 @@ ssize_t write(int fd, const void *bytes, size_t count) {
         return -1;
     }
     return syscall(SYS_write, fd, bytes, count);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int number) {
+    int64_t count = 0;
+    for (int i = 0; i < number; i++)
+        count += (int64_t)parts[i].iov_len;
+    before_write(fd, -1, count);
+    return syscall(SYS_writev, fd, parts, number);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
+    before_write(fd, at, (int64_t)count);
+    return syscall(SYS_pwrite64, fd, bytes, count, at);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+    before_write(fd, at, (int64_t)count);
+    return syscall(SYS_pwrite64, fd, bytes, count, at);
 }
 
 /* -- reads -- */
@@ -202,8 +330,7 @@ static int true_time(clockid_t clock, struct timespec *now) {
 }
 
 static int rated_time(clockid_t clock, struct timespec *now) {
-    while (__sync_lock_test_and_set(&clocks_lock, 1))
-        sched_yield();
+    lock(&clocks_lock);
     struct timespec steady;
     int result = true_time(clock, now);
     if (clock == CLOCK_MONOTONIC)
